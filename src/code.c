@@ -1,0 +1,515 @@
+#ifndef RV_CODE_C
+#define RV_CODE_C
+#include "base.c"
+#include "simd.c"
+#include "mathx.c"
+#include "topk.c"
+#include "distance.c"
+#include "rotate.c"
+#include "pca.c"
+#include "image.c"
+#include "store.c"
+
+/* Codes for walking a graph: records of whole cache lines from which the distance to a query is
+   estimated with one integer dot product. Private to the graph index.
+
+   A row x is moved by the mean, turned by an orthonormal map T (principal components, a random
+   rotation, or none), and y = T (x - mean) is kept as integers c of 8, 4 or 1 bits with one scale.
+   With <x - mean, q - mean> estimated by (|y|^2 / <c, y>) <c, T (q - mean)>, which is exact for q = x
+   and unbiased under a random rotation,
+
+       L2 = |x - mean|^2 + |q - mean|^2 - 2 <x - mean, q - mean>
+
+   so a record needs two floats besides the integers. What a projection leaves out of x is in the
+   norm; its product with what is left out of q is taken as zero.
+
+   record: float h, float g, then integers; all kinds leave the integers under the first 8 bytes
+   free, and the query is zero there, so that one dot product runs over the whole record. 4 bits: in
+   each block of 64 bytes the low nibbles are elements 0..63, the high ones 64..127.
+
+   Source: the estimator and the one-bit code: Gao, Long, RaBitQ, 2024; scales per vector:
+   Aguerrebere et al., Similarity search in the blink of an eye with compressed indices (LVQ), 2023;
+   projection before coding: Tepper et al., LeanVec, 2024. Differs from LeanVec in that queries and
+   rows share one PCA basis, and from LVQ in the scale, which is RaBitQ's. */
+
+enum { RV__CODE_NONE = 0, RV__CODE_PCA = 1, RV__CODE_SQ8 = 2, RV__CODE_SQ4 = 3, RV__CODE_BIT = 4 };
+
+#define RV__CODE_HEAD 8u           /* bytes of h and g                                            */
+#define RV__CODE_SAMPLE 2048u      /* rows on which the record size is chosen                     */
+#define RV__CODE_BLOCK 64u         /* rows encoded together                                       */
+#define RV__CODE_DIM_MIN 16u       /* up to here a vector is as short as a code, and bytes would be
+                                      coarser than the gaps between low-dimensional neighbours    */
+
+typedef struct rv__code {
+    rv_alloc alloc;
+    int kind;
+    rv_metric metric;
+    uint32_t dim;
+    uint32_t n_comp;               /* elements coded                                              */
+    uint32_t bits;
+    uint32_t record;               /* bytes, a multiple of 64                                     */
+    float *mean;                   /* [dim]                                                       */
+    float *basis;                  /* [n_comp, dim], PCA only                                     */
+    rv_rotation *rotation;         /* SQ4 and BIT only                                            */
+    unsigned char *records;        /* [capacity, record]                                          */
+    size_t capacity;
+    int viewed;                    /* all arrays belong to an image                               */
+} rv__code;
+
+/* What a query becomes. element: [record * 8 / bits], 64-byte aligned. */
+typedef struct rv__code_query {
+    const int8_t *element;
+    float base, slope, offset;     /* estimate = h + base - g * (slope * dot + offset)            */
+} rv__code_query;
+
+RV__FN void rv__code_free(rv__code *code)
+{
+    if (!code->viewed) {
+        rv__put(&code->alloc, code->mean, code->dim, sizeof(float));
+        rv__put(&code->alloc, code->basis, (size_t)code->n_comp * code->dim, sizeof(float));
+        rv__put(&code->alloc, code->records, code->capacity, code->record);
+    }
+    rv_rotation_destroy(code->rotation);
+    memset(code, 0, sizeof *code);
+}
+
+RV__FN size_t rv__code_bytes(const rv__code *code)
+{
+    if (code->kind == RV__CODE_NONE) return 0;
+    return code->capacity * code->record + code->dim * sizeof(float) +
+           (code->basis ? (size_t)code->n_comp * code->dim * sizeof(float) : 0);
+}
+
+RV__FN size_t rv__code_elements(const rv__code *code)
+{
+    return (size_t)code->record * 8u / code->bits;
+}
+
+/* Where coded component i sits among the elements of a query. */
+RV__INLINE size_t rv__code_place(uint32_t bits, size_t i)
+{
+    if (bits == 8) return i + 8;
+    if (bits == 1) return i + 64;
+    return i < 56 ? i + 8 : i + 16; /* 4 bits: both halves of the first block start at 8 */
+}
+
+/* Bytes of a record that holds n components of so many bits. */
+RV__FN size_t rv__code_record(uint32_t bits, size_t n)
+{
+    return rv__round_up(RV__CODE_HEAD + (n * bits + 7) / 8, 64);
+}
+
+/* y[n_comp] = T (x - mean); tmp: [dim + padded components]. */
+static void rv__code_transform(const rv__code *code, const float *x, float *y, float *tmp)
+{
+    for (size_t i = 0; i < code->dim; i++) tmp[i] = x[i] - code->mean[i];
+    if (code->basis) {
+        rv_gemv_f32(code->basis, code->dim, tmp, code->n_comp, code->dim, y);
+    } else if (code->rotation) {
+        rv_rotation_apply(code->rotation, tmp, y);
+    } else {
+        memcpy(y, tmp, code->dim * sizeof(float));
+    }
+}
+
+/* Packs y into the integers of a record and sets its scale; square: |x - mean|^2. */
+static void rv__code_pack(const rv__code *code, const float *y, float square, float shift,
+                          unsigned char *record)
+{
+    size_t n = code->n_comp;
+    float largest = 0.0f, dot = 0.0f, energy = 0.0f, h, g;
+    memset(record, 0, code->record);
+    for (size_t i = 0; i < n; i++) {
+        float a = y[i] < 0.0f ? -y[i] : y[i];
+        if (a > largest) largest = a;
+        energy += y[i] * y[i];
+    }
+    if (code->bits == 8) {
+        int8_t *c = (int8_t *)record + RV__CODE_HEAD;
+        rv_convert_f32_to_i8(y, largest > 0.0f ? 127.0f / largest : 0.0f, c, n);
+        for (size_t i = 0; i < n; i++) dot += (float)c[i] * y[i];
+    } else if (code->bits == 4) {
+        /* levels at odd multiples of half a step; the outermost 7 % of a Gaussian is cut to gain
+           resolution for the rest */
+        float root = n ? (float)sqrt((double)energy / (double)n) : 0.0f;
+        float top = largest < 2.6f * root ? largest : 2.6f * root;
+        float inverse = top > 0.0f ? 8.0f / top : 0.0f;
+        for (size_t i = 0; i < n; i++) {
+            float v = y[i] * inverse + 8.0f;
+            int level = v <= 0.0f ? 0 : v >= 15.0f ? 15 : (int)v;
+            size_t e = rv__code_place(4, i), block = e >> 7, at = e & 127u;
+            record[block * 64 + (at & 63u)] |= (unsigned char)(at < 64 ? level : level << 4);
+            dot += ((float)level - 7.5f) * y[i];
+        }
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            size_t e = rv__code_place(1, i);
+            if (y[i] >= 0.0f) record[e >> 3] |= (unsigned char)(1u << (e & 7u));
+            dot += y[i] < 0.0f ? -y[i] : y[i];
+        }
+    }
+    g = dot > 0.0f ? energy / dot : 0.0f;
+    if (code->metric == RV_METRIC_L2) {
+        h = square;
+        g *= 2.0f;
+    } else if (code->metric == RV_METRIC_COSINE) {
+        h = 0.5f * square;
+    } else {
+        h = -shift; /* <mean, x - mean> */
+    }
+    memcpy(record, &h, sizeof h);
+    memcpy(record + sizeof h, &g, sizeof g);
+}
+
+/* Scratch of rv__code_encode_rows and of rv__code_prepare, in floats. */
+RV__FN size_t rv__code_scratch(const rv__code *code)
+{
+    return code->dim + 3 * rv__round_up(code->n_comp > code->dim ? code->n_comp : code->dim, 64) + 64;
+}
+
+/* x: a prepared row or query (unit length under cosine). */
+RV__FN void rv__code_encode(const rv__code *code, const float *x, unsigned char *record,
+                            float *scratch)
+{
+    float *y = scratch + code->dim, square = 0.0f, shift = 0.0f;
+    rv__code_transform(code, x, y, scratch);
+    for (size_t i = 0; i < code->dim; i++) {
+        square += scratch[i] * scratch[i];
+        shift += scratch[i] * code->mean[i];
+    }
+    rv__code_pack(code, y, square, shift, record);
+}
+
+/* element: [rv__code_elements], 64-byte aligned. */
+RV__FN void rv__code_prepare(const rv__code *code, const float *x, int8_t *element, float *scratch,
+                             rv__code_query *query)
+{
+    float *y = scratch + code->dim, largest = 0.0f, step;
+    size_t n = code->n_comp, elements = rv__code_elements(code);
+    int32_t sum = 0;
+    rv__code_transform(code, x, y, scratch);
+    for (size_t i = 0; i < n; i++) {
+        float a = y[i] < 0.0f ? -y[i] : y[i];
+        if (a > largest) largest = a;
+    }
+    step = largest / 127.0f;
+    memset(element, 0, elements);
+    if (code->bits == 4) {
+        int8_t *flat = (int8_t *)(scratch + code->dim + rv__round_up(n, 64) + 32);
+        size_t first = n < 56 ? n : 56;
+        rv_convert_f32_to_i8(y, step > 0.0f ? 1.0f / step : 0.0f, flat, n);
+        memcpy(element + 8, flat, first);
+        if (n > 56) memcpy(element + 72, flat + 56, n - 56);
+        for (size_t i = 0; i < n; i++) sum += flat[i];
+    } else {
+        int8_t *c = element + rv__code_place(code->bits, 0);
+        rv_convert_f32_to_i8(y, step > 0.0f ? 1.0f / step : 0.0f, c, n);
+        if (code->bits == 1) {
+            for (size_t i = 0; i < n; i++) sum += c[i];
+        }
+    }
+    query->element = element;
+    query->slope = code->bits == 1 ? 2.0f * step : step;
+    query->offset = code->bits == 8 ? 0.0f : code->bits == 4 ? -7.5f * step * (float)sum : -step * (float)sum;
+    if (code->metric == RV_METRIC_IP) {
+        query->base = -rv_dot_f32(x, code->mean, code->dim);
+    } else {
+        float square = rv_dot_f32(scratch, scratch, code->dim);
+        query->base = code->metric == RV_METRIC_L2 ? square : 0.5f * square;
+    }
+}
+
+#define RV__CODE_CHUNK 64u
+
+/* Estimated distances from a query to records ids[0..n-1]. */
+RV__FN void rv__code_scan(const rv__code *code, const rv__kernels *kernels,
+                          const rv__code_query *query, const uint32_t *ids, size_t n, float *out)
+{
+    int32_t dot[RV__CODE_CHUNK];
+    for (size_t at = 0; at < n; at += RV__CODE_CHUNK) {
+        size_t m = n - at < RV__CODE_CHUNK ? n - at : RV__CODE_CHUNK;
+        if (code->bits == 8) {
+            kernels->dot_i8_scan(query->element, code->records, code->record, ids + at, m, code->record, dot);
+        } else if (code->bits == 4) {
+            kernels->dot_u4_scan(query->element, code->records, code->record, ids + at, m, code->record, dot);
+        } else {
+            kernels->dot_u1_scan(query->element, code->records, code->record, ids + at, m, code->record, dot);
+        }
+        for (size_t i = 0; i < m; i++) {
+            float head[2];
+            memcpy(head, code->records + (size_t)ids[at + i] * code->record, sizeof head);
+            out[at + i] = head[0] + query->base - head[1] * (query->slope * (float)dot[i] + query->offset);
+        }
+    }
+}
+
+/* x[dim] = the row a record stands for (unit length under cosine only as far as the code goes). */
+RV__FN void rv__code_decode(const rv__code *code, size_t slot, float *x, float *scratch)
+{
+    const unsigned char *record = code->records + slot * code->record;
+    float *y = scratch, g, scale;
+    memcpy(&g, record + sizeof(float), sizeof g);
+    scale = code->metric == RV_METRIC_L2 ? 0.5f * g : g;
+    for (size_t i = 0; i < code->n_comp; i++) {
+        size_t e = rv__code_place(code->bits, i);
+        if (code->bits == 8) {
+            y[i] = scale * (float)((const int8_t *)record)[e];
+        } else if (code->bits == 4) {
+            unsigned byte = record[(e >> 7) * 64 + (e & 63u)];
+            y[i] = scale * ((float)((e & 127u) < 64 ? byte & 15u : byte >> 4) - 7.5f);
+        } else {
+            y[i] = (record[e >> 3] >> (e & 7u) & 1u) ? scale : -scale;
+        }
+    }
+    if (code->basis) {
+        memcpy(x, code->mean, code->dim * sizeof(float));
+        for (size_t i = 0; i < code->n_comp; i++) {
+            rv_axpy_f32(y[i], code->basis + i * code->dim, x, code->dim);
+        }
+        return;
+    }
+    if (code->rotation) {
+        rv_rotation_invert(code->rotation, y, x);
+    } else {
+        memcpy(x, y, code->dim * sizeof(float));
+    }
+    rv_add_f32(code->mean, x, code->dim);
+}
+
+/* ---- training ---- */
+
+/* Share of the 10 exact neighbours of sample rows that are among the `keep` nearest when only the
+   leading n components are compared. y: [s, stride], square: |x - mean|^2. */
+static double rv__code_trial(const float *exact, const float *y, size_t stride, const float *square,
+                             size_t s, size_t n_query, size_t n, size_t keep, float *line,
+                             uint32_t *index)
+{
+    size_t found = 0, total = 0;
+    for (size_t i = 0; i < n_query; i++) {
+        uint32_t truth[10];
+        size_t k, kept;
+        memcpy(line, exact + i * s, s * sizeof(float));
+        line[i] = rv__infinity();
+        k = rv_topk_f32(line, s, 10, truth, NULL);
+        for (size_t j = 0; j < s; j++) {
+            line[j] = square[j] - 2.0f * rv_dot_f32(y + i * stride, y + j * stride, n);
+        }
+        line[i] = rv__infinity();
+        kept = rv_topk_f32(line, s, keep, index, NULL);
+        for (size_t a = 0; a < k; a++) {
+            size_t b = 0;
+            while (b < kept && index[b] != truth[a]) b++;
+            found += b < kept;
+        }
+        total += k;
+    }
+    return total ? (double)found / (double)total : 1.0;
+}
+
+/* Picks the number of components: the fewest lines whose ranking keeps 98 % of the neighbours of
+   the sample among twice as many. Energy alone would not do: between clusters lies most of the
+   variance, within them most of the neighbours. sample: [s, dim] prepared rows. */
+static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *sample, size_t s,
+                                 size_t most)
+{
+    const size_t n_query = s < 64 ? s : 64;
+    float *y = (float *)rv__get(&code->alloc, s * most, sizeof(float));
+    float *exact = (float *)rv__get(&code->alloc, n_query * s, sizeof(float));
+    float *square = (float *)rv__get(&code->alloc, 2 * s, sizeof(float));
+    uint32_t *index = (uint32_t *)rv__get(&code->alloc, s, sizeof(uint32_t));
+    rv_status status = RV_OK;
+    if (!y || !exact || !square || !index) {
+        status = rv__no_memory(ctx, s * most * sizeof(float));
+    } else {
+        status = rv_pca_apply(ctx, code->mean, code->basis, code->dim, most, sample, 0, s, y);
+    }
+    if (!status) {
+        float *line = square + s;
+        size_t n, step = 64;
+        for (size_t j = 0; j < s; j++) {
+            float sum = 0.0f;
+            for (size_t i = 0; i < code->dim; i++) {
+                float d = sample[j * code->dim + i] - code->mean[i];
+                sum += d * d;
+            }
+            square[j] = sum;
+        }
+        for (size_t i = 0; i < n_query; i++) {
+            rv_metric_many(RV_METRIC_L2, RV_DTYPE_F32, sample + i * code->dim, sample, 0, s, code->dim,
+                           exact + i * s);
+        }
+        for (n = step - RV__CODE_HEAD; n < most; n += step) {
+            double kept = rv__code_trial(exact, y, most, square, s, n_query, n, 20, line, index);
+            if (kept >= 0.98) break;
+            if ((status = rv__poll(ctx)) != RV_OK) break;
+        }
+        code->n_comp = (uint32_t)(n < most ? n : most);
+    }
+    rv__put(&code->alloc, index, s, sizeof(uint32_t));
+    rv__put(&code->alloc, square, 2 * s, sizeof(float));
+    rv__put(&code->alloc, exact, n_query * s, sizeof(float));
+    rv__put(&code->alloc, y, s * most, sizeof(float));
+    return status;
+}
+
+/* Evenly spread live rows of the store as floats: [*s, dim]. */
+static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_alloc *alloc,
+                                 size_t most, float **out, size_t *s)
+{
+    size_t n = store->n, count = n < most ? n : most, got = 0;
+    void *query = rv__get(alloc, rv__store_query_bytes(store), 1);
+    float *rows = (float *)rv__get(alloc, count * store->dim, sizeof(float));
+    if (!query || !rows) {
+        rv__put(alloc, query, rv__store_query_bytes(store), 1);
+        rv__put(alloc, rows, count * store->dim, sizeof(float));
+        return rv__no_memory(ctx, count * store->dim * sizeof(float));
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint32_t slot = (uint32_t)((uint64_t)i * n / count);
+        if (!rv__store_live(store, slot)) continue;
+        rv__store_prepare_row(store, slot, query);
+        memcpy(rows + got++ * store->dim, query, store->dim * sizeof(float));
+    }
+    rv__put(alloc, query, rv__store_query_bytes(store), 1);
+    /* blocks are freed by their requested size, so a shortfall keeps the count it was made with */
+    for (size_t i = got; got && i < count; i++) {
+        memcpy(rows + i * store->dim, rows + (i % got) * store->dim, store->dim * sizeof(float));
+    }
+    *out = rows;
+    *s = count;
+    return RV_OK;
+}
+
+/* Learns the map from the rows of the store. n_bytes: record size wanted for PCA, 0 = by trial.
+   On failure code is empty. */
+RV__FN rv_status rv__code_train(rv_ctx *ctx, rv__code *code, int kind, const rv__store *store,
+                                uint32_t n_bytes)
+{
+    float *sample = NULL;
+    size_t s = 0, dim = store->dim;
+    rv_status status;
+    memset(code, 0, sizeof *code);
+    code->alloc = store->alloc;
+    code->kind = kind;
+    code->metric = store->metric;
+    code->dim = store->dim;
+    code->n_comp = store->dim;
+    code->bits = kind == RV__CODE_SQ4 ? 4u : kind == RV__CODE_BIT ? 1u : 8u;
+    status = rv__code_sample(ctx, store, &code->alloc, 8192, &sample, &s);
+    if (status) return status;
+    code->mean = (float *)rv__get_zero(&code->alloc, dim, sizeof(float));
+    if (!code->mean) status = rv__no_memory(ctx, dim * sizeof(float));
+    if (!status && kind == RV__CODE_PCA) {
+        size_t most = n_bytes ? n_bytes - RV__CODE_HEAD : dim;
+        if (most > 512) most = 512;
+        if (most > dim) most = dim;
+        code->n_comp = (uint32_t)most;
+        code->basis = (float *)rv__get(&code->alloc, most * dim, sizeof(float));
+        if (!code->basis) {
+            status = rv__no_memory(ctx, most * dim * sizeof(float));
+        } else {
+            status = rv_pca_train(ctx, sample, 0, s, dim, most, code->mean, code->basis, NULL, NULL);
+        }
+        if (!status && !n_bytes) {
+            status = rv__code_choose(ctx, code, sample, s < RV__CODE_SAMPLE ? s : RV__CODE_SAMPLE, most);
+        }
+        if (!status && code->n_comp < most) {
+            float *basis = (float *)rv__regrow(&code->alloc, code->basis, most * dim,
+                                               (size_t)code->n_comp * dim, sizeof(float));
+            if (basis) {
+                code->basis = basis;
+            } else {
+                code->n_comp = (uint32_t)most;
+                status = rv__no_memory(ctx, most * dim * sizeof(float));
+            }
+        }
+    } else if (!status) {
+        for (size_t i = 0; i < s; i++) rv_axpy_f32(1.0f / (float)s, sample + i * dim, code->mean, dim);
+        if (kind != RV__CODE_SQ8) {
+            status = rv_rotation_create(ctx, dim, &code->rotation);
+            if (!status) code->n_comp = (uint32_t)rv_rotation_dim(code->rotation);
+        }
+    }
+    code->record = (uint32_t)rv__code_record(code->bits, code->n_comp);
+    rv__put(&code->alloc, sample, s * dim, sizeof(float));
+    if (status) rv__code_free(code);
+    return status;
+}
+
+RV__FN rv_status rv__code_reserve(rv_ctx *ctx, rv__code *code, size_t capacity)
+{
+    unsigned char *records;
+    if (capacity <= code->capacity) return RV_OK;
+    records = (unsigned char *)rv__regrow(&code->alloc, code->records, code->capacity, capacity, code->record);
+    if (!records) return rv__no_memory(ctx, rv__mul(capacity, code->record));
+    code->records = records;
+    code->capacity = capacity;
+    return RV_OK;
+}
+
+/* ---- encoding many rows ---- */
+
+typedef struct rv__code_job {
+    rv__code *code;
+    const rv__store *store;
+    const rv__kernels *kernels;
+    float *scratch;                /* [lanes, lane_floats]                                        */
+    size_t lane_floats, query_floats;
+} rv__code_job;
+
+static void rv__code_encode_range(void *arg, size_t lane, size_t begin, size_t end)
+{
+    const rv__code_job *job = (const rv__code_job *)arg;
+    rv__code *code = job->code;
+    size_t dim = code->dim, n = code->n_comp;
+    float *query = job->scratch + lane * job->lane_floats;
+    float *rows = query + job->query_floats, *y = rows + RV__CODE_BLOCK * dim;
+    float *pack = y + rv__round_up(RV__CODE_BLOCK * rv__round_up(n, 16), 16);
+    for (size_t at = begin; at < end; at += RV__CODE_BLOCK) {
+        size_t m = end - at < RV__CODE_BLOCK ? end - at : RV__CODE_BLOCK;
+        for (size_t i = 0; i < m; i++) {
+            float *row = rows + i * dim;
+            rv__store_prepare_row(job->store, (uint32_t)(at + i), query);
+            for (size_t j = 0; j < dim; j++) row[j] = query[j] - code->mean[j];
+        }
+        if (code->basis) {
+            job->kernels->gram_f32(rows, dim, m, code->basis, dim, n, dim, y, n, pack);
+        }
+        for (size_t i = 0; i < m; i++) {
+            float *row = rows + i * dim, *turned = y + i * n;
+            if (code->rotation) {
+                turned = y;
+                rv_rotation_apply(code->rotation, row, turned);
+            } else if (!code->basis) {
+                turned = row;
+            }
+            rv__code_pack(code, turned, rv_dot_f32(row, row, dim), rv_dot_f32(row, code->mean, dim),
+                          code->records + (at + i) * code->record);
+        }
+    }
+}
+
+/* Encodes rows first..first+n-1 of the store; the records are reserved. */
+RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__store *store,
+                                      size_t n)
+{
+    size_t lanes = rv__lanes(ctx), dim = code->dim;
+    rv__code_job job;
+    rv_status status;
+    job.code = code;
+    job.store = store;
+    job.kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
+    job.query_floats = rv__round_up(rv__store_query_bytes(store) / sizeof(float) + 1, 16);
+    job.lane_floats = rv__round_up(job.query_floats + RV__CODE_BLOCK * dim, 16) +
+                      rv__round_up(RV__CODE_BLOCK * rv__round_up(code->n_comp, 16), 16) + 16;
+    if (code->basis) {
+        job.lane_floats += rv__round_up(rv__gram_f32_scratch() / sizeof(float) + 1, 16);
+    }
+    job.scratch = (float *)rv__get(&code->alloc, lanes * job.lane_floats, sizeof(float));
+    if (!job.scratch) return rv__no_memory(ctx, lanes * job.lane_floats * sizeof(float));
+    status = rv__parallel_for(ctx, n, RV__CODE_BLOCK, 4 * RV__CODE_BLOCK, rv__code_encode_range, &job);
+    rv__put(&code->alloc, job.scratch, lanes * job.lane_floats, sizeof(float));
+    return status;
+}
+
+#endif /* RV_CODE_C */

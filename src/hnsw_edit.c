@@ -1,0 +1,664 @@
+#ifndef RV_HNSW_EDIT_C
+#define RV_HNSW_EDIT_C
+#include "hnsw.h"
+#include "base.c"
+#include "store.c"
+#include "code.c"
+#include "hnsw.c"
+#include "hnsw_search.c"
+#include "hnsw_build.c"
+
+/* Changes one row at a time: insertion by search, removal by marking, repair in one go.
+
+   An insertion does everything that can fail first (room, scratch, the searches) and then only
+   writes, so a failure or a cancellation leaves no trace. A removed row's node is held: it carries
+   the walk, is not returned, and its slot is not taken again. When an eighth of all nodes is held,
+   repair gives every node with links to held ones the links of those instead, thinned as usual, and
+   frees the slots; this is the consolidation of FreshDiskANN.
+
+   Sources: Malkov, Yashunin, 2016 (insertion); Singh et al., FreshDiskANN, 2021 (consolidation). */
+
+/* ---- one layer as the linker sees it ---- */
+
+typedef struct rv__linker {
+    rv__build b;                    /* distances between nodes; b.slot is the layer's             */
+    rv__build_lane lane;
+    uint32_t *links;
+    uint32_t handed;                /* links the newcomer's full list took over, from its end      */
+} rv__linker;
+
+/* Settings for thinning on an index; b->slot stays NULL (layer 0). The scratch is the caller's. */
+static void rv__linker_init(rv__linker *linker, rv_ctx *ctx, rv_hnsw *index)
+{
+    rv__build *b = &linker->b;
+    memset(linker, 0, sizeof *linker);
+    b->ctx = ctx;
+    b->index = index;
+    b->code = index->code.bits == 8 ? &index->code : NULL;
+    b->isa = ctx ? ctx->isa : RV_ISA_BEST;
+    b->kernels = rv__kernels_for(b->isa);
+    b->alloc = index->store.alloc;
+    b->degree = index->degree;
+    b->pair = index->store.metric == RV_METRIC_L2 ? 0.5f : 1.0f;
+    b->lanes = 1;
+    b->columns = RV__THIN_MAX;
+    b->lane_bytes = rv__build_lane_bytes(b);
+}
+
+static void rv__linker_layer(rv__linker *linker, rv_hnsw *index, uint32_t l)
+{
+    linker->b.slot = l ? index->layer[l].slot : NULL;
+    linker->b.degree = l ? index->m : index->degree;
+    linker->links = l ? index->layer[l].links : index->links;
+}
+
+/* Sorted keys of the distances from node to others[n]; those equal to node are left out. */
+static size_t rv__linker_keys(rv__linker *linker, uint32_t node, const uint32_t *others, size_t n, uint64_t *keys)
+{
+    rv__build *b = &linker->b;
+    uint32_t count = 0;
+    rv__build_distances(b, &linker->lane, node, others, n, linker->lane.line);
+    for (size_t i = 0; i < n; i++) {
+        if (others[i] != node) rv__pool_add(keys, &count, RV__THIN_MAX, rv__hnsw_key(linker->lane.line[i], others[i]), 1);
+    }
+    return count;
+}
+
+/* Whether one of the first n nodes of list links to `to`. */
+static int rv__linker_witness(const rv__linker *linker, const uint64_t *keys, size_t n, uint32_t to)
+{
+    const uint32_t degree = linker->b.degree;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t *links = linker->links + (size_t)rv__hnsw_node(keys[i]) * degree;
+        for (uint32_t j = 0; j < degree && links[j] != RV__NO_SLOT; j++) {
+            if (links[j] == to) return 1;
+        }
+    }
+    return 0;
+}
+
+/* Adds the link from -> to. A full list is thinned with the newcomer in it, but a node is let go only
+   if one that stays links to it, so that what was reachable stays so. When that leaves too many, the
+   last one is handed on to the newcomer's list, whose links nothing depends on yet. */
+static void rv__linker_add(rv__linker *linker, uint32_t from, uint32_t to)
+{
+    const uint32_t degree = linker->b.degree;
+    uint32_t *links = linker->links + (size_t)from * degree, *other = linker->links + (size_t)to * degree, n = 0;
+    uint32_t others[257];
+    uint64_t sorted[257], *keys = linker->lane.keys;
+    size_t kept, count;
+    while (n < degree && links[n] != RV__NO_SLOT) {
+        if (links[n] == to) return;
+        n++;
+    }
+    if (n < degree) {
+        links[n] = to;
+        return;
+    }
+    memcpy(others, links, degree * sizeof(uint32_t));
+    others[degree] = to;
+    count = rv__linker_keys(linker, from, others, degree + 1u, keys);
+    memcpy(sorted, keys, count * sizeof *keys);
+    kept = rv__build_thin(&linker->b, &linker->lane, keys, count, degree);
+    for (size_t i = 0, at = 0; i < count; i++) {
+        if (at < kept && keys[at] == sorted[i]) {
+            at++; /* thinned lists keep their order; what is saved below goes behind them */
+        } else if (rv__hnsw_node(sorted[i]) == to || !rv__linker_witness(linker, keys, kept, rv__hnsw_node(sorted[i]))) {
+            others[n++ - degree] = rv__hnsw_node(sorted[i]);
+        }
+    }
+    n -= degree; /* others[n]: those without a witness */
+    for (uint32_t i = 0; i < degree; i++) links[i] = i < kept ? rv__hnsw_node(keys[i]) : RV__NO_SLOT;
+    for (uint32_t i = 0; i < n; i++) {
+        if (kept < degree) {
+            links[kept++] = others[i];
+            continue;
+        }
+        /* one too many, and no room for it but in the newcomer's list */
+        if (others[i] == to) {
+            uint32_t last = links[degree - 1];
+            links[degree - 1] = to;
+            others[i] = last;
+        }
+        count = 0;
+        while (count < degree && other[count] != RV__NO_SLOT && other[count] != others[i]) count++;
+        other[count < degree ? count : degree - 1 - linker->handed++ % degree] = others[i];
+    }
+}
+
+/* Links a new node both ways to the best of sorted candidates. */
+static void rv__linker_join(rv__linker *linker, uint32_t node, uint64_t *keys, size_t n, size_t keep)
+{
+    const uint32_t degree = linker->b.degree;
+    uint32_t *links = linker->links + (size_t)node * degree;
+    uint32_t chosen[256];
+    linker->handed = 0;
+    n = rv__build_thin(&linker->b, &linker->lane, keys, n, keep);
+    for (uint32_t i = 0; i < degree; i++) {
+        if (i < n) chosen[i] = rv__hnsw_node(keys[i]);
+        links[i] = i < n ? chosen[i] : RV__NO_SLOT;
+    }
+    for (size_t i = 0; i < n; i++) rv__linker_add(linker, chosen[i], node);
+}
+
+static void rv__hnsw_tidy(rv_ctx *ctx, rv_hnsw *index);
+
+/* ---- insertion ---- */
+
+typedef struct rv__insert {
+    rv_hnsw *index;
+    rv__hnsw_query query;
+    rv__walk walk;
+    rv__linker linker;
+    uint64_t *found[RV__HNSW_LEVELS]; /* candidates of each layer, sorted                         */
+    size_t n_found[RV__HNSW_LEVELS];
+    size_t n_beam;                  /* of the layer searched last                                 */
+    unsigned char *memory;
+    size_t bytes;
+} rv__insert;
+
+#define RV__INSERT_UPPER 32u        /* beam on the layers above 0                                 */
+
+/* Beam over an upper layer from a node of it; keys of nodes of that layer. Layers above 0 are entered
+   by one insertion in 32, so this walk is the plain one. */
+static size_t rv__insert_beam(rv__insert *insert, uint32_t l, uint32_t start, uint64_t *beam)
+{
+    const rv_hnsw *index = insert->index;
+    const rv__hnsw_layer *layer = &index->layer[l];
+    uint32_t n = 1, at = 0, *ids = insert->walk.ids;
+    float *distance = insert->walk.distance;
+    ids[0] = layer->slot[start];
+    rv__hnsw_distances(&insert->query, ids, 1, distance);
+    beam[0] = rv__hnsw_key(distance[0], start);
+    while (at < n) {
+        const uint32_t *links = layer->links + (size_t)rv__hnsw_node(beam[at]) * index->m;
+        uint32_t count = 0;
+        beam[at] |= 1u;
+        for (; count < index->m && links[count] != RV__NO_SLOT; count++) ids[count] = layer->slot[links[count]];
+        rv__hnsw_distances(&insert->query, ids, count, distance);
+        for (uint32_t i = 0; i < count; i++) {
+            uint64_t key = rv__hnsw_key(distance[i], links[i]);
+            uint32_t low = 0;
+            while (low < n && beam[low] < key) low++;
+            if (low == RV__INSERT_UPPER || (low < n && (beam[low] | 1u) == (key | 1u))) continue;
+            if (n < RV__INSERT_UPPER) n++;
+            memmove(beam + low + 1, beam + low, (n - 1 - low) * sizeof *beam);
+            beam[low] = key;
+        }
+        at = 0;
+        while (at < n && (beam[at] & 1u)) at++;
+    }
+    return n;
+}
+
+/* Finds the candidates of a node of the given level on all its layers. */
+static rv_status rv__insert_search(rv_ctx *ctx, rv__insert *insert, uint32_t level)
+{
+    rv_hnsw *index = insert->index;
+    float distance;
+    uint32_t node;
+    rv_status status;
+    memset(insert->n_found, 0, sizeof insert->n_found);
+    if (index->n_levels == 0) return RV_OK;
+    node = index->entry;
+    for (uint32_t l = index->n_levels - 1; l > 0; l--) {
+        insert->n_beam = rv__insert_beam(insert, l, node, insert->found[l]);
+        insert->n_found[l] = l > level ? 0 : insert->n_beam;
+        node = index->layer[l].below[rv__hnsw_node(insert->found[l][0])];
+    }
+    rv__hnsw_distances(&insert->query, &node, 1, &distance);
+    insert->walk.n_starts = 0;
+    for (size_t i = 0; index->n_levels > 1 && i < insert->n_beam && i < RV__WALK_STARTS; i++) {
+        uint64_t key = insert->found[1][i];
+        uint32_t slot = index->layer[1].slot[rv__hnsw_node(key)];
+        insert->walk.start[insert->walk.n_starts++] = rv__hnsw_key(rv__hnsw_key_distance(key), slot);
+    }
+    rv__walk_start(&insert->walk, node, distance);
+    status = rv__walk_run(ctx, &insert->query, &insert->walk);
+    insert->found[0] = insert->walk.beam;
+    insert->n_found[0] = insert->walk.n;
+    return status;
+}
+
+static rv_status rv__insert_open(rv_ctx *ctx, rv__insert *insert, rv_hnsw *index)
+{
+    size_t query_bytes = rv__hnsw_query_bytes(index), ef = index->ef_construction;
+    size_t walk_bytes = rv__round_up(rv__walk_bytes(index, ef), 64);
+    size_t upper_bytes = (RV__HNSW_LEVELS - 1) * (RV__INSERT_UPPER + 1) * sizeof(uint64_t);
+    unsigned char *at;
+    insert->index = index;
+    rv__linker_init(&insert->linker, ctx, index);
+    upper_bytes = rv__round_up(upper_bytes, 64);
+    insert->bytes = query_bytes + walk_bytes + upper_bytes + insert->linker.b.lane_bytes;
+    insert->memory = (unsigned char *)rv__get(&index->store.alloc, insert->bytes, 1);
+    if (!insert->memory) return rv__no_memory(ctx, insert->bytes);
+    at = insert->memory + query_bytes;
+    rv__hnsw_query_init(&insert->query, ctx, index);
+    rv__walk_init(&insert->walk, index, ef, at);
+    at += walk_bytes;
+    for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++) {
+        insert->found[l] = (uint64_t *)(void *)at + (l - 1) * (RV__INSERT_UPPER + 1);
+    }
+    insert->linker.b.scratch = at + upper_bytes;
+    rv__build_lane_at(&insert->linker.b, 0, &insert->linker.lane);
+    return RV_OK;
+}
+
+static void rv__insert_close(rv__insert *insert)
+{
+    rv__put(&insert->index->store.alloc, insert->memory, insert->bytes, 1);
+}
+
+/* Writes the node's links on all its layers. Cannot fail. */
+static void rv__insert_link(rv__insert *insert, uint32_t slot, uint32_t level)
+{
+    rv_hnsw *index = insert->index;
+    uint32_t below = slot, top = index->n_levels;
+    for (uint32_t l = 0; l <= level; l++) {
+        uint32_t node = slot;
+        if (l > 0) {
+            rv__hnsw_layer *layer = &index->layer[l];
+            node = layer->n++;
+            layer->slot[node] = slot;
+            layer->below[node] = below;
+            memset(layer->links + (size_t)node * index->m, 0xFF, index->m * sizeof(uint32_t));
+            below = node;
+        }
+        rv__linker_layer(&insert->linker, index, l);
+        rv__linker_join(&insert->linker, node, insert->found[l], insert->n_found[l],
+                        l ? index->m : (size_t)index->degree * 3 / 4);
+        if (l + 1 > top) {
+            index->n_levels = l + 1;
+            index->entry = node;
+        }
+    }
+}
+
+/* Room for one more row everywhere. */
+static rv_status rv__hnsw_room(rv_ctx *ctx, rv_hnsw *index, uint32_t slot, uint32_t level)
+{
+    rv_status status = RV_OK;
+    if (slot >= index->capacity || slot >= index->store.capacity) {
+        status = rv__hnsw_grow(ctx, index, (size_t)slot + 1 + (slot < 64 ? 64 : slot / 2));
+    }
+    for (uint32_t l = 1; l <= level && !status; l++) {
+        rv__hnsw_layer *layer = &index->layer[l];
+        if (layer->n == layer->capacity) {
+            status = rv__hnsw_layer_reserve(ctx, index, layer, layer->n + 8 + layer->n / 2);
+        }
+    }
+    return status;
+}
+
+/* Learns codes once there are rows enough; a failure leaves the index as it was. */
+static rv_status rv__hnsw_learn_late(rv_ctx *ctx, rv_hnsw *index)
+{
+    rv__code code;
+    rv_status status;
+    if (rv__hnsw_coded(index) || index->wanted == RV_HNSW_CODES_NONE || index->code_tried ||
+        rv_hnsw_count(index) < RV_HNSW_TRAIN) return RV_OK;
+    status = rv__hnsw_learn(ctx, index, rv__hnsw_code_kind(index->wanted), index->code_bytes, &code);
+    if (status) return status;
+    index->code_tried = 1;
+    if (code.kind == RV__CODE_NONE) return RV_OK;
+    index->code = code;
+    if (index->drop_vectors) rv__store_drop_rows(&index->store);
+    return RV_OK;
+}
+
+static void rv__hnsw_hold(rv_hnsw *index, uint32_t slot)
+{
+    index->held[slot / 64] |= (uint64_t)1 << (slot % 64);
+    index->store.n_held++;
+}
+
+/* Inserts a row; old: the slot that held this key until now, or RV__NO_SLOT. */
+static rv_status rv__hnsw_insert(rv_ctx *ctx, rv_hnsw *index, uint64_t key, const void *vector, uint32_t old)
+{
+    rv__insert insert;
+    uint32_t slot, level;
+    rv_status status = rv__store_check_new(ctx, &index->store, vector);
+    if (!status) status = rv__hnsw_learn_late(ctx, index);
+    if (!status && old != RV__NO_SLOT) status = rv__store_keyed(ctx, &index->store);
+    if (status) return status;
+    slot = rv__store_next(&index->store, key);
+    level = rv__hnsw_level(index, slot);
+    status = rv__hnsw_room(ctx, index, slot, level);
+    if (!status) status = rv__insert_open(ctx, &insert, index);
+    if (status) return status;
+    rv__store_prepare(&index->store, vector, insert.memory);
+    rv__hnsw_query_code(&insert.query, insert.memory);
+    status = rv__insert_search(ctx, &insert, level);
+    if (!status && old != RV__NO_SLOT) {
+        status = rv__store_remove(ctx, &index->store, old);
+        if (!status) rv__hnsw_hold(index, old);
+    }
+    if (!status) status = rv__store_add(ctx, &index->store, key, vector, &slot);
+    if (!status) {
+        if (rv__hnsw_coded(index)) {
+            unsigned char *scratch = insert.memory + rv__round_up(rv__store_query_bytes(&index->store), 64) +
+                                     rv__round_up(rv__code_elements(&index->code), 64);
+            rv__code_encode(&index->code, (const float *)(const void *)insert.memory,
+                            index->code.records + (size_t)slot * index->code.record, (float *)(void *)scratch);
+        }
+        rv__insert_link(&insert, slot, level);
+    }
+    rv__insert_close(&insert);
+    return status;
+}
+
+RV_API rv_status rv_hnsw_add(rv_ctx *ctx, rv_hnsw *index, uint64_t key, const void *vector)
+{
+    rv_status status = rv__hnsw_writable(ctx, index);
+    if (!status && rv__store_find(&index->store, key) != RV__NO_SLOT) status = rv__store_exists(ctx, key);
+    if (!status) status = rv__hnsw_insert(ctx, index, key, vector, RV__NO_SLOT);
+    return status ? status : rv__ok(ctx);
+}
+
+RV_API rv_status rv_hnsw_update(rv_ctx *ctx, rv_hnsw *index, uint64_t key, const void *vector)
+{
+    rv_status status = rv__hnsw_writable(ctx, index);
+    uint32_t old;
+    if (status) return status;
+    old = rv__store_find(&index->store, key);
+    if (old == RV__NO_SLOT) return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "key %l is not present", key);
+    status = rv__hnsw_insert(ctx, index, key, vector, old);
+    if (!status) rv__hnsw_tidy(ctx, index);
+    return status ? status : rv__ok(ctx);
+}
+
+RV_API rv_status rv_hnsw_upsert(rv_ctx *ctx, rv_hnsw *index, uint64_t key, const void *vector)
+{
+    return rv_hnsw_contains(index, key) ? rv_hnsw_update(ctx, index, key, vector)
+                                        : rv_hnsw_add(ctx, index, key, vector);
+}
+
+RV_API rv_status rv_hnsw_get(rv_ctx *ctx, const rv_hnsw *index, uint64_t key, void *out)
+{
+    uint32_t slot;
+    if (!index || !out) return rv__fail(ctx, RV_ERR_ARG, 0, "index and out must not be NULL");
+    slot = rv__store_find(&index->store, key);
+    if (slot == RV__NO_SLOT) return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "key %l is not present", key);
+    if (!index->store.no_rows) {
+        rv__store_decode(&index->store, slot, out);
+    } else {
+        rv_alloc alloc = rv__allocator(ctx);
+        size_t n = rv__code_scratch(&index->code);
+        float *scratch = (float *)rv__get(&alloc, n, sizeof(float));
+        if (!scratch) return rv__no_memory(ctx, n * sizeof(float));
+        rv__code_decode(&index->code, slot, (float *)out, scratch);
+        if (index->store.norms) rv_scale_f32(index->store.norms[slot], (float *)out, index->store.dim);
+        rv__put(&alloc, scratch, n, sizeof(float));
+    }
+    return rv__ok(ctx);
+}
+
+RV_API rv_status rv_hnsw_remove(rv_ctx *ctx, rv_hnsw *index, uint64_t key)
+{
+    rv_status status = rv__hnsw_writable(ctx, index);
+    uint32_t slot;
+    if (status) return status;
+    slot = rv__store_find(&index->store, key);
+    if (slot == RV__NO_SLOT) return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "key %l is not present", key);
+    status = rv__store_remove(ctx, &index->store, slot);
+    if (status) return status;
+    rv__hnsw_hold(index, slot);
+    rv__hnsw_tidy(ctx, index);
+    return rv__ok(ctx);
+}
+
+/* Many rows for an index that has some: one by one, and out again when one fails. */
+static rv_status rv__hnsw_add_many(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys, const void *vectors, size_t n)
+{
+    const unsigned char *at = (const unsigned char *)vectors;
+    size_t done = 0, bytes = rv__store_vector_bytes(&index->store);
+    rv_status status = RV_OK;
+    if (!keys) return rv__fail(ctx, RV_ERR_ARG, 0, "keys is NULL but the index has rows already");
+    while (done < n && !status) {
+        status = rv_hnsw_add(ctx, index, keys[done], at + done * bytes);
+        if (!status) done++;
+        if (!status && done % 64 == 0) status = rv__poll(ctx);
+    }
+    if (status) {
+        while (done > 0) {
+            uint32_t slot = rv__store_find(&index->store, keys[--done]);
+            if (!rv__store_remove(NULL, &index->store, slot)) rv__hnsw_hold(index, slot);
+        }
+    }
+    return status;
+}
+
+RV_API rv_status rv_hnsw_build(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys, const void *vectors, size_t n)
+{
+    rv_status status = rv__hnsw_writable(ctx, index);
+    rv_hnsw *fresh;
+    if (status) return status;
+    if (n && !vectors) return rv__fail(ctx, RV_ERR_ARG, 0, "vectors must not be NULL");
+    if (n >= 0x7FFFFFFFu) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "n is %z, an index holds below 2147483647 rows", n);
+    }
+    if (n == 0) return rv__ok(ctx);
+    if (rv_hnsw_count(index)) return rv__hnsw_add_many(ctx, index, keys, vectors, n);
+    status = rv__hnsw_like(ctx, index, &fresh);
+    if (status) return status;
+    status = rv__store_reserve(ctx, &fresh->store, n > index->store.capacity ? n : index->store.capacity);
+    if (!status) status = rv__hnsw_fill(ctx, fresh, keys, vectors, n);
+    if (!status) rv__hnsw_swap(index, fresh);
+    rv_hnsw_destroy(fresh);
+    return status ? status : rv__ok(ctx);
+}
+
+/* ---- repair ---- */
+
+typedef struct rv__repair {
+    rv_hnsw *index;
+    rv__linker *linker;             /* [lanes]                                                    */
+} rv__repair;
+
+static int rv__hnsw_held(const rv_hnsw *index, uint32_t slot)
+{
+    return index->held && (index->held[slot / 64] >> (slot % 64) & 1u) != 0;
+}
+
+/* Replaces held neighbours of the nodes begin..end-1 of layer 0 by the neighbours of those. Lists of
+   held nodes are read and not written, so the order of nodes does not matter. */
+static void rv__repair_range(void *arg, size_t lane, size_t begin, size_t end)
+{
+    const rv__repair *job = (const rv__repair *)arg;
+    rv_hnsw *index = job->index;
+    rv__linker *linker = &job->linker[lane];
+    const uint32_t degree = index->degree;
+    uint64_t keys[RV__THIN_MAX];
+    uint32_t part[RV__THIN_MAX];
+    for (size_t node = begin; node < end; node++) {
+        uint32_t *links = index->links + node * degree, n = 0, count = 0;
+        int broken = 0;
+        if (!rv__store_live(&index->store, (uint32_t)node)) continue;
+        for (uint32_t i = 0; i < degree && links[i] != RV__NO_SLOT; i++) broken |= rv__hnsw_held(index, links[i]);
+        if (!broken) continue;
+        for (uint32_t i = 0; i <= degree; i++) {
+            /* the node's own links first, then those of each held neighbour */
+            const uint32_t *list = i == 0 ? links : index->links + (size_t)links[i - 1] * degree;
+            if (i > 0 && links[i - 1] == RV__NO_SLOT) break;
+            if (i > 0 && !rv__hnsw_held(index, links[i - 1])) continue;
+            count = 0;
+            for (uint32_t j = 0; j < degree && list[j] != RV__NO_SLOT && count < RV__THIN_MAX; j++) {
+                if (!rv__hnsw_held(index, list[j]) && list[j] != node) part[count++] = list[j];
+            }
+            rv__build_distances(&linker->b, &linker->lane, (uint32_t)node, part, count, linker->lane.line);
+            for (uint32_t j = 0; j < count; j++) {
+                rv__pool_add(keys, &n, RV__THIN_MAX, rv__hnsw_key(linker->lane.line[j], part[j]), 1);
+            }
+        }
+        n = (uint32_t)rv__build_thin(&linker->b, &linker->lane, keys, n, degree);
+        for (uint32_t i = 0; i < degree; i++) links[i] = i < n ? rv__hnsw_node(keys[i]) : RV__NO_SLOT;
+    }
+}
+
+/* Takes the layers above 0 from another index of the same store. */
+static void rv__hnsw_take_layers(rv_hnsw *index, rv_hnsw *from)
+{
+    for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++) {
+        rv__hnsw_layer_free(index, &index->layer[l]);
+        index->layer[l] = from->layer[l];
+        memset(&from->layer[l], 0, sizeof from->layer[l]);
+    }
+    index->n_levels = from->n_levels;
+    index->entry = from->entry;
+}
+
+static rv_status rv__repair_layers(rv_ctx *ctx, rv_hnsw *index, rv_hnsw *upper)
+{
+    rv_status status;
+    *upper = *index;
+    memset(upper->layer, 0, sizeof upper->layer);
+    status = rv__hnsw_make_layers(ctx, upper);
+    for (uint32_t l = 1; l < upper->n_levels && !status; l++) {
+        const rv__code *code = index->code.bits == 8 ? &index->code : NULL;
+        status = rv__build_layer(ctx, upper, code, upper->layer[l].slot, upper->layer[l].n, index->m,
+                                 upper->layer[l].links);
+    }
+    if (status) {
+        for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++) rv__hnsw_layer_free(index, &upper->layer[l]);
+    }
+    return status;
+}
+
+/* Repairs the graph around held nodes and frees their slots. On failure the graph is a valid one in
+   which some of the work is done. */
+static rv_status rv__hnsw_repair(rv_ctx *ctx, rv_hnsw *index)
+{
+    const rv_alloc *alloc = &index->store.alloc;
+    size_t lanes = rv__lanes(ctx), n = index->store.n;
+    unsigned char *scratch = NULL;
+    rv__connect connect;
+    rv__repair job;
+    rv_hnsw upper;
+    rv_ctx calm;
+    rv_status status;
+    if (index->store.n_held == 0) return RV_OK;
+    memset(&connect, 0, sizeof connect);
+    memset(&calm, 0, sizeof calm);
+    if (ctx) calm = *ctx;
+    calm.poll = NULL; /* the last steps are short and must not stop half way */
+    job.index = index;
+    job.linker = (rv__linker *)rv__get(alloc, lanes, sizeof(rv__linker));
+    status = job.linker ? rv__connect_open(ctx, index, &connect) : rv__no_memory(ctx, lanes * sizeof(rv__linker));
+    if (!status) {
+        for (size_t i = 0; i < lanes; i++) rv__linker_init(&job.linker[i], ctx, index);
+        scratch = (unsigned char *)rv__get(alloc, lanes, job.linker[0].b.lane_bytes);
+        if (!scratch) status = rv__no_memory(ctx, lanes * job.linker[0].b.lane_bytes);
+    }
+    if (!status) {
+        for (size_t i = 0; i < lanes; i++) {
+            job.linker[i].b.scratch = scratch + i * job.linker[i].b.lane_bytes;
+            rv__build_lane_at(&job.linker[i].b, 0, &job.linker[i].lane);
+        }
+        status = rv__repair_layers(ctx, index, &upper);
+    }
+    if (!status) {
+        status = rv__parallel_for(ctx, n, 64, 1024, rv__repair_range, &job);
+        if (status) {
+            for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++) rv__hnsw_layer_free(index, &upper.layer[l]);
+        }
+    }
+    if (!status) {
+        rv__hnsw_take_layers(index, &upper);
+        for (size_t slot = 0; slot < n; slot++) {
+            if (!rv__hnsw_held(index, (uint32_t)slot)) continue;
+            memset(index->links + slot * index->degree, 0xFF, index->degree * sizeof(uint32_t));
+        }
+        memset(index->held, 0, (index->capacity + 63) / 64 * sizeof(uint64_t));
+        index->store.n_held = 0;
+        status = rv__connect_run(&calm, index, &connect);
+    }
+    if (scratch) rv__put(alloc, scratch, lanes, job.linker[0].b.lane_bytes);
+    rv__connect_close(index, &connect);
+    rv__put(alloc, job.linker, lanes, sizeof(rv__linker));
+    return status;
+}
+
+/* Repairs when it is due. A failure only postpones it. */
+static void rv__hnsw_tidy(rv_ctx *ctx, rv_hnsw *index)
+{
+    if (index->store.n_held < 64 || index->store.n_held < index->store.n / 8) return;
+    (void)rv__hnsw_repair(ctx, index);
+}
+
+/* ---- compaction ---- */
+
+/* Moves codes and links to the slots that new_slot tells. links, records: new arrays, both may be as
+   small as the live rows. */
+static void rv__compact_move(const rv_hnsw *index, const uint32_t *new_slot, size_t n, uint32_t *links,
+                             unsigned char *records)
+{
+    const uint32_t degree = index->degree;
+    for (size_t slot = 0; slot < n; slot++) {
+        const uint32_t *from = index->links + slot * degree;
+        uint32_t *to;
+        if (new_slot[slot] == RV__NO_SLOT) continue;
+        to = links + (size_t)new_slot[slot] * degree;
+        for (uint32_t i = 0; i < degree; i++) to[i] = from[i] == RV__NO_SLOT ? RV__NO_SLOT : new_slot[from[i]];
+        if (records) {
+            memcpy(records + (size_t)new_slot[slot] * index->code.record,
+                   index->code.records + slot * index->code.record, index->code.record);
+        }
+    }
+}
+
+RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index)
+{
+    const rv_alloc *alloc;
+    size_t n, live, words;
+    uint32_t *new_slot, *links;
+    uint64_t *held;
+    unsigned char *records = NULL;
+    rv_hnsw upper;
+    rv_status status = rv__hnsw_writable(ctx, index);
+    if (!status) status = rv__hnsw_repair(ctx, index);
+    if (status) return status;
+    alloc = &index->store.alloc;
+    n = index->store.n;
+    live = rv_hnsw_count(index);
+    if (live == n && index->capacity == n && index->store.capacity == n) return rv__ok(ctx);
+    words = (live + 63) / 64;
+    new_slot = (uint32_t *)rv__get(alloc, n, sizeof(uint32_t));
+    links = (uint32_t *)rv__get(alloc, live * index->degree, sizeof(uint32_t));
+    held = (uint64_t *)rv__get_zero(alloc, words, sizeof(uint64_t));
+    if (rv__hnsw_coded(index)) records = (unsigned char *)rv__get(alloc, live, index->code.record);
+    if (!new_slot || !links || !held || (rv__hnsw_coded(index) && !records)) {
+        status = rv__no_memory(ctx, live * index->degree * sizeof(uint32_t));
+    }
+    if (!status) status = rv__store_compact(ctx, &index->store, new_slot);
+    if (!status) {
+        rv__compact_move(index, new_slot, n, links, records);
+        rv__put(alloc, index->links, index->capacity * index->degree, sizeof(uint32_t));
+        rv__put(alloc, index->held, (index->capacity + 63) / 64, sizeof(uint64_t));
+        index->links = links;
+        index->held = held;
+        index->store.held = held;
+        index->capacity = live;
+        if (records) {
+            rv__put(alloc, index->code.records, index->code.capacity, index->code.record);
+            index->code.records = records;
+            index->code.capacity = live;
+        }
+        /* levels follow from slots, so the small layers are made anew; without memory for that the
+           walk does with layer 0 alone, and the next repair makes them */
+        if (live && rv__repair_layers(NULL, index, &upper) == RV_OK) {
+            rv__hnsw_take_layers(index, &upper);
+        } else {
+            memset(&upper, 0, sizeof upper);
+            upper.n_levels = live ? 1 : 0;
+            rv__hnsw_take_layers(index, &upper);
+        }
+    } else {
+        rv__put(alloc, links, live * index->degree, sizeof(uint32_t));
+        rv__put(alloc, held, words, sizeof(uint64_t));
+        rv__put(alloc, records, live, index->code.record);
+    }
+    rv__put(alloc, new_slot, n, sizeof(uint32_t));
+    return status ? status : rv__ok(ctx);
+}
+
+#endif /* RV_HNSW_EDIT_C */

@@ -1,0 +1,172 @@
+/* All dot products between two sets of byte rows, and the 4-bit fast scan. */
+
+#define RV__COLS (RV__TILE * RV__LANES)
+#define RV__WORDS(n) ((n) / RV__GROUP) /* 32-bit words of a packed row of n bytes */
+
+/* Elements k .. k + RV__GROUP - 1 of a row as one word: four bytes, or two 16-bit numbers. */
+RV__ISA RV__INLINE uint32_t RV__F(group)(const int8_t *row, size_t k)
+{
+#if RV__GROUP == 4
+    return rv__load_u32(row + k);
+#else
+    return (uint32_t)(uint16_t)row[k] | (uint32_t)(uint16_t)row[k + 1] << 16;
+#endif
+}
+
+/* Packs rows of b, at most RV__COLS of them: [words][RV__COLS]. */
+RV__ISA static void RV__F(pack_i8)(const int8_t *b, size_t ldb, size_t nb, size_t n, uint32_t *packed)
+{
+    for (size_t j = 0; j < RV__COLS; j++) {
+        const int8_t *row = b + (j < nb ? j : 0) * ldb;
+        for (size_t k = 0; k < RV__WORDS(n); k++) {
+            packed[k * RV__COLS + j] = RV__F(group)(row, k * RV__GROUP) ^ RV__GROUP_FLIP;
+        }
+    }
+}
+
+RV__ISA RV__INLINE void RV__F(code_tile_row)(uint32_t a, const rv__vi *b, rv__vi *c)
+{
+    rv__vi x = rv__iset((int32_t)a);
+    c[0] = rv__gdot(c[0], b[0], x);
+    c[1] = rv__gdot(c[1], b[1], x);
+    if (RV__TILE == 4) {
+        c[2 % RV__TILE] = rv__gdot(c[2 % RV__TILE], b[2 % RV__TILE], x);
+        c[3 % RV__TILE] = rv__gdot(c[3 % RV__TILE], b[3 % RV__TILE], x);
+    }
+}
+
+RV__ISA RV__INLINE void RV__F(code_tile_store)(const rv__vi *c, int32_t bias, int32_t *out, size_t nb)
+{
+    int32_t lanes[RV__LANES];
+    for (size_t j = 0; j < RV__TILE; j++) {
+        size_t first = j * RV__LANES;
+        rv__vi sum = rv__isub(c[j], rv__iset(bias));
+        if (first + RV__LANES <= nb) {
+            rv__vstore(out + first, rv__vfrom(sum));
+        } else {
+            rv__vstore(lanes, rv__vfrom(sum));
+            for (size_t i = first; i < nb; i++) out[i] = lanes[i - first];
+        }
+    }
+}
+
+/* na <= 6 rows of A as words. */
+RV__ISA static void RV__F(tile_i8)(const unsigned char *a, size_t lda, size_t na, const uint32_t *packed,
+                                   size_t nb, size_t words, const int32_t *bias, int32_t *out, size_t ldo)
+{
+    const size_t last = na - 1;
+    const unsigned char *a1 = a + (last < 1 ? last : 1) * lda, *a2 = a + (last < 2 ? last : 2) * lda;
+    const unsigned char *a3 = a + (last < 3 ? last : 3) * lda, *a4 = a + (last < 4 ? last : 4) * lda;
+    const unsigned char *a5 = a + last * lda;
+    rv__vi c0[RV__TILE], c1[RV__TILE], c2[RV__TILE], c3[RV__TILE], c4[RV__TILE], c5[RV__TILE], b[RV__TILE];
+    for (size_t j = 0; j < RV__TILE; j++) {
+        c0[j] = c1[j] = c2[j] = c3[j] = c4[j] = c5[j] = rv__iset(0);
+    }
+    for (size_t k = 0; k < 4 * words; k += 4, packed += RV__COLS) {
+        b[0] = rv__vbits(rv__vload(packed));
+        b[1] = rv__vbits(rv__vload(packed + RV__LANES));
+        if (RV__TILE == 4) {
+            b[2 % RV__TILE] = rv__vbits(rv__vload(packed + 2 * RV__LANES));
+            b[3 % RV__TILE] = rv__vbits(rv__vload(packed + 3 * RV__LANES));
+        }
+        RV__F(code_tile_row)(rv__load_u32(a + k), b, c0);
+        RV__F(code_tile_row)(rv__load_u32(a1 + k), b, c1);
+        RV__F(code_tile_row)(rv__load_u32(a2 + k), b, c2);
+        RV__F(code_tile_row)(rv__load_u32(a3 + k), b, c3);
+        RV__F(code_tile_row)(rv__load_u32(a4 + k), b, c4);
+        RV__F(code_tile_row)(rv__load_u32(a5 + k), b, c5);
+    }
+    RV__F(code_tile_store)(c0, bias[0], out, nb);
+    if (na > 1) RV__F(code_tile_store)(c1, bias[1], out + ldo, nb);
+    if (na > 2) RV__F(code_tile_store)(c2, bias[2], out + 2 * ldo, nb);
+    if (na > 3) RV__F(code_tile_store)(c3, bias[3], out + 3 * ldo, nb);
+    if (na > 4) RV__F(code_tile_store)(c4, bias[4], out + 4 * ldo, nb);
+    if (na > 5) RV__F(code_tile_store)(c5, bias[5], out + 5 * ldo, nb);
+}
+
+RV__ISA RV__INLINE int32_t RV__F(sum_i8)(const int8_t *a, size_t n)
+{
+    rv__vi s = rv__iset(0);
+    for (size_t k = 0; k < n; k += RV__BYTES) s = rv__bdot_small(s, rv__bone(), rv__bload(a + k));
+    return rv__isum(s);
+}
+
+/* The scratch holds six rows of A as 16-bit numbers (where the words are those), then B packed. */
+RV__ISA static void RV__F(gram_i8)(const int8_t *a, size_t lda, size_t na, const int8_t *b, size_t ldb,
+                                   size_t nb, size_t n, int32_t *out, size_t ldo, void *scratch)
+{
+    uint32_t *wide = (uint32_t *)scratch, *packed = wide + 6 * n / 2;
+    const size_t words = RV__WORDS(n), panel = words * RV__COLS;
+    for (size_t j = 0; j < nb; j += RV__COLS) {
+        RV__F(pack_i8)(b + j * ldb, ldb, nb - j < RV__COLS ? nb - j : RV__COLS, n, packed + j / RV__COLS * panel);
+    }
+    for (size_t i = 0; i < na; i += 6) {
+        const size_t rows = na - i < 6 ? na - i : 6;
+        const unsigned char *tile = (const unsigned char *)(a + i * lda);
+        size_t pitch = lda;
+        int32_t bias[6] = {0, 0, 0, 0, 0, 0};
+        if (RV__GROUP_FLIP) {
+            for (size_t r = 0; r < rows; r++) bias[r] = 128 * RV__F(sum_i8)(a + (i + r) * lda, n);
+        }
+        if (RV__GROUP == 2) {
+            for (size_t r = 0; r < rows; r++) {
+                for (size_t k = 0; k < words; k++) {
+                    wide[r * words + k] = RV__F(group)(a + (i + r) * lda, 2 * k);
+                }
+            }
+            tile = (const unsigned char *)wide;
+            pitch = 4 * words;
+        }
+        for (size_t j = 0; j < nb; j += RV__COLS) {
+            RV__F(tile_i8)(tile, pitch, rows, packed + j / RV__COLS * panel,
+                           nb - j < RV__COLS ? nb - j : RV__COLS, words, bias, out + i * ldo + j, ldo);
+        }
+    }
+}
+
+#undef RV__COLS
+#undef RV__WORDS
+
+/* ---- product codes of four bits ---- */
+
+#if defined(RV__SCALAR)
+static void rv__pq4_scan_scalar(const uint8_t *lut, const uint8_t *codes, size_t m, size_t n_blocks, uint16_t *out)
+{
+    for (size_t b = 0; b < n_blocks; b++, codes += 16 * m, out += 32) {
+        for (size_t i = 0; i < 32; i++) {
+            uint32_t sum = 0;
+            for (size_t s = 0; s < m; s++) {
+                sum += lut[16 * s + ((codes[16 * s + i % 16] >> (i < 16 ? 0 : 4)) & 15u)];
+            }
+            out[i] = (uint16_t)(sum > 65535u ? 65535u : sum);
+        }
+    }
+}
+#else
+/* Entries come from a byte shuffle; sums of 16 bits. The bytes at odd places are summed alone; the
+   sum of all 16-bit words is even + 256 odd modulo 2^16, so that the even ones cost no masking.
+   After 256 sub-quantizers (at most 65280) the sums move out, saturating. */
+RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, size_t m, size_t n_blocks,
+                                    uint16_t *out)
+{
+    const size_t bytes = 16 * m;
+    for (size_t block = 0; block < n_blocks; block++, codes += bytes, out += 32) {
+        for (size_t begin = 0; begin < bytes || begin == 0; begin += 16 * 256) {
+            const size_t end = bytes - begin < 16 * 256 ? bytes : begin + 16 * 256;
+            rv__q low = rv__qzero(), low_odd = low, high = low, high_odd = low;
+            for (size_t k = begin; k < end; k += RV__LOOK) {
+                const int half = RV__LOOK == 64 && k + 64 > end;
+                rv__q table = half ? rv__qload_half(lut + k) : rv__qload(lut + k);
+                rv__q code = half ? rv__qload_half(codes + k) : rv__qload(codes + k);
+                rv__q x = rv__qlook(table, rv__qlow(code)), y = rv__qlook(table, rv__qhigh(code));
+                low = rv__qadd(low, x);
+                low_odd = rv__qadd(low_odd, rv__qodd(x));
+                high = rv__qadd(high, y);
+                high_odd = rv__qadd(high_odd, rv__qodd(y));
+            }
+            RV__F(qfold)(rv__qeven(low, low_odd), low_odd, out, begin > 0);
+            RV__F(qfold)(rv__qeven(high, high_odd), high_odd, out + 16, begin > 0);
+        }
+    }
+}
+#endif

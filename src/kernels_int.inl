@@ -1,0 +1,181 @@
+/* Kernels over signed and unsigned bytes, nibbles, and bits times bytes: exact on every instruction
+   set as long as a 32-bit sum holds them. */
+
+/* ---- pairs ---- */
+
+/* Bytes i .. n - 1, fewer than RV__BYTES, the rest zero, as a vector. */
+RV__ISA RV__INLINE rv__vb RV__F(bytes_tail)(const unsigned char *p, size_t i, size_t n)
+{
+#if defined(RV__MASKED)
+    return rv__btail(p + i, n - i);
+#else
+    unsigned char copy[RV__BYTES];
+    memset(copy, 0, sizeof copy);
+    memcpy(copy, p + i, n - i);
+    return rv__bload(copy);
+#endif
+}
+
+/* Four quantities of two byte rows; what is a constant. */
+RV__ISA RV__INLINE rv__vi RV__F(int_step)(int what, rv__vi acc, rv__vb a, rv__vb b)
+{
+    switch (what) {
+    case RV__INT_DOT: return rv__bdot_any(acc, a, b);
+    case RV__INT_L2: return rv__bl2_i8(acc, a, b);
+    default: return rv__bl1_i8(acc, a, b);
+    }
+}
+
+RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const int8_t *a, const int8_t *b, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    const size_t B = RV__BYTES;
+    rv__vi s0 = rv__iset(0), s1 = s0;
+    size_t i = 0;
+    for (; i + 2 * B <= n; i += 2 * B) {
+        s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
+        s1 = RV__F(int_step)(what, s1, rv__bload(p + i + B), rv__bload(q + i + B));
+    }
+    if (i + B <= n) {
+        s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
+        i += B;
+    }
+    if (i < n) s1 = RV__F(int_step)(what, s1, RV__F(bytes_tail)(p, i, n), RV__F(bytes_tail)(q, i, n));
+    return rv__isum(rv__iadd(s0, s1));
+}
+
+RV__ISA static int32_t RV__F(dot_i8)(const int8_t *a, const int8_t *b, size_t n)
+{
+    return RV__F(int_pair)(RV__INT_DOT, a, b, n);
+}
+
+RV__ISA static int32_t RV__F(l2sq_i8)(const int8_t *a, const int8_t *b, size_t n)
+{
+    return RV__F(int_pair)(RV__INT_L2, a, b, n);
+}
+
+RV__ISA static int32_t RV__F(l1_i8)(const int8_t *a, const int8_t *b, size_t n)
+{
+    return RV__F(int_pair)(RV__INT_L1, a, b, n);
+}
+
+/* out: a.b, a.a, b.b */
+RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out)
+{
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    rv__vi ab = rv__iset(0), aa = ab, bb = ab;
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
+        rv__vb v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+        ab = rv__bdot_any(ab, u, v);
+        aa = rv__bdot_any(aa, u, u);
+        bb = rv__bdot_any(bb, v, v);
+    }
+    out[0] = rv__isum(ab);
+    out[1] = rv__isum(aa);
+    out[2] = rv__isum(bb);
+}
+
+RV__ISA RV__INLINE uint32_t RV__F(unsigned_pair)(int what, const uint8_t *a, const uint8_t *b, size_t n)
+{
+    rv__vi s = rv__iset(0);
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload_u(a + i) : RV__F(bytes_tail)(a, i, n);
+        rv__vb v = whole ? rv__bload_u(b + i) : RV__F(bytes_tail)(b, i, n);
+        s = what == RV__INT_DOT ? rv__bdot_u8(s, u, v) : rv__bl2_u8(s, u, v);
+    }
+    return (uint32_t)rv__isum(s);
+}
+
+RV__ISA static uint32_t RV__F(dot_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return RV__F(unsigned_pair)(RV__INT_DOT, a, b, n);
+}
+
+RV__ISA static uint32_t RV__F(l2sq_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return RV__F(unsigned_pair)(RV__INT_L2, a, b, n);
+}
+
+/* ---- one query against packed rows ---- */
+
+/* The next 64 bytes of a row (bits: 64 / 8 of them, 64 elements), times the query. */
+RV__ISA RV__INLINE rv__vi RV__F(code_step)(int code, rv__vi acc, const unsigned char *row, const int8_t *query)
+{
+    for (size_t j = 0; j < 64; j += RV__BYTES) {
+        rv__vb r, q = rv__bload(query + j);
+        if (code == RV__CODE_U1) {
+            acc = rv__bdot_small(acc, rv__bbits(row, j), q);
+        } else if (code == RV__CODE_U4) {
+            r = rv__bload(row + j);
+            acc = rv__bdot_small(acc, rv__blow(r), q);
+            acc = rv__bdot_small(acc, rv__bhigh(r), rv__bload(query + 64 + j));
+        } else {
+            r = rv__bflip(rv__bload(row + j));
+            acc = rv__bdot(acc, r, q);
+        }
+    }
+    return acc;
+}
+
+/* All rows, four at a time; every row a multiple of 64 bytes (bits: of 8). bias: what the shift to
+   unsigned bytes adds to each dot product. */
+RV__ISA RV__INLINE void RV__F(code_scan)(int code, const int8_t *query, const unsigned char *rows,
+                                         size_t stride, const uint32_t *ids, size_t n,
+                                         size_t n_bytes, int32_t *out)
+{
+    const size_t step = code == RV__CODE_U1 ? 8 : 64, elements = code == RV__CODE_U4 ? 128 : 64;
+    const size_t ahead = rv__rows_ahead(n_bytes);
+    int32_t bias = 0;
+    size_t i = 0, fetched = 0;
+    if (RV__BIAS && code == RV__CODE_I8) {
+        for (size_t j = 0; j < n_bytes; j++) bias += query[j];
+        bias *= RV__BIAS;
+    }
+    for (; i < n; i += 4) {
+        const size_t last = n - 1; /* a short group repeats its last row */
+        const size_t i1 = i + 1 < n ? i + 1 : last, i2 = i + 2 < n ? i + 2 : last;
+        const size_t i3 = i + 3 < n ? i + 3 : last;
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
+        const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
+        const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
+        const int8_t *q = query;
+        rv__vi s0 = rv__iset(0), s1 = s0, s2 = s0, s3 = s0;
+        if (ids) {
+            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
+                rv__touch(rows + ids[fetched] * stride, n_bytes);
+            }
+        }
+        for (size_t j = 0; j < n_bytes; j += step, q += elements) {
+            s0 = RV__F(code_step)(code, s0, r0 + j, q);
+            s1 = RV__F(code_step)(code, s1, r1 + j, q);
+            s2 = RV__F(code_step)(code, s2, r2 + j, q);
+            s3 = RV__F(code_step)(code, s3, r3 + j, q);
+        }
+        out[i] = rv__isum(s0) - bias;
+        out[i1] = rv__isum(s1) - bias;
+        out[i2] = rv__isum(s2) - bias;
+        out[i3] = rv__isum(s3) - bias;
+    }
+}
+
+RV__ISA static void RV__F(dot_i8_scan)(const int8_t *query, const unsigned char *rows, size_t stride,
+                                       const uint32_t *ids, size_t n, size_t n_bytes, int32_t *out)
+{
+    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, out);
+}
+
+RV__ISA static void RV__F(dot_u4_scan)(const int8_t *query, const unsigned char *rows, size_t stride,
+                                       const uint32_t *ids, size_t n, size_t n_bytes, int32_t *out)
+{
+    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, out);
+}
+
+RV__ISA static void RV__F(dot_u1_scan)(const int8_t *query, const unsigned char *rows, size_t stride,
+                                       const uint32_t *ids, size_t n, size_t n_bytes, int32_t *out)
+{
+    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, out);
+}

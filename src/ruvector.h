@@ -1,0 +1,109 @@
+/* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
+   the repository is this file with its quoted includes expanded.
+
+   Build: in exactly one C or C++ file
+       #define RUVECTOR_IMPLEMENTATION
+       #include "ruvector.h"
+   and #include "ruvector.h" alone everywhere else. Link with -lm (and -lpthread with RV_THREADS).
+
+   Options, defined before the include, the same in every file that includes it:
+       RV_STATIC     every function is private to the including file
+       RV_API        linkage of public functions; default: extern, extern "C" in C++
+       RV_THREADS    adds rv_parallel_threads, a ready-made ctx.parallel
+       RV_NO_SIMD    scalar code only
+       RV_NO_STDLIB  no C heap: without ctx.alloc every allocation fails
+       RV_ASSERT(x)  checks of the library's own invariants; default: off
+
+   Contents: search for the tag, for example ">>hnsw".
+       >>base      status codes, the context, memory
+       >>simd      what this processor offers
+       >>half      f16, bf16 and i8 conversion
+       >>mathx     exp, log, softmax, small dense products
+       >>topk      the k smallest of n
+       >>distance  metrics, one to one and one to many
+       >>kmeans    clustering
+       >>rotate    random orthogonal rotation
+       >>pca       principal components
+       >>quant     scalar, product, binary and RaBitQ codes
+       >>store     keys, filters
+       >>image     the format indexes are saved in
+       >>flat      exact search
+       >>hnsw      graph search
+       >>ivf       inverted file
+
+   Conventions
+       Shapes    row-major; [n, dim] means n rows of dim elements; counts are size_t elements.
+       Errors    a function that can fail returns rv_status and writes results through trailing
+                 pointers; on failure nothing has changed. ctx->message is one sentence.
+       Memory    through ctx->alloc only; objects keep a copy of the allocator they were made with.
+       Threads   the library starts none and locks nothing; each part names its class:
+                 pure; shared-read (const functions at once, writers alone); caller-locked.
+       Distance  smaller is closer. Score: larger is better.
+       Random    from ctx->seed only; same seed, instruction set and inputs give the same bits.
+       Versions  source compatible within a major version; no binary compatibility promised.
+*/
+#ifndef RUVECTOR_H
+#define RUVECTOR_H
+
+/* ground */
+#include "base.h"
+#include "simd.h"
+#include "half.h"
+
+/* arithmetic */
+#include "mathx.h"
+#include "topk.h"
+#include "distance.h"
+
+/* building blocks */
+#include "kmeans.h"
+#include "rotate.h"
+#include "pca.h"
+#include "image.h"
+#include "quant.h"
+#include "store.h"
+
+/* features */
+#include "flat.h"
+#include "hnsw.h"
+#include "ivf.h"
+
+#endif /* RUVECTOR_H */
+
+#if defined(RUVECTOR_IMPLEMENTATION) && !defined(RUVECTOR_IMPLEMENTED)
+#define RUVECTOR_IMPLEMENTED
+
+/* ground */
+#include "base.c"
+#include "simd.c"
+#include "half.c"
+
+/* arithmetic */
+#include "mathx.c"
+#include "topk.c"
+#include "distance.c"
+
+/* building blocks */
+#include "kmeans.c"
+#include "rotate.c"
+#include "pca.c"
+#include "image.c"
+#include "quant.c"
+#include "store.c"
+#include "code.c"
+
+/* features */
+#include "flat.c"
+#include "hnsw.c"
+#include "hnsw_search.c"
+#include "hnsw_build.c"
+#include "hnsw_edit.c"
+#include "hnsw_query.c"
+#include "hnsw_iter.c"
+#include "hnsw_image.c"
+#include "ivf.c"
+
+/* end */
+#include "base_end.inl"
+
+#endif /* RUVECTOR_IMPLEMENTATION */

@@ -1,0 +1,3 @@
+/* The one unit that holds the implementation. */
+#define RUVECTOR_IMPLEMENTATION
+#include "ruvector.h"
