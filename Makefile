@@ -128,8 +128,8 @@ $(B)/fuzz_%: tests/fuzz_%.c $(LIBRARY)
 bench: $(BENCHES:%=$(B)/%) ## measure; ONLY=x for one module
 	@for program in $^; do $$program || exit 1; done
 
-bench-peers: ## measure against hnswlib, faiss and the other libraries
-	@$(MAKE) --no-print-directory -C bench/peers
+bench-peers: ruvector.h ## measure against hnswlib, faiss and others; ARGS='--quick'
+	@$(PYTHON) tools/bench_peers.py $(ARGS)
 
 demo: ## semantic search over real text, the main job; ARGS='"a phrase" "another"'
 	@$(MAKE) --no-print-directory $(B)/example_demo$(EXE)

@@ -1,5 +1,5 @@
-/* Exact search: one query, a batch, filters, from main memory. bytes of a case: the rows one call has
-   to read from memory (a batch: once per group of 16 queries).
+/* Exact search: one query, a batch, filters, from main memory. bytes of a case: the rows one call
+   has to read from memory (a batch: once per group of 16 queries).
 
    MEGABYTES= size of the rows, default 512. */
 #include "rv_bench.h"
@@ -112,7 +112,8 @@ static void table(rv_bench *b, rv_metric metric, rv_dtype type, size_t dim, size
     uint64_t share;
     memset(&j, 0, sizeof j);
     snprintf(name, sizeof name, "one_%s_%s", rv_metric_name(metric), rv_dtype_name(type));
-    if (!rv_bench_wanted(b, name) && !rv_bench_wanted(b, "batch") && !rv_bench_wanted(b, "filter")) return;
+    if (!rv_bench_wanted(b, name) && !rv_bench_wanted(b, "batch") && !rv_bench_wanted(b, "filter"))
+        return;
     j.index = make(metric, type, dim, n);
     j.n_queries = 1;
     j.k = 10;

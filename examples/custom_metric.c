@@ -28,7 +28,8 @@ static const struct {
 static float kilometres(void *user, const void *a, const void *b, size_t dim)
 {
     const float *p = (const float *)a, *q = (const float *)b;
-    double dy = sin(DEGREE * (double)(p[0] - q[0]) / 2), dx = sin(DEGREE * (double)(p[1] - q[1]) / 2);
+    double dy = sin(DEGREE * (double)(p[0] - q[0]) / 2);
+    double dx = sin(DEGREE * (double)(p[1] - q[1]) / 2);
     double h = dy * dy + cos(DEGREE * (double)p[0]) * cos(DEGREE * (double)q[0]) * dx * dx;
     (void)user;
     (void)dim;

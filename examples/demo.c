@@ -126,7 +126,8 @@ static int report(wordnet *w, const rv_hnsw *index)
     t = now() - t;
     rv_flat_destroy(flat);
     printf("\nsearch for 10, %u half glosses:   recall   queries/s\n", PROBES);
-    printf("   exact, %u threads               1.000  %10.0f\n", (unsigned)rv_processors(), PROBES / t);
+    printf("   exact, %u threads               1.000  %10.0f\n", (unsigned)rv_processors(),
+           PROBES / t);
     for (size_t e = 0; e < sizeof efs / sizeof *efs; e++) {
         size_t found = 0;
         t = now();
@@ -177,8 +178,8 @@ int main(int argc, char **argv)
             export_path = argv[first + 1];
         } else {
             printf("usage: demo [--data FILE] [--export FILE.fvecs] [query ...]\n"
-                   "Finds WordNet definitions by meaning. Without a query: samples, then a prompt;\n"
-                   "an empty line ends it. --export writes the definitions' vectors and ends.\n");
+                   "Finds WordNet definitions by meaning. Without a query: samples, then a\n"
+                   "prompt; an empty line ends it. --export writes the definitions' vectors.\n");
             return strcmp(argv[first], "--help") != 0;
         }
     }

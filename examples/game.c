@@ -43,7 +43,7 @@ int main(void)
     config.capacity = N;
     frame_end = now_ms() - 1;
     if (rv_hnsw_create(&ctx, &config, &index)) return 1;
-    status = rv_hnsw_build(&ctx, index, NULL, where, N / 2); /* loading screen: time is up at once */
+    status = rv_hnsw_build(&ctx, index, NULL, where, N / 2); /* loading screen, no time left */
     canceled = status == RV_ERR_CANCELED && rv_hnsw_count(index) == 0;
     frame_end = now_ms() + 60000;
     status = rv_hnsw_build(&ctx, index, NULL, where, N / 2); /* and now with all the time */

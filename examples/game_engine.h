@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { WORKERS = 2, ARENA = 32 << 20 };
+enum { WORKERS = 2, ARENA = 64 << 20 };
 
 /* ---- an arena with a free list per power of two: nothing is ever asked of the system ---- */
 static struct {

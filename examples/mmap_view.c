@@ -1,4 +1,4 @@
-/* Saves an index to a file, maps the file, and searches the mapped pages without loading them. POSIX.
+/* Saves an index to a file, maps the file, and searches the mapped pages in place. POSIX.
    not on: windows, wasm32, cortex-m4f (no mmap)
 
        cc -I. examples/mmap_view.c -o mmap_view -lm && ./mmap_view */

@@ -3,9 +3,9 @@
 
 /* Vectors of phrases and of all WordNet definitions, for demo.c; include after ruvector.h.
 
-   A phrase's vector is the weighted mean of its words' vectors, weights a / (a + p(word)) as in Arora,
-   Liang, Ma, 2017. A form without a vector uses that of its stem. A word too rare for a vector of its
-   own, such as "acrophobia", gets the mean vector of the definitions it heads. */
+   A phrase's vector is the weighted mean of its words' vectors, weights a / (a + p(word)) as in
+   Arora, Liang, Ma, 2017. A form without a vector uses that of its stem. A word too rare for a
+   vector of its own, such as "acrophobia", gets the mean vector of the definitions it heads. */
 
 #include "wordnet.h"
 #include <stdio.h>
@@ -13,7 +13,7 @@
 #define LEXICON_SLOTS (1u << 18)
 #define NONE 0xFFFFFFFFu
 #define HEAD_WEIGHT 0.7f
-#define RARITY 8e-3f /* the a of the weights */
+#define RARITY 4e-3f /* the a of the weights */
 
 typedef struct word {
     uint32_t at, length; /* spelling in wordnet.spelling, lower case */
@@ -44,7 +44,7 @@ static void *need(void *p)
     return p;
 }
 
-/* ---- words -------------------------------------------------------------------------------------- */
+/* ---- words ---- */
 
 /* The next run of letters and digits of *text in lower case into out[64]; 0 at the end. */
 static uint32_t next_word(const char **text, char *out)
@@ -106,7 +106,8 @@ static uint32_t find_root(wordnet *w, const char *s, uint32_t length, int add)
         memcpy(stem, s, length);
         memcpy(stem + length, endings[i][1], strlen(endings[i][1]));
         other = find_word(w, stem, length + (uint32_t)strlen(endings[i][1]), 0);
-        if ((other == NONE || !w->words[other].source) && cut > 1 && stem[length - 1] == stem[length - 2])
+        if ((other == NONE || !w->words[other].source) && cut > 1 &&
+            stem[length - 1] == stem[length - 2])
             other = find_word(w, stem, length - 1, 0);
         other = other != NONE && w->words[other].source ? other : NONE;
         length += cut;
@@ -117,7 +118,7 @@ static uint32_t find_root(wordnet *w, const char *s, uint32_t length, int add)
     return other;
 }
 
-/* ---- vectors ------------------------------------------------------------------------------------ */
+/* ---- vectors ---- */
 
 /* sum += weight * vectors of the words of text. Returns how many had one. */
 static uint32_t add_text(wordnet *w, const char *text, float weight, float *sum)

@@ -2,9 +2,9 @@
    are written into a buffer inside the module, so that no copy of the index crosses the border.
    also on: wasm32
 
-       clang --target=wasm32-wasi -mexec-model=reactor -O2 -msimd128 -I. examples/wasm.c \
-           -o examples/wasm.wasm
-       python3 -m http.server    and open /examples/wasm.html */
+   clang --target=wasm32-wasi -mexec-model=reactor -O2 -msimd128 -I. examples/wasm.c \
+       -o examples/wasm.wasm
+   python3 -m http.server    and open /examples/wasm.html */
 #define RUVECTOR_IMPLEMENTATION
 #include "ruvector.h"
 #include <stdio.h>
@@ -63,20 +63,17 @@ int page_search(unsigned k)
 /* The same calls without a browser. */
 int main(void)
 {
-    int n;
-    if (page_open(2) != RV_OK)
-        return 1;
+    int n, good = page_open(2) == RV_OK;
     for (unsigned i = 0; i < 50; i++) {
         page_vector()[0] = (float)i;
         page_vector()[1] = 10;
-        if (page_add(i) != RV_OK)
-            return 1;
+        good = page_add(i) == RV_OK && good;
     }
     page_vector()[0] = 70;
     page_vector()[1] = 20; /* the direction of point 35 */
     n = page_search(3);
     printf("%d hits, nearest %.0f at %.6f\n", n, (double)page_hits()[0], (double)page_hits()[1]);
-    n = n == 3 && page_hits()[0] > 34 && page_hits()[0] < 36;
+    good = good && n == 3 && page_hits()[0] > 34 && page_hits()[0] < 36;
     rv_hnsw_destroy(index_of_page);
-    return !n;
+    return !good;
 }

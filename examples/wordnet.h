@@ -1,15 +1,15 @@
 #ifndef WORDNET_H
 #define WORDNET_H
 
-/* Reader of examples/data/wordnet.bin: the headwords and definitions of WordNet 3.0 and a vector for
-   every common word. Written by tools/wordnet.py, which compiles this very file as its encoder: each
-   routine below both writes and reads, so the two directions cannot drift apart.
+/* Reader of examples/data/wordnet.bin: the headwords and definitions of WordNet 3.0 and a vector
+   for every common word. Written by tools/wordnet.py, which compiles this very file as its encoder:
+   each routine below both writes and reads, so the two directions cannot drift apart.
 
    File, little-endian:
        u32 header[16]   "RVWN", version, synsets, tokens, words, bytes of their spellings, bytes of
                         the rare spellings, word vectors, dim, characters, bytes of the text stream,
-                        bytes of the vector stream, bits of the f32 step, FNV-1a of all that follows,
-                        0, 0
+                        bytes of the vector stream, bits of the f32 step, FNV-1a of all that
+                        follows, 0, 0
        u16 words_by_length[32], u16 chars_by_length[32]   canonical code lengths 0..31
        u8  char[characters]                                in canonical order
        text stream, vector stream                          arithmetic coded, see wn_text, wn_vectors
@@ -18,8 +18,8 @@
    blank between two of the first kind is left out. A tab ends a headword, a newline a definition.
    Tokens that occur at least twice form a vocabulary with a canonical Huffman code; the others are
    escaped and spelled. The bits of these codes are predicted by mixing adaptive counts under three
-   contexts (Mahoney, 2005, describes such coders) and arithmetic coded: 11.1 bits per token with its
-   spelling, where xz needs 13.6. */
+   contexts (Mahoney, 2005, describes such coders) and arithmetic coded: 8.7 bits per token with all
+   spellings, where xz -9e needs 10.2. */
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@
 #define WN_MAX_CTX 6
 #define WN_ESCAPE "\x01"
 
-/* ---- arithmetic coder with binary decisions ---------------------------------------------------- */
+/* ---- arithmetic coder with binary decisions ---- */
 
 typedef struct wn_coder {
     uint8_t *at, *end; /* next byte; at stays at end when the stream is too short */
@@ -73,7 +73,7 @@ static int wn_bit(wn_coder *c, uint32_t p, int bit)
     return bit;
 }
 
-/* ---- model: adaptive probabilities under several contexts, mixed in the logistic domain --------- */
+/* ---- model: adaptive probabilities under several contexts, mixed in the logistic domain ---- */
 
 /* One canonical Huffman code: symbols numbered by length, then in a fixed order. */
 typedef struct wn_alphabet {
@@ -180,8 +180,8 @@ static uint32_t *wn_slot(wn_model *m, uint32_t hash)
 
 /* One decision: every context's probability is stretched to ln(p / (1 - p)), weighted, summed and
    squashed back; the weights (a set per confidence of the contexts) follow the error. */
-static int wn_mix(wn_model *m, wn_coder *c, uint32_t **state, int n, int32_t (*sets)[WN_MAX_CTX + 2],
-                  int bit)
+static int wn_mix(wn_model *m, wn_coder *c, uint32_t **state, int n,
+                  int32_t (*sets)[WN_MAX_CTX + 2], int bit)
 {
     int x[WN_MAX_CTX + 1];
     int32_t *w;
@@ -240,7 +240,7 @@ static uint32_t wn_symbol(wn_model *m, wn_coder *c, const wn_alphabet *a, const 
     return 0; /* a damaged stream */
 }
 
-/* ---- the data ----------------------------------------------------------------------------------- */
+/* ---- the data ---- */
 
 typedef struct wn_data {
     uint32_t n_synsets, n_tokens, n_words, n_vectors, dim, n_chars;
@@ -431,7 +431,7 @@ static const char *wn_load(wn_data *d, uint8_t *file, size_t bytes)
 {
     wn_model *m;
     wn_coder c;
-    uint32_t h[16];
+    uint32_t h[16], words = 0, chars = 0;
     size_t n_text;
     int bad;
     memset(d, 0, sizeof *d);
@@ -457,7 +457,11 @@ static const char *wn_load(wn_data *d, uint8_t *file, size_t bytes)
     for (int i = 0; i < 32; i++) {
         d->words_by_length[i] = (uint16_t)(file[64 + 2 * i] | file[65 + 2 * i] << 8);
         d->chars_by_length[i] = (uint16_t)(file[128 + 2 * i] | file[129 + 2 * i] << 8);
+        words += d->words_by_length[i];
+        chars += d->chars_by_length[i];
     }
+    if (words != d->n_words || chars != d->n_chars)
+        return "the code lengths do not agree with the counts";
     memcpy(d->chars, file + WN_HEADER_BYTES, d->n_chars);
     m = (wn_model *)malloc(sizeof *m);
     d->words = (char *)malloc(d->word_bytes);

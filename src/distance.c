@@ -117,12 +117,11 @@ static uint8_t rv__distance_rest(const uint8_t *a, size_t n_bits)
 RV_API uint32_t rv_hamming_u1(const uint8_t *a, const uint8_t *b, size_t n_bits)
 {
     const rv__kernels *k = rv__kernels_for(RV_ISA_BEST);
-    uint32_t sum = k->hamming(a, b, n_bits / 8);
-    if (n_bits % 8) {
-        uint8_t x = rv__distance_rest(a, n_bits), y = rv__distance_rest(b, n_bits);
-        sum += k->hamming(&x, &y, 1);
-    }
-    return sum;
+    uint8_t x, y;
+    if (n_bits % 8 == 0) return k->hamming(a, b, n_bits / 8);
+    x = rv__distance_rest(a, n_bits);
+    y = rv__distance_rest(b, n_bits);
+    return k->hamming(a, b, n_bits / 8) + k->hamming(&x, &y, 1);
 }
 
 RV_API float rv_jaccard_u1(const uint8_t *a, const uint8_t *b, size_t n_bits)

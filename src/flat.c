@@ -84,11 +84,11 @@ static void rv__flat_offer(rv__flat_near *heap, size_t *n, size_t k, rv__flat_ne
 static void rv__flat_finish(rv__flat_near *heap, size_t n, rv_hit *hits)
 {
     while (n > 0) {
-        rv__flat_near far = heap[0];
+        rv__flat_near last = heap[0];
         n--;
         rv__flat_sift_down(heap, n, heap[n]);
-        hits[n].key = far.key;
-        hits[n].distance = rv__unorder_f32(far.order);
+        hits[n].key = last.key;
+        hits[n].distance = rv__unorder_f32(last.order);
     }
 }
 

@@ -4,9 +4,9 @@
 #include "distance.h"
 #include "store.h"
 
-/* >>hnsw  Hierarchical navigable small world graph: approximate nearest neighbours, memory resident.
-   The choice for more than some ten thousand rows; below that rv_flat is as fast and exact.
-   Thread class: shared-read (const functions at once from any thread, writers alone).
+/* >>hnsw  Hierarchical navigable small world graph: approximate nearest neighbours, memory
+   resident. The choice for more than some ten thousand rows; below that rv_flat is as fast and
+   exact. Thread class: shared-read (const functions at once from any thread, writers alone).
 
        rv_hnsw_config config = {0};
        rv_hnsw *index;
@@ -21,15 +21,16 @@
    Vectors and queries are float[dim], or (dim + 7) / 8 bytes of bits when type is U1. NaN and
    infinity are refused with RV_ERR_ARG and the element index in ctx->where.
 
-   The walk through the graph reads small codes instead of vectors, and the best of what it finds are
-   ranked again by the vectors themselves. Codes are learned from the data: by rv_hnsw_build from its
-   rows, otherwise when the index has grown to RV_HNSW_TRAIN rows (until then the walk reads vectors).
+   The walk through the graph reads small codes instead of vectors, and the best of what it finds
+   are ranked again by the vectors themselves. Codes are learned from the data: by rv_hnsw_build
+   from its rows, otherwise when the index has grown to RV_HNSW_TRAIN rows (until then the walk
+   reads vectors).
 
    Cost, m = 16: search about 20 * ef distances; memory per row: the vector, 128 bytes of links, the
-   code (64..256 bytes, or one to eight bits per dimension), 16 bytes of keys unless they are 0..n-1.
-   Sources: Malkov, Yashunin, 2016 (graph, search, insertion); Dobson et al., 2025, and Manohar et
-   al., 2024 (batch construction); Aguerrebere et al., 2023, and Tepper et al., 2024 (locally
-   scaled and projected codes); Gao, Long, 2024 (one-bit codes). */
+   code (64..256 bytes, or one to eight bits per dimension), 16 bytes of keys unless they are
+   0..n-1. Sources: Malkov, Yashunin, 2016 (graph, search, insertion); Dobson et al., 2025, and
+   Manohar et al., 2024 (batch construction); Aguerrebere et al., 2023, and Tepper et al., 2024
+   (locally scaled and projected codes); Gao, Long, 2024 (one-bit codes). */
 
 #define RV_HNSW_TRAIN 4096u /* rows at which an incrementally grown index learns its codes */
 
@@ -62,12 +63,12 @@ typedef struct rv_hnsw_config {
     size_t capacity;          /* rows to reserve, below 2^31; default: grow on demand             */
 } rv_hnsw_config;
 
-/* What a search did, for tuning. */
+/* What a search did, for tuning; of a batch: the sums. Range search leaves the last two at 0. */
 typedef struct rv_hnsw_trace {
     uint64_t hops;            /* nodes expanded                                                   */
     uint64_t distances;       /* distances estimated in the walk                                  */
     uint64_t reranked;        /* exact distances                                                  */
-    int scanned;              /* non-zero: a filter let so few rows pass that they were scanned   */
+    int scanned;              /* queries for which the rows that pass a filter were scanned       */
 } rv_hnsw_trace;
 
 /* Zero is the default for every field. */
@@ -75,10 +76,11 @@ typedef struct rv_hnsw_options {
     uint32_t ef;              /* beam, 1..2^20; default max(k, 40); raised to k when below        */
     uint32_t rerank;          /* candidates ranked by their vectors; default: what the codes need
                                  for k, at least k                                                */
-    const rv_filter *filter;  /* default: none                                                    */
+    const rv_filter *filter;  /* default: none; in a batch accept runs on several threads         */
     rv_hnsw_trace *trace;     /* out; default: not wanted                                         */
 } rv_hnsw_options;
 
+/* Bytes of a viewed index count what lies in the image; rv_hnsw_bytes does not. */
 typedef struct rv_hnsw_stats {
     size_t count;             /* rows that can be found                                           */
     size_t removed;           /* removed rows whose nodes still carry the walk                    */
@@ -94,10 +96,11 @@ typedef struct rv_hnsw_stats {
 RV_API rv_status rv_hnsw_create (rv_ctx *ctx, const rv_hnsw_config *config, rv_hnsw **out);
 RV_API void      rv_hnsw_destroy(rv_hnsw *index); /* NULL is fine */
 
-/* Adds n packed rows at once, all or none; keys NULL: 0..n-1 (then the index must be empty). Into an
-   empty index the graph is made as a batch, parallel through ctx; the bits of the result depend on
-   the rows, the config, the seed and the instruction set, not on the number of workers. Rows for a
-   filled index are inserted one by one. Cancelled or out of memory: the index is as before. */
+/* Adds n packed rows at once, all or none; keys NULL: 0..n-1 (then the index must be empty). Into
+   an empty index the graph is made as a batch, parallel through ctx; the bits of the result depend
+   on the rows, the config, the seed and the instruction set, not on the number of workers. Rows
+   for a filled index are inserted one by one. Cancelled or out of memory: the index is as
+   before. */
 RV_API rv_status rv_hnsw_build  (rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys,
                                  const void *vectors, size_t n);
 RV_API rv_status rv_hnsw_add    (rv_ctx *ctx, rv_hnsw *index, uint64_t key, const void *vector);
@@ -114,35 +117,47 @@ RV_API rv_status rv_hnsw_reserve(rv_ctx *ctx, rv_hnsw *index, size_t capacity);
 /* Repairs the graph around removed nodes, closes the gaps and gives unused memory back. */
 RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index);
 
-/* hits: [k], nearest first, ties by key; *n_hits <= k. ef 0 = max(k, 40). */
+/* hits: [k], nearest first, ties by key; *n_hits <= k. ef 0 = max(k, 40). With a filter the same ef
+   gives about the same recall: few matches are scanned, otherwise the walk is made longer, and
+   min(k, matches) hits are always found. A filter told its selectivity saves the sampling of 256
+   words of bits, or of 512 calls of accept. ef beyond 2^20 and selectivity outside 0..1 are
+   RV_ERR_ARG. On failure hits and *n_hits are as before. */
 RV_API rv_status rv_hnsw_search (rv_ctx *ctx, const rv_hnsw *index, const void *query, size_t k,
                                  size_t ef, rv_hit *hits, size_t *n_hits);
 /* options may be NULL. */
 RV_API rv_status rv_hnsw_search_with(rv_ctx *ctx, const rv_hnsw *index, const void *query, size_t k,
                                      const rv_hnsw_options *options, rv_hit *hits, size_t *n_hits);
-/* n_queries packed queries; hits: [n_queries, k], n_hits: [n_queries]. Parallel over queries. */
+/* n_queries packed queries; hits: [n_queries, k], n_hits: [n_queries]. Parallel over queries; the
+   results are those of single searches. Canceled: hits and n_hits hold anything. */
 RV_API rv_status rv_hnsw_search_batch(rv_ctx *ctx, const rv_hnsw *index, const void *queries,
                                       size_t n_queries, size_t k, const rv_hnsw_options *options,
                                       rv_hit *hits, size_t *n_hits);
-/* Rows with distance <= radius found by a walk that goes on while it meets such rows; nearest first.
-   At most cap are written, *n_hits is the number found, also when more than cap. */
+/* Rows with distance <= radius found by a walk that goes on while it meets such rows; nearest
+   first. At most cap are written, the nearest ones; *n_hits is the number found, also when more
+   than cap (hits may be NULL when cap is 0). The walk begins with beam ef. radius: any number but
+   NaN; infinity gives every reachable row. Holds a bit per row and eight bytes per row met. On
+   failure hits hold anything. */
 RV_API rv_status rv_hnsw_range  (rv_ctx *ctx, const rv_hnsw *index, const void *query, float radius,
                                  const rv_hnsw_options *options, rv_hit *hits, size_t cap,
                                  size_t *n_hits);
 
 /* Hands out the next nearest row without starting again: the first ef rows come as from a search,
    later ones in batches of growing beam, never the same row twice; every reachable row that passes
-   the filter is given in the end. The index must not change while an iterator lives. */
+   the filter is given in the end, then RV_DONE. The index must not change while an iterator lives;
+   what the filter points to must live as long. Holds a bit per row and eight bytes per row met.
+   After a refused allocation or a cancellation the next call goes on where this one stopped.
+   Caller-locked. */
 typedef struct rv_hnsw_iter rv_hnsw_iter;
 RV_API rv_status rv_hnsw_iter_create (rv_ctx *ctx, const rv_hnsw *index, const void *query,
                                       const rv_hnsw_options *options, rv_hnsw_iter **out);
-RV_API rv_status rv_hnsw_iter_next   (rv_ctx *ctx, rv_hnsw_iter *iter, rv_hit *hit); /* or RV_DONE */
+RV_API rv_status rv_hnsw_iter_next   (rv_ctx *ctx, rv_hnsw_iter *iter, rv_hit *hit);
 RV_API void      rv_hnsw_iter_destroy(rv_hnsw_iter *iter); /* NULL is fine */
 
 /* One versioned little-endian image, checksummed. save with image NULL only asks for *bytes; with
    cap too small: RV_ERR_ARG and *bytes is what is needed. A custom metric is not in the image: give
    it again to load. view searches the caller's read-only image (64-byte aligned, little-endian
-   machine) in place without copying; a viewed index refuses every change with RV_ERR_UNSUPPORTED. */
+   machine) in place without copying; a viewed index refuses every change with
+   RV_ERR_UNSUPPORTED. */
 RV_API rv_status rv_hnsw_save   (rv_ctx *ctx, const rv_hnsw *index, void *image, size_t cap,
                                  size_t *bytes);
 RV_API rv_status rv_hnsw_load   (rv_ctx *ctx, const void *image, size_t bytes, rv_custom_fn custom,

@@ -772,6 +772,11 @@ static void rv__build_effort(rv__build *b)
     if (b->keep < 2) b->keep = 2;
     b->width = b->degree * 3 / 2;
     if (b->width > RV__THIN_MAX) b->width = RV__THIN_MAX;
+    if (b->n <= RV__LEAF) {
+        /* one leaf is all there is: no others will bring the candidates that make a graph navigable */
+        b->width = RV__THIN_MAX;
+        b->pick = 64;
+    }
 }
 
 /* Links of n nodes into links[n, degree]. */

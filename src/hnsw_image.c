@@ -22,9 +22,9 @@
      for each level l above 0: SLTl u32[nodes], BLWl u32[nodes], LNKl u32[nodes, m]
    Lists end at the first 0xFFFFFFFF and have nothing behind it.
 
-   What is loaded may be searched at once, so everything that is used as an index or steers a loop is
-   validated here: ids in range, lists ended, levels nested, floats finite. That links are sensible
-   and that all nodes can be reached is not; rv_hnsw_check tells. */
+   What is loaded may be searched at once, so everything that is used as an index or steers a loop
+   is validated here: ids in range, lists ended, levels nested, floats finite. That links are
+   sensible and that all nodes can be reached is not; rv_hnsw_check tells. */
 
 #define RV__HPAR 16u
 
@@ -65,7 +65,7 @@ static rv_status rv__layer_sound(rv_ctx *ctx, const rv_hnsw *index, uint32_t lev
 
 typedef struct rv__sound {
     const rv_hnsw *index;
-    size_t bad[256];                /* per lane, the first bad node                               */
+    size_t bad[256]; /* per lane, the first bad node */
 } rv__sound;
 
 static void rv__sound_range(void *arg, size_t lane, size_t begin, size_t end)
@@ -97,8 +97,8 @@ static rv_status rv__hnsw_sound(rv_ctx *ctx, const rv_hnsw *index)
     if (status) return status;
     for (size_t i = 0; i < lanes; i++) bad = job.bad[i] < bad ? job.bad[i] : bad;
     if (bad == SIZE_MAX) return RV_OK;
-    return rv__fail(ctx, RV_ERR_FORMAT, bad, "node %z has a link to nowhere or a code that cannot be",
-                    bad);
+    return rv__fail(ctx, RV_ERR_FORMAT, bad,
+                    "node %z has a link to nowhere or a code that cannot be", bad);
 }
 
 /* ---- saving ---- */
@@ -132,7 +132,8 @@ static void rv__hnsw_save_code(rv__image_writer *w, const rv__code *code, uint32
     }
 }
 
-RV_API rv_status rv_hnsw_save(rv_ctx *ctx, const rv_hnsw *index, void *image, size_t cap, size_t *bytes)
+RV_API rv_status rv_hnsw_save(rv_ctx *ctx, const rv_hnsw *index, void *image, size_t cap,
+                              size_t *bytes)
 {
     rv__image_writer w;
     uint32_t par[RV__HPAR], n;
@@ -167,8 +168,10 @@ RV_API rv_status rv_hnsw_save(rv_ctx *ctx, const rv_hnsw *index, void *image, si
     for (uint32_t l = 1; l < index->n_levels; l++) {
         const rv__hnsw_layer *layer = &index->layer[l];
         char tag[5];
-        rv__image_section(&w, rv__level_tag("SLT", l, tag), sizeof(uint32_t), layer->slot, layer->n);
-        rv__image_section(&w, rv__level_tag("BLW", l, tag), sizeof(uint32_t), layer->below, layer->n);
+        rv__image_section(&w, rv__level_tag("SLT", l, tag), sizeof(uint32_t), layer->slot,
+                          layer->n);
+        rv__image_section(&w, rv__level_tag("BLW", l, tag), sizeof(uint32_t), layer->below,
+                          layer->n);
         rv__image_section(&w, rv__level_tag("LNK", l, tag), sizeof(uint32_t), layer->links,
                           (size_t)layer->n * index->m);
     }
@@ -191,8 +194,8 @@ static rv_status rv__hnsw_contradicts(rv_ctx *ctx, const char *what)
 }
 
 /* A section of rows * width elements. */
-static rv_status rv__hnsw_load_array(const rv__hnsw_loader *loader, const char *tag, size_t elem_bytes,
-                                     size_t rows, size_t width, void **out)
+static rv_status rv__hnsw_load_array(const rv__hnsw_loader *loader, const char *tag,
+                                     size_t elem_bytes, size_t rows, size_t width, void **out)
 {
     const size_t count = rv__mul(rows, width);
     if (rv__mul(count, elem_bytes) >= SIZE_MAX - 2 * RV__LINE) {
@@ -214,13 +217,14 @@ static rv_status rv__hnsw_load_settings(rv__hnsw_loader *loader)
     config.type = index->store.type;
     config.m = par[0];
     config.ef_construction = par[1];
-    config.codes = par[2] <= (uint32_t)RV_HNSW_CODES_RABITQ ? (rv_hnsw_codes)par[2] : RV_HNSW_CODES_AUTO;
+    config.codes =
+        par[2] <= (uint32_t)RV_HNSW_CODES_RABITQ ? (rv_hnsw_codes)par[2] : RV_HNSW_CODES_AUTO;
     config.code_bytes = par[3];
     config.drop_vectors = par[4] != 0;
-    if (par[0] == 0 || par[1] == 0 || par[2] == 0 || par[2] != (uint32_t)config.codes || par[4] > 1 ||
-        par[5] > RV__HNSW_LEVELS || par[7] > 1 || rv__hnsw_check_config(NULL, &config) ||
-        index->store.n >= 0x7FFFFFFFu || (!fit && par[10]) ||
-        (index->store.no_rows && (!par[10] || !par[4]))) {
+    if (par[0] == 0 || par[1] == 0 || par[2] == 0 || par[2] != (uint32_t)config.codes ||
+        par[4] > 1 || par[5] > RV__HNSW_LEVELS || par[7] > 1 ||
+        rv__hnsw_check_config(NULL, &config) || index->store.n >= 0x7FFFFFFFu ||
+        (!fit && par[10]) || (index->store.no_rows && (!par[10] || !par[4]))) {
         return rv__hnsw_contradicts(loader->ctx, "settings");
     }
     index->m = par[0];
@@ -260,7 +264,10 @@ static rv_status rv__hnsw_load_code(rv__hnsw_loader *loader)
     rv_status status;
     if (par[10] == RV__CODE_NONE) return RV_OK;
     if ((int)par[10] != rv__hnsw_code_kind(index->wanted) ||
-        par[12] != (par[10] == RV__CODE_SQ4 ? 4u : par[10] == RV__CODE_BIT ? 1u : 8u) || par[11] == 0 ||
+        par[12] != (par[10] == RV__CODE_SQ4   ? 4u
+                    : par[10] == RV__CODE_BIT ? 1u
+                                              : 8u) ||
+        par[11] == 0 ||
         (par[10] == RV__CODE_PCA ? par[11] > dim : par[10] == RV__CODE_SQ8 && par[11] != dim) ||
         par[11] > 65536u || par[13] != rv__code_record(par[12], par[11])) {
         return rv__hnsw_contradicts(loader->ctx, "codes");
@@ -338,7 +345,8 @@ static rv_status rv__hnsw_load_graph(rv__hnsw_loader *loader)
         if (status) return status;
         index->links = (uint32_t *)p;
         index->capacity = n;
-        status = rv__hnsw_load_array(loader, "HELD", sizeof(uint64_t), ((size_t)n + 63) / 64, 1, &p);
+        status =
+            rv__hnsw_load_array(loader, "HELD", sizeof(uint64_t), ((size_t)n + 63) / 64, 1, &p);
         if (status) return status;
         index->held = (uint64_t *)p;
         status = rv__hnsw_load_held(loader);
@@ -348,13 +356,16 @@ static rv_status rv__hnsw_load_graph(rv__hnsw_loader *loader)
         rv__hnsw_layer *layer = &index->layer[l];
         char tag[5];
         size_t count;
-        if (!rv__image_count(loader->reader, rv__level_tag("SLT", l, tag), sizeof(uint32_t), &count) ||
-            count == 0 || count > n) return rv__hnsw_contradicts(loader->ctx, "levels");
+        if (!rv__image_count(loader->reader, rv__level_tag("SLT", l, tag), sizeof(uint32_t),
+                             &count) ||
+            count == 0 || count > n)
+            return rv__hnsw_contradicts(loader->ctx, "levels");
         layer->capacity = (uint32_t)count;
         status = rv__hnsw_load_array(loader, tag, sizeof(uint32_t), count, 1, &p);
         if (status) return status;
         layer->slot = (uint32_t *)p;
-        status = rv__hnsw_load_array(loader, rv__level_tag("BLW", l, tag), sizeof(uint32_t), count, 1, &p);
+        status = rv__hnsw_load_array(loader, rv__level_tag("BLW", l, tag), sizeof(uint32_t), count,
+                                     1, &p);
         if (status) return status;
         layer->below = (uint32_t *)p;
         status = rv__hnsw_load_array(loader, rv__level_tag("LNK", l, tag), sizeof(uint32_t), count,
@@ -370,8 +381,8 @@ static rv_status rv__hnsw_load_graph(rv__hnsw_loader *loader)
     return status;
 }
 
-static rv_status rv__hnsw_open(rv_ctx *ctx, const void *image, size_t bytes, int view, rv_custom_fn custom,
-                               void *custom_user, rv_hnsw **out)
+static rv_status rv__hnsw_open(rv_ctx *ctx, const void *image, size_t bytes, int view,
+                               rv_custom_fn custom, void *custom_user, rv_hnsw **out)
 {
     const rv_alloc alloc = rv__allocator(ctx);
     rv__hnsw_loader loader;
@@ -383,7 +394,8 @@ static rv_status rv__hnsw_open(rv_ctx *ctx, const void *image, size_t bytes, int
     loader.ctx = ctx;
     loader.reader = &reader;
     loader.view = view;
-    if (!status) status = rv__image_values(ctx, &reader, "HPAR", sizeof(uint32_t), RV__HPAR, loader.par);
+    if (!status)
+        status = rv__image_values(ctx, &reader, "HPAR", sizeof(uint32_t), RV__HPAR, loader.par);
     if (status) return status;
     index = (rv_hnsw *)rv__get_zero(&alloc, 1, sizeof *index);
     if (!index) return rv__no_memory(ctx, sizeof *index);
@@ -425,7 +437,8 @@ static size_t rv__hnsw_links_bytes(const rv_hnsw *index)
 {
     size_t bytes = index->capacity * index->degree * sizeof(uint32_t);
     bytes += (index->capacity + 63) / 64 * sizeof(uint64_t);
-    for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++) bytes += rv__hnsw_layer_bytes(index, &index->layer[l]);
+    for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++)
+        bytes += rv__hnsw_layer_bytes(index, &index->layer[l]);
     return bytes;
 }
 
@@ -469,8 +482,8 @@ RV_API void rv_hnsw_stats_get(const rv_hnsw *index, rv_hnsw_stats *stats)
     stats->key_bytes += store->map ? store->map_size * sizeof(uint32_t) : 0;
     stats->code_bytes = rv__code_bytes(&index->code) + rv__hnsw_rotation_bytes(index);
     stats->link_bytes = rv__hnsw_links_bytes(index);
-    stats->total_bytes = sizeof *index + stats->vector_bytes + stats->code_bytes + stats->link_bytes +
-                         stats->key_bytes;
+    stats->total_bytes = sizeof *index + stats->vector_bytes + stats->code_bytes +
+                         stats->link_bytes + stats->key_bytes;
     if (rv__hnsw_coded(index)) {
         stats->code_record = index->code.record;
         stats->code_dim = index->code.n_comp;
@@ -532,7 +545,8 @@ static rv_status rv__hnsw_check_base(rv_ctx *ctx, const rv_hnsw *index)
             if (in_graph && rv__hnsw_in_graph(index, links[i])) continue;
             return rv__layer_fault(ctx, 0, slot, "is linked with a node that was given up");
         }
-        if (rv__store_live(store, slot) && rv__store_find(store, rv__store_key(store, slot)) != slot) {
+        if (rv__store_live(store, slot) &&
+            rv__store_find(store, rv__store_key(store, slot)) != slot) {
             return rv__layer_fault(ctx, 0, slot, "is not found by its key");
         }
         if (slot % 16384 == 16383) {
@@ -560,7 +574,8 @@ static rv_status rv__hnsw_check_reach(rv_ctx *ctx, const rv_hnsw *index)
         status = rv__reach_flood(ctx, index, &reach);
     }
     for (uint32_t slot = 0; slot < n && !status; slot++) {
-        if ((reach.seen[slot / 64] >> (slot % 64) & 1u) || !rv__store_live(&index->store, slot)) continue;
+        if ((reach.seen[slot / 64] >> (slot % 64) & 1u) || !rv__store_live(&index->store, slot))
+            continue;
         status = rv__layer_fault(ctx, 0, slot, "cannot be reached");
     }
     rv__put(&alloc, reach.queue, n, sizeof(uint32_t));
@@ -582,5 +597,9 @@ RV_API rv_status rv_hnsw_check(rv_ctx *ctx, const rv_hnsw *index)
     if (!status && index->n_levels) status = rv__hnsw_check_reach(ctx, index);
     return status ? status : rv__ok(ctx);
 }
+
+#undef RV__CODE_HEAD
+#undef RV__HNSW_LEVELS
+#undef RV__HPAR
 
 #endif /* RV_HNSW_IMAGE_C */

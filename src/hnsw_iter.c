@@ -10,36 +10,38 @@
 
 /* A walk that can go on for ever: the iterator, and range search on top of it.
 
-   It goes in rounds. A round is a beam search that ends when every entry of the beam is expanded; then
-   the beam is emptied: its rows are ranked by their vectors and handed out. What fell off the beam or
-   did not enter it is kept in a heap, and the next round begins with the nearest of that. Every node
-   is marked when it is first met, in a bit set, and afterwards is in exactly one place: beam, heap,
-   or handed out. So no row comes twice, and in the end all that can be reached has come.
+   It goes in rounds. A round is a beam search that ends when every entry of the beam is expanded;
+   then the beam is emptied: its rows are ranked by their vectors and handed out. What fell off the
+   beam or did not enter it is kept in a heap, and the next round begins with the nearest of that.
+   Every node is marked when it is first met, in a bit set, and afterwards is in exactly one place:
+   beam, heap, or handed out. So no row comes twice, and in the end all that can be reached has
+   come.
 
-   Room for what one expansion may push into the heap is made before it, so that a refused allocation
-   or a cancellation stops between two expansions and the next call goes on from there. */
+   Room for what one expansion may push into the heap is made before it, so that a refused
+   allocation or a cancellation stops between two expansions and the next call goes on from
+   there. */
 
-#define RV__ITER_GROWN 1024u        /* the beam doubles from round to round up to this            */
+#define RV__ITER_GROWN 1024u /* the beam doubles from round to round up to this */
 
 struct rv_hnsw_iter {
     rv_alloc alloc;
     const rv_hnsw *index;
-    rv_filter filter;               /* all zero: everything passes                                */
-    int whole;                      /* rank rows that do not pass as well                         */
+    rv_filter filter; /* all zero: everything passes */
+    int whole;        /* rank rows that do not pass as well */
     rv__hnsw_query query;
-    unsigned char *memory;          /* query, beam, ids, distances, hits, bit set                 */
+    unsigned char *memory; /* query, beam, ids, distances, hits, bit set */
     size_t bytes;
-    rv__walk walk;                  /* without its table of seen nodes                            */
-    size_t at;                      /* entries of the beam before it are expanded                 */
+    rv__walk walk; /* without its table of seen nodes */
+    size_t at;     /* entries of the beam before it are expanded */
     size_t ef_max;
-    uint64_t *seen;                 /* bit per node                                               */
-    uint64_t *rest;                 /* min-heap of keys                                           */
+    uint64_t *seen; /* bit per node */
+    uint64_t *rest; /* min-heap of keys */
     size_t n_rest, rest_cap;
-    uint32_t *ids;                  /* [ef_max]                                                   */
-    float *distance;                /* [ef_max]                                                   */
-    rv_hit *hits;                   /* [ef_max] of the last round                                 */
+    uint32_t *ids;   /* [ef_max] */
+    float *distance; /* [ef_max] */
+    rv_hit *hits;    /* [ef_max] of the last round */
     size_t n_hits, next;
-    float nearest;                  /* of the last round, of rows that do not pass too if whole   */
+    float nearest; /* of the last round, of rows that do not pass too if whole */
 };
 
 /* ---- heap ---- */
@@ -94,7 +96,8 @@ static size_t rv__iter_collect(rv_hnsw_iter *iter, uint32_t node, size_t n)
         if (iter->seen[links[i] / 64] & bit) continue;
         iter->seen[links[i] / 64] |= bit;
         if (index->code.records) {
-            const unsigned char *record = index->code.records + (size_t)links[i] * index->code.record;
+            const unsigned char *record =
+                index->code.records + (size_t)links[i] * index->code.record;
             RV__PREFETCH(record);
             RV__PREFETCH(record + 64);
         }
@@ -110,7 +113,8 @@ static rv_status rv__iter_expand(rv_ctx *ctx, rv_hnsw_iter *iter)
     while (iter->at < walk->n) {
         size_t n = 0, first = walk->n, taken = 0;
         rv_status status = rv__iter_room(ctx, iter, RV__WALK_WIDTH * iter->index->degree);
-        if (!status && walk->hops / 1024 != (walk->hops + RV__WALK_WIDTH) / 1024) status = rv__poll(ctx);
+        if (!status && walk->hops / 1024 != (walk->hops + RV__WALK_WIDTH) / 1024)
+            status = rv__poll(ctx);
         if (status) return status;
         for (size_t i = iter->at; i < walk->n && taken < RV__WALK_WIDTH; i++) {
             iter->at = i + 1;
@@ -142,7 +146,8 @@ static void rv__iter_harvest(rv_hnsw_iter *iter)
     rv__walk *walk = &iter->walk;
     size_t n = 0;
     for (size_t i = 0; i < walk->n && !iter->whole; i++) {
-        if (rv__hnsw_pass(index, &iter->filter, rv__hnsw_node(walk->beam[i]))) walk->beam[n++] = walk->beam[i];
+        if (rv__hnsw_pass(index, &iter->filter, rv__hnsw_node(walk->beam[i])))
+            walk->beam[n++] = walk->beam[i];
     }
     if (!iter->whole) walk->n = n;
     rv__hnsw_exact(&iter->query, walk->beam, walk->n, iter->ids, iter->distance);
@@ -151,10 +156,8 @@ static void rv__iter_harvest(rv_hnsw_iter *iter)
     for (size_t i = 0; i < walk->n; i++) {
         if (iter->distance[i] < iter->nearest) iter->nearest = iter->distance[i];
         if (iter->whole && !rv__hnsw_pass(index, &iter->filter, iter->ids[i])) continue;
-        iter->hits[iter->n_hits].key = rv__store_key(&index->store, iter->ids[i]);
-        iter->hits[iter->n_hits++].distance = iter->distance[i];
+        rv__hnsw_take(index, &iter->ids[i], &iter->distance[i], 1, iter->hits, iter->n_hits++);
     }
-    rv__hnsw_sort(iter->hits, iter->n_hits);
     walk->n = 0;
     walk->ef = 2 * walk->ef < iter->ef_max ? 2 * walk->ef : iter->ef_max;
 }
@@ -191,6 +194,13 @@ static void rv__iter_start(rv_hnsw_iter *iter)
     iter->seen[node / 64] |= (uint64_t)1 << (node % 64);
     walk->beam[0] = rv__hnsw_key(distance, node);
     walk->n = 1;
+    for (size_t i = 0; i < walk->n_starts && walk->n < walk->ef; i++) {
+        const uint32_t start = rv__hnsw_node(walk->start[i]);
+        const uint64_t bit = (uint64_t)1 << (start % 64);
+        if (iter->seen[start / 64] & bit) continue;
+        iter->seen[start / 64] |= bit;
+        (void)rv__walk_insert(walk, walk->start[i]);
+    }
 }
 
 static rv_status rv__iter_open(rv_ctx *ctx, const rv_hnsw *index, const void *query,
@@ -311,7 +321,8 @@ static void rv__range_keep(rv_hit *heap, size_t cap, size_t found, rv_hit hit)
 
 /* Rounds until one meets no row within the radius, passing or not. */
 RV_API rv_status rv_hnsw_range(rv_ctx *ctx, const rv_hnsw *index, const void *query, float radius,
-                               const rv_hnsw_options *options, rv_hit *hits, size_t cap, size_t *n_hits)
+                               const rv_hnsw_options *options, rv_hit *hits, size_t cap,
+                               size_t *n_hits)
 {
     rv_hnsw_iter iter;
     size_t found = 0;
@@ -347,5 +358,9 @@ RV_API rv_status rv_hnsw_range(rv_ctx *ctx, const rv_hnsw *index, const void *qu
     rv__iter_close(&iter);
     return status ? status : rv__ok(ctx);
 }
+
+#undef RV__HNSW_EF
+#undef RV__ITER_GROWN
+#undef RV__WALK_WIDTH
 
 #endif /* RV_HNSW_ITER_C */

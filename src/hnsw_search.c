@@ -9,15 +9,15 @@
 /* The walk: greedy descent through the upper layers, a beam over layer 0.
 
    The beam is one array sorted by distance; what has been expanded is marked in place, so the walk is
-   "expand the first unmarked entry until there is none". Two entries are expanded at a time: their
-   link lists make one gather of up to 4 m records, whose cache lines are all asked for before the
+   "expand the first unmarked entry until there is none". Three entries are expanded at a time: their
+   link lists make one gather of up to 6 m records, whose cache lines are all asked for before the
    first is used, because the walk is bound by the latency of lines, not by arithmetic.
 
    Visited nodes are remembered in a small direct-mapped table instead of a bit per row. A forgotten
    node is estimated again, gives the same key, and is recognised when it would enter the beam; a
    node that once was too far is too far again. So the result is that of an exact table. */
 
-#define RV__WALK_WIDTH 2u           /* entries expanded at a time                                 */
+#define RV__WALK_WIDTH 3u           /* entries expanded at a time                                 */
 #define RV__WALK_STARTS 8u          /* nodes of layer 1 the beam begins with                      */
 
 typedef struct rv__walk {

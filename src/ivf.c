@@ -42,9 +42,9 @@ typedef struct rv__ivf_lists {
     rv_metric metric;
     uint32_t n_lists;
     int trained;
-    int viewed;            /* arrays marked V belong to an image                                  */
+    int viewed;            /* arrays marked V belong to an image: nothing may change              */
     /* centres: float means, or rows of a store for metrics without means */
-    float *means;          /* [n_lists, dim], or NULL; V                                          */
+    float *means;          /* [n_lists, dim], or NULL                                             */
     float *offset;         /* [dim] mean of the means                                             */
     int8_t *coarse;        /* [n_lists, wide] bytes of the means less offset, or NULL             */
     float *coarse_factor;  /* [n_lists, 2] scale and squared length of those                      */
@@ -56,14 +56,14 @@ typedef struct rv__ivf_lists {
     size_t n_sub;          /* nibbles per row, even                                               */
     size_t n_factors;      /* floats per row                                                      */
     /* chains */
-    uint32_t *head, *tail, *size; /* [n_lists] in one block; V: head, size; no tail in a view     */
+    uint32_t *head, *tail, *size; /* [n_lists] each, one block of memory                          */
     uint32_t n_blocks, capacity;  /* blocks used or free, and room                                */
     uint32_t spare;        /* first block of the chain of free ones                               */
     unsigned char *codes;  /* [capacity, 16 n_sub]; V                                             */
     float *factors;        /* [capacity, n_factors, 32]; V                                        */
     uint32_t *ids;         /* [capacity, 32]; V                                                   */
-    uint32_t *next;        /* [capacity]; V                                                       */
-    uint32_t *owner;       /* [capacity] list of a block; NULL in a view                          */
+    uint32_t *next;        /* [capacity] block behind this one                                    */
+    uint32_t *owner;       /* [capacity] list of a block                                          */
 } rv__ivf_lists;
 
 struct rv_ivf {
@@ -71,7 +71,7 @@ struct rv_ivf {
     rv_ivf_config config;  /* as given                                                            */
     uint64_t seed;
     rv__ivf_lists lists;
-    uint32_t *place;       /* [place_capacity]; NULL in a view                                    */
+    uint32_t *place;       /* [place_capacity] where a slot lies in the pool                      */
     size_t place_capacity;
 };
 
@@ -88,9 +88,9 @@ static void rv__ivf_drop_pool(rv__ivf_lists *l)
         rv__put(&l->alloc, l->codes, (size_t)l->capacity * 16 * l->n_sub, 1);
         rv__put(&l->alloc, l->factors, (size_t)l->capacity * 32 * l->n_factors, sizeof(float));
         rv__put(&l->alloc, l->ids, (size_t)l->capacity * 32, sizeof(uint32_t));
-        rv__put(&l->alloc, l->next, l->capacity, sizeof(uint32_t));
-        rv__put(&l->alloc, l->owner, l->capacity, sizeof(uint32_t));
     }
+    rv__put(&l->alloc, l->next, l->capacity, sizeof(uint32_t));
+    rv__put(&l->alloc, l->owner, l->capacity, sizeof(uint32_t));
     l->codes = NULL;
     l->factors = NULL;
     l->ids = l->next = l->owner = NULL;
@@ -100,10 +100,8 @@ static void rv__ivf_drop_pool(rv__ivf_lists *l)
 RV__FN void rv__ivf_lists_free(rv__ivf_lists *l)
 {
     rv__ivf_drop_pool(l);
-    if (!l->viewed) {
-        rv__put(&l->alloc, l->head, 3 * (size_t)l->n_lists, sizeof(uint32_t));
-        rv__put(&l->alloc, l->means, (size_t)l->n_lists * l->dim, sizeof(float));
-    }
+    rv__put(&l->alloc, l->head, 3 * (size_t)l->n_lists, sizeof(uint32_t));
+    rv__put(&l->alloc, l->means, (size_t)l->n_lists * l->dim, sizeof(float));
     rv__put(&l->alloc, l->offset, l->dim, sizeof(float));
     rv__put(&l->alloc, l->coarse, (size_t)l->n_lists * l->wide, 1);
     rv__put(&l->alloc, l->coarse_factor, 2 * (size_t)l->n_lists, sizeof(float));
@@ -138,8 +136,8 @@ RV__FN size_t rv__ivf_lists_bytes(const rv__ivf_lists *l, rv_ivf_stats *stats)
 {
     const size_t blocks = l->capacity, n = l->n_lists;
     stats->code_bytes = l->viewed ? 0 : blocks * (16 * l->n_sub + 32 * l->n_factors * sizeof(float));
-    stats->list_bytes = l->viewed ? 0 : blocks * (34 * sizeof(uint32_t)) + 3 * n * sizeof(uint32_t);
-    stats->centre_bytes = (l->means && !l->viewed ? n * l->dim * sizeof(float) : 0) +
+    stats->list_bytes = (blocks * (l->viewed ? 2 : 34) + 3 * n) * sizeof(uint32_t);
+    stats->centre_bytes = (l->means ? n * l->dim * sizeof(float) : 0) +
                           (l->offset ? l->dim * sizeof(float) : 0) +
                           (l->coarse ? n * (l->wide + 2 * sizeof(float)) : 0) +
                           (l->medoids ? rv__store_bytes(&l->centres) : 0) +

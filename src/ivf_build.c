@@ -9,7 +9,8 @@
    vectors, or refuses them all. Each step runs over rows in parallel or in slot order, so that the
    result does not depend on the number of workers. */
 
-#define RV__IVF_PIECE 4096u /* rows dealt out together */
+#define RV__IVF_PIECE 4096u      /* rows dealt out together */
+#define RV__IVF_ROWS 0xFFFFFFFEu /* most slots              */
 
 /* Rows to deal out: vectors in the caller's form, or slots of the store. */
 typedef struct rv__ivf_source {
@@ -475,12 +476,10 @@ static rv_status rv__ivf_live(rv_ctx *ctx, const rv__store *store, uint32_t **sl
 }
 
 /* Puts all rows of the store into fresh lists. */
-static rv_status rv__ivf_fill(rv_ctx *ctx, const rv_ivf *index, const rv__ivf_source *from, rv__ivf_lists *l,
-                              uint32_t *place)
+static rv_status rv__ivf_fill(rv_ctx *ctx, const rv__ivf_source *from, rv__ivf_lists *l, uint32_t *place)
 {
     rv__ivf_deal deal;
     rv_status status = rv__ivf_deal_out(ctx, &l->alloc, l, from, &deal);
-    (void)index;
     if (status) return status;
     status = rv__ivf_make_room(ctx, l, &deal);
     if (!status) status = rv__ivf_enter(ctx, l, &deal, from->slots, 0, place);
@@ -510,7 +509,7 @@ RV_API rv_status rv_ivf_train(rv_ctx *ctx, rv_ivf *index)
     place = (uint32_t *)rv__get(&index->store.alloc, index->place_capacity, sizeof(uint32_t));
     status = place ? rv__ivf_learn(ctx, index, &from, &fresh) : rv__no_memory(ctx, index->place_capacity * 4);
     if (!status) {
-        status = rv__ivf_fill(ctx, index, &from, &fresh, place);
+        status = rv__ivf_fill(ctx, &from, &fresh, place);
         if (status) rv__ivf_lists_free(&fresh);
     }
     rv__put(&index->store.alloc, slots, n, sizeof(uint32_t));
@@ -560,7 +559,7 @@ static rv_status rv__ivf_build_first(rv_ctx *ctx, rv_ivf *index, const rv__ivf_s
     old.store = &index->store;
     old.slots = slots;
     old.n = n;
-    if (!status && n) status = rv__ivf_fill(ctx, index, &old, &fresh, place);
+    if (!status && n) status = rv__ivf_fill(ctx, &old, &fresh, place);
     if (!status) status = rv__ivf_append(ctx, index, &fresh, from, keys, place);
     rv__put(&fresh.alloc, slots, n, sizeof(uint32_t));
     if (status) {
@@ -584,7 +583,7 @@ RV_API rv_status rv_ivf_build(rv_ctx *ctx, rv_ivf *index, const uint64_t *keys, 
     if (status) return status;
     if (n == 0) return rv__ok(ctx);
     if (!vectors) return rv__ivf_null(ctx, "vectors");
-    if (n > RV__STORE_MAX - index->store.n) {
+    if (n > RV__IVF_ROWS - index->store.n) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "%l rows and %z more exceed 2^32 - 2", (uint64_t)index->store.n, n);
     }
     if (index->store.no_rows && !index->lists.trained && n < RV__IVF_LEAST) {
@@ -643,7 +642,7 @@ RV_API rv_status rv_ivf_add(rv_ctx *ctx, rv_ivf *index, uint64_t key, const void
 {
     rv__ivf_source from;
     rv__ivf_deal deal;
-    uint32_t slot;
+    uint32_t slot = 0;
     rv_status status;
     if (!index) return rv__ivf_null(ctx, "index");
     if (rv__store_find(&index->store, key) != RV__NO_SLOT) return rv__store_exists(ctx, key);
@@ -856,4 +855,5 @@ RV_API rv_status rv_ivf_compact(rv_ctx *ctx, rv_ivf *index)
 }
 
 #undef RV__IVF_PIECE
+#undef RV__IVF_ROWS
 #endif /* RV_IVF_BUILD_C */

@@ -13,41 +13,79 @@ RV__ISA RV__INLINE uint32_t RV__F(group)(const int8_t *row, size_t k)
 #endif
 }
 
-/* Packs rows of b, at most RV__COLS of them: [words][RV__COLS]. */
-RV__ISA static void RV__F(pack_i8)(const int8_t *b, size_t ldb, size_t nb, size_t n, uint32_t *packed)
+#if !defined(RV__SCALAR)
+/* Four words of LANES rows to four column vectors; see the zip of kernels_tile.inl. */
+RV__ISA RV__INLINE void RV__F(code_zip)(rv__v r0, rv__v r1, rv__v r2, rv__v r3, uint32_t *out)
 {
-    for (size_t j = 0; j < RV__COLS; j++) {
-        const int8_t *row = b + (j < nb ? j : 0) * ldb;
+    rv__v t0 = rv__vzip_low(r0, r1), t1 = rv__vzip_high(r0, r1);
+    rv__v t2 = rv__vzip_low(r2, r3), t3 = rv__vzip_high(r2, r3);
+    rv__vstore(out, rv__vzip2_low(t0, t2));
+    rv__vstore(out + RV__COLS, rv__vzip2_high(t0, t2));
+    rv__vstore(out + 2 * RV__COLS, rv__vzip2_low(t1, t3));
+    rv__vstore(out + 3 * RV__COLS, rv__vzip2_high(t1, t3));
+}
+#endif
+
+/* Packs rows of b, at most RV__COLS of them: [words][RV__COLS], all bytes xor flip. Columns that are
+   missing repeat the last one as far as a vector goes, further ones are left as they are: nothing is
+   read from their products. */
+RV__ISA static void RV__F(pack_i8)(const int8_t *b, size_t ldb, size_t nb, size_t n, uint32_t flip, uint32_t *packed)
+{
+#if defined(RV__SCALAR)
+    for (size_t j = 0; j < nb; j++) {
         for (size_t k = 0; k < RV__WORDS(n); k++) {
-            packed[k * RV__COLS + j] = RV__F(group)(row, k * RV__GROUP) ^ RV__GROUP_FLIP;
+            packed[k * RV__COLS + j] = RV__F(group)(b + j * ldb, k * RV__GROUP) ^ flip;
         }
     }
+#else
+    const rv__vi f = rv__iset((int32_t)flip);
+    for (size_t j = 0; j < nb; j += RV__LANES) {
+        const int8_t *row[RV__LANES];
+        for (size_t i = 0; i < RV__LANES; i++) row[i] = b + (j + i < nb ? j + i : nb - 1) * ldb;
+        for (size_t k = 0; k < RV__WORDS(n); k += 4) {
+            const size_t at = k * RV__GROUP;
+            rv__vi r0 = rv__ixor(rv__gquads(row, at), f), r1 = rv__ixor(rv__gquads(row + 1, at), f);
+            rv__vi r2 = rv__ixor(rv__gquads(row + 2, at), f), r3 = rv__ixor(rv__gquads(row + 3, at), f);
+            RV__F(code_zip)(rv__vfrom(r0), rv__vfrom(r1), rv__vfrom(r2), rv__vfrom(r3), packed + k * RV__COLS + j);
+        }
+    }
+#endif
 }
 
-RV__ISA RV__INLINE void RV__F(code_tile_row)(uint32_t a, const rv__vi *b, rv__vi *c)
+typedef struct RV__F(code_strip) {
+    rv__vi a, b, c, d;
+} RV__F(code_strip);
+
+RV__ISA RV__INLINE void RV__F(code_tile_row)(uint32_t a, const RV__F(code_strip) *b, RV__F(code_strip) *c)
 {
     rv__vi x = rv__iset((int32_t)a);
-    c[0] = rv__gdot(c[0], b[0], x);
-    c[1] = rv__gdot(c[1], b[1], x);
+    c->a = rv__gdot(c->a, b->a, x);
+    c->b = rv__gdot(c->b, b->b, x);
     if (RV__TILE == 4) {
-        c[2 % RV__TILE] = rv__gdot(c[2 % RV__TILE], b[2 % RV__TILE], x);
-        c[3 % RV__TILE] = rv__gdot(c[3 % RV__TILE], b[3 % RV__TILE], x);
+        c->c = rv__gdot(c->c, b->c, x);
+        c->d = rv__gdot(c->d, b->d, x);
     }
 }
 
-RV__ISA RV__INLINE void RV__F(code_tile_store)(const rv__vi *c, int32_t bias, int32_t *out, size_t nb)
+RV__ISA RV__INLINE void RV__F(code_vector)(rv__vi v, int32_t bias, int32_t *out, size_t n)
 {
     int32_t lanes[RV__LANES];
-    for (size_t j = 0; j < RV__TILE; j++) {
-        size_t first = j * RV__LANES;
-        rv__vi sum = rv__isub(c[j], rv__iset(bias));
-        if (first + RV__LANES <= nb) {
-            rv__vstore(out + first, rv__vfrom(sum));
-        } else {
-            rv__vstore(lanes, rv__vfrom(sum));
-            for (size_t i = first; i < nb; i++) out[i] = lanes[i - first];
-        }
+    v = rv__isub(v, rv__iset(bias));
+    if (n >= RV__LANES) {
+        rv__vstore(out, rv__vfrom(v));
+    } else {
+        rv__vstore(lanes, rv__vfrom(v));
+        memcpy(out, lanes, 4 * n);
     }
+}
+
+RV__ISA RV__INLINE void RV__F(code_store)(const RV__F(code_strip) *c, int32_t bias, int32_t *out, size_t nb)
+{
+    const size_t L = RV__LANES;
+    RV__F(code_vector)(c->a, bias, out, nb);
+    if (nb > L) RV__F(code_vector)(c->b, bias, out + L, nb - L);
+    if (RV__TILE == 4 && nb > 2 * L) RV__F(code_vector)(c->c, bias, out + 2 * L, nb - 2 * L);
+    if (RV__TILE == 4 && nb > 3 * L) RV__F(code_vector)(c->d, bias, out + 3 * L, nb - 3 * L);
 }
 
 /* na <= 6 rows of A as words. */
@@ -58,37 +96,29 @@ RV__ISA static void RV__F(tile_i8)(const unsigned char *a, size_t lda, size_t na
     const unsigned char *a1 = a + (last < 1 ? last : 1) * lda, *a2 = a + (last < 2 ? last : 2) * lda;
     const unsigned char *a3 = a + (last < 3 ? last : 3) * lda, *a4 = a + (last < 4 ? last : 4) * lda;
     const unsigned char *a5 = a + last * lda;
-    rv__vi c0[RV__TILE], c1[RV__TILE], c2[RV__TILE], c3[RV__TILE], c4[RV__TILE], c5[RV__TILE], b[RV__TILE];
-    for (size_t j = 0; j < RV__TILE; j++) {
-        c0[j] = c1[j] = c2[j] = c3[j] = c4[j] = c5[j] = rv__iset(0);
-    }
+    RV__F(code_strip) b, c0, c1, c2, c3, c4, c5;
+    b.a = b.b = b.c = b.d = rv__iset(0);
+    c0 = c1 = c2 = c3 = c4 = c5 = b;
     for (size_t k = 0; k < 4 * words; k += 4, packed += RV__COLS) {
-        b[0] = rv__vbits(rv__vload(packed));
-        b[1] = rv__vbits(rv__vload(packed + RV__LANES));
+        b.a = rv__vbits(rv__vload(packed));
+        b.b = rv__vbits(rv__vload(packed + RV__LANES));
         if (RV__TILE == 4) {
-            b[2 % RV__TILE] = rv__vbits(rv__vload(packed + 2 * RV__LANES));
-            b[3 % RV__TILE] = rv__vbits(rv__vload(packed + 3 * RV__LANES));
+            b.c = rv__vbits(rv__vload(packed + 2 * RV__LANES));
+            b.d = rv__vbits(rv__vload(packed + 3 * RV__LANES));
         }
-        RV__F(code_tile_row)(rv__load_u32(a + k), b, c0);
-        RV__F(code_tile_row)(rv__load_u32(a1 + k), b, c1);
-        RV__F(code_tile_row)(rv__load_u32(a2 + k), b, c2);
-        RV__F(code_tile_row)(rv__load_u32(a3 + k), b, c3);
-        RV__F(code_tile_row)(rv__load_u32(a4 + k), b, c4);
-        RV__F(code_tile_row)(rv__load_u32(a5 + k), b, c5);
+        RV__F(code_tile_row)(rv__load_u32(a + k), &b, &c0);
+        RV__F(code_tile_row)(rv__load_u32(a1 + k), &b, &c1);
+        RV__F(code_tile_row)(rv__load_u32(a2 + k), &b, &c2);
+        RV__F(code_tile_row)(rv__load_u32(a3 + k), &b, &c3);
+        RV__F(code_tile_row)(rv__load_u32(a4 + k), &b, &c4);
+        RV__F(code_tile_row)(rv__load_u32(a5 + k), &b, &c5);
     }
-    RV__F(code_tile_store)(c0, bias[0], out, nb);
-    if (na > 1) RV__F(code_tile_store)(c1, bias[1], out + ldo, nb);
-    if (na > 2) RV__F(code_tile_store)(c2, bias[2], out + 2 * ldo, nb);
-    if (na > 3) RV__F(code_tile_store)(c3, bias[3], out + 3 * ldo, nb);
-    if (na > 4) RV__F(code_tile_store)(c4, bias[4], out + 4 * ldo, nb);
-    if (na > 5) RV__F(code_tile_store)(c5, bias[5], out + 5 * ldo, nb);
-}
-
-RV__ISA RV__INLINE int32_t RV__F(sum_i8)(const int8_t *a, size_t n)
-{
-    rv__vi s = rv__iset(0);
-    for (size_t k = 0; k < n; k += RV__BYTES) s = rv__bdot_small(s, rv__bone(), rv__bload(a + k));
-    return rv__isum(s);
+    RV__F(code_store)(&c0, bias[0], out, nb);
+    if (na > 1) RV__F(code_store)(&c1, bias[1], out + ldo, nb);
+    if (na > 2) RV__F(code_store)(&c2, bias[2], out + 2 * ldo, nb);
+    if (na > 3) RV__F(code_store)(&c3, bias[3], out + 3 * ldo, nb);
+    if (na > 4) RV__F(code_store)(&c4, bias[4], out + 4 * ldo, nb);
+    if (na > 5) RV__F(code_store)(&c5, bias[5], out + 5 * ldo, nb);
 }
 
 /* The scratch holds six rows of A as 16-bit numbers (where the words are those), then B packed. */
@@ -98,7 +128,8 @@ RV__ISA static void RV__F(gram_i8)(const int8_t *a, size_t lda, size_t na, const
     uint32_t *wide = (uint32_t *)scratch, *packed = wide + 6 * n / 2;
     const size_t words = RV__WORDS(n), panel = words * RV__COLS;
     for (size_t j = 0; j < nb; j += RV__COLS) {
-        RV__F(pack_i8)(b + j * ldb, ldb, nb - j < RV__COLS ? nb - j : RV__COLS, n, packed + j / RV__COLS * panel);
+        RV__F(pack_i8)(b + j * ldb, ldb, nb - j < RV__COLS ? nb - j : RV__COLS, n,
+                       RV__GROUP_FLIP, packed + j / RV__COLS * panel);
     }
     for (size_t i = 0; i < na; i += 6) {
         const size_t rows = na - i < 6 ? na - i : 6;

@@ -127,7 +127,7 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     float f0 = 1.0f, f1 = 1.0f, f2 = 1.0f, f3 = 1.0f;
     rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
     rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0, q, v0, v1, v2, v3;
-    size_t i = 0, half = 0;
+    size_t i = 0;
     if (type == RV__TYPE_I8) {
         memcpy(&f0, rows[0], 4);
         memcpy(&f1, rows[1], 4);
@@ -138,7 +138,7 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
         g2 = rv__vset(f2);
         g3 = rv__vset(f3);
     }
-    for (; i < n; i += L, half ^= 1) {
+    for (; i < n; i += L) {
         if (i + L <= n) {
             q = RV__F(get)(RV__TYPE_F32, query, i);
             v0 = RV__F(get)(type, r0, i);
@@ -174,18 +174,24 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
         s2 = RV__F(step)(op, s2, q, v2);
         s3 = RV__F(step)(op, s3, q, v3);
     }
-    out[0] = RV__F(fold)(op, s0);
-    out[1] = RV__F(fold)(op, s1);
-    out[2] = RV__F(fold)(op, s2);
-    out[3] = RV__F(fold)(op, s3);
+    if (op == RV__OP_LINF) {
+        out[0] = rv__vmaximum(s0);
+        out[1] = rv__vmaximum(s1);
+        out[2] = rv__vmaximum(s2);
+        out[3] = rv__vmaximum(s3);
+        return;
+    }
+    rv__vsum4(out, s0, s1, s2, s3);
     if (op == RV__OP_IP) {
         for (i = 0; i < 4; i++) out[i] = -out[i];
     }
     if (op == RV__OP_COSINE) {
-        out[0] = rv__cosine_finish(RV__TYPE_F32, type, query, r0, f0, n, out[0], qq, rv__vsum(t0));
-        out[1] = rv__cosine_finish(RV__TYPE_F32, type, query, r1, f1, n, out[1], qq, rv__vsum(t1));
-        out[2] = rv__cosine_finish(RV__TYPE_F32, type, query, r2, f2, n, out[2], qq, rv__vsum(t2));
-        out[3] = rv__cosine_finish(RV__TYPE_F32, type, query, r3, f3, n, out[3], qq, rv__vsum(t3));
+        float rr[4];
+        rv__vsum4(rr, t0, t1, t2, t3);
+        out[0] = rv__cosine_finish(RV__TYPE_F32, type, query, r0, f0, n, out[0], qq, rr[0]);
+        out[1] = rv__cosine_finish(RV__TYPE_F32, type, query, r1, f1, n, out[1], qq, rr[1]);
+        out[2] = rv__cosine_finish(RV__TYPE_F32, type, query, r2, f2, n, out[2], qq, rr[2]);
+        out[3] = rv__cosine_finish(RV__TYPE_F32, type, query, r3, f3, n, out[3], qq, rr[3]);
     }
 }
 

@@ -16,32 +16,53 @@ RV__ISA RV__INLINE rv__vb RV__F(bytes_tail)(const unsigned char *p, size_t i, si
 #endif
 }
 
-/* Four quantities of two byte rows; what is a constant. */
+/* One more vector of two byte rows; what is a constant. */
 RV__ISA RV__INLINE rv__vi RV__F(int_step)(int what, rv__vi acc, rv__vb a, rv__vb b)
 {
     switch (what) {
     case RV__INT_DOT: return rv__bdot_any(acc, a, b);
     case RV__INT_L2: return rv__bl2_i8(acc, a, b);
-    default: return rv__bl1_i8(acc, a, b);
+    case RV__INT_L1: return rv__bl1_i8(acc, a, b);
+    case RV__INT_DOT_U8: return rv__bdot_u8(acc, a, b);
+    default: return rv__bl2_u8(acc, a, b);
     }
 }
 
-RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const int8_t *a, const int8_t *b, size_t n)
+/* What the step adds beyond the dot product, where bytes are shifted to the other signedness. */
+RV__ISA RV__INLINE rv__vi RV__F(int_bias)(int what, rv__vi acc, rv__vb a, rv__vb b)
+{
+    (void)a;
+    (void)b;
+    if (what == RV__INT_DOT) return rv__bbias(acc, b);
+    if (what == RV__INT_DOT_U8) return rv__bbias_u8(acc, a);
+    return acc;
+}
+
+RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *b, size_t n)
 {
     const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
     const size_t B = RV__BYTES;
-    rv__vi s0 = rv__iset(0), s1 = s0;
+    rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
+    rv__vb u, v;
     size_t i = 0;
     for (; i + 2 * B <= n; i += 2 * B) {
-        s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
-        s1 = RV__F(int_step)(what, s1, rv__bload(p + i + B), rv__bload(q + i + B));
+        u = rv__bload(p + i);
+        v = rv__bload(q + i);
+        s0 = RV__F(int_step)(what, s0, u, v);
+        bias = RV__F(int_bias)(what, bias, u, v);
+        u = rv__bload(p + i + B);
+        v = rv__bload(q + i + B);
+        s1 = RV__F(int_step)(what, s1, u, v);
+        bias = RV__F(int_bias)(what, bias, u, v);
     }
-    if (i + B <= n) {
-        s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
-        i += B;
+    for (; i < n; i += B) {
+        const int whole = i + B <= n;
+        u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
+        v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+        s0 = RV__F(int_step)(what, s0, u, v);
+        bias = RV__F(int_bias)(what, bias, u, v);
     }
-    if (i < n) s1 = RV__F(int_step)(what, s1, RV__F(bytes_tail)(p, i, n), RV__F(bytes_tail)(q, i, n));
-    return rv__isum(rv__iadd(s0, s1));
+    return rv__isum(rv__isub(rv__iadd(s0, s1), bias));
 }
 
 RV__ISA static int32_t RV__F(dot_i8)(const int8_t *a, const int8_t *b, size_t n)
@@ -59,47 +80,44 @@ RV__ISA static int32_t RV__F(l1_i8)(const int8_t *a, const int8_t *b, size_t n)
     return RV__F(int_pair)(RV__INT_L1, a, b, n);
 }
 
-/* out: a.b, a.a, b.b */
-RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out)
-{
-    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
-    rv__vi ab = rv__iset(0), aa = ab, bb = ab;
-    for (size_t i = 0; i < n; i += RV__BYTES) {
-        int whole = i + RV__BYTES <= n;
-        rv__vb u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
-        rv__vb v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
-        ab = rv__bdot_any(ab, u, v);
-        aa = rv__bdot_any(aa, u, u);
-        bb = rv__bdot_any(bb, v, v);
-    }
-    out[0] = rv__isum(ab);
-    out[1] = rv__isum(aa);
-    out[2] = rv__isum(bb);
-}
-
-RV__ISA RV__INLINE uint32_t RV__F(unsigned_pair)(int what, const uint8_t *a, const uint8_t *b, size_t n)
-{
-    rv__vi s = rv__iset(0);
-    for (size_t i = 0; i < n; i += RV__BYTES) {
-        int whole = i + RV__BYTES <= n;
-        rv__vb u = whole ? rv__bload_u(a + i) : RV__F(bytes_tail)(a, i, n);
-        rv__vb v = whole ? rv__bload_u(b + i) : RV__F(bytes_tail)(b, i, n);
-        s = what == RV__INT_DOT ? rv__bdot_u8(s, u, v) : rv__bl2_u8(s, u, v);
-    }
-    return (uint32_t)rv__isum(s);
-}
-
 RV__ISA static uint32_t RV__F(dot_u8)(const uint8_t *a, const uint8_t *b, size_t n)
 {
-    return RV__F(unsigned_pair)(RV__INT_DOT, a, b, n);
+    return (uint32_t)RV__F(int_pair)(RV__INT_DOT_U8, a, b, n);
 }
 
 RV__ISA static uint32_t RV__F(l2sq_u8)(const uint8_t *a, const uint8_t *b, size_t n)
 {
-    return RV__F(unsigned_pair)(RV__INT_L2, a, b, n);
+    return (uint32_t)RV__F(int_pair)(RV__INT_L2_U8, a, b, n);
+}
+
+/* out: a.b, a.a, b.b */
+RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out)
+{
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    rv__vi ab = rv__iset(0), aa = ab, bb = ab, bias = ab;
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
+        rv__vb v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+        ab = rv__bdot_any(ab, u, v);
+        bias = rv__bbias(bias, v);
+        aa = rv__bsquare(aa, u);
+        bb = rv__bsquare(bb, v);
+    }
+    out[0] = rv__isum(rv__isub(ab, bias));
+    out[1] = rv__isum(aa);
+    out[2] = rv__isum(bb);
 }
 
 /* ---- one query against packed rows ---- */
+
+/* n: a multiple of 64. */
+RV__ISA RV__INLINE int32_t RV__F(sum_i8)(const int8_t *a, size_t n)
+{
+    rv__vi s = rv__iset(0);
+    for (size_t k = 0; k < n; k += RV__BYTES) s = rv__bdot_small(s, rv__bone(), rv__bload((const unsigned char *)a + k));
+    return rv__isum(s);
+}
 
 /* The next 64 bytes of a row (bits: 64 / 8 of them, 64 elements), times the query. */
 RV__ISA RV__INLINE rv__vi RV__F(code_step)(int code, rv__vi acc, const unsigned char *row, const int8_t *query)
@@ -128,12 +146,9 @@ RV__ISA RV__INLINE void RV__F(code_scan)(int code, const int8_t *query, const un
 {
     const size_t step = code == RV__CODE_U1 ? 8 : 64, elements = code == RV__CODE_U4 ? 128 : 64;
     const size_t ahead = rv__rows_ahead(n_bytes);
-    int32_t bias = 0;
+    int32_t bias = 0, sums[4];
     size_t i = 0, fetched = 0;
-    if (RV__BIAS && code == RV__CODE_I8) {
-        for (size_t j = 0; j < n_bytes; j++) bias += query[j];
-        bias *= RV__BIAS;
-    }
+    if (RV__BIAS && code == RV__CODE_I8) bias = RV__BIAS * RV__F(sum_i8)(query, n_bytes);
     for (; i < n; i += 4) {
         const size_t last = n - 1; /* a short group repeats its last row */
         const size_t i1 = i + 1 < n ? i + 1 : last, i2 = i + 2 < n ? i + 2 : last;
@@ -155,10 +170,11 @@ RV__ISA RV__INLINE void RV__F(code_scan)(int code, const int8_t *query, const un
             s2 = RV__F(code_step)(code, s2, r2 + j, q);
             s3 = RV__F(code_step)(code, s3, r3 + j, q);
         }
-        out[i] = rv__isum(s0) - bias;
-        out[i1] = rv__isum(s1) - bias;
-        out[i2] = rv__isum(s2) - bias;
-        out[i3] = rv__isum(s3) - bias;
+        rv__isum4(sums, s0, s1, s2, s3);
+        out[i] = sums[0] - bias;
+        out[i1] = sums[1] - bias;
+        out[i2] = sums[2] - bias;
+        out[i3] = sums[3] - bias;
     }
 }
 

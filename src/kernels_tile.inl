@@ -3,76 +3,123 @@
 
 #define RV__COLS (RV__TILE * RV__LANES)
 
-/* Packs rows of b, up to RV__COLS of them, transposed: [n][RV__COLS], missing columns zero. */
+#if !defined(RV__SCALAR)
+/* Four words of LANES rows to four column vectors: r_i holds rows i, i + 4, ... by lanes of four. */
+RV__ISA RV__INLINE void RV__F(zip)(rv__v r0, rv__v r1, rv__v r2, rv__v r3, float *out)
+{
+    rv__v t0 = rv__vzip_low(r0, r1), t1 = rv__vzip_high(r0, r1);
+    rv__v t2 = rv__vzip_low(r2, r3), t3 = rv__vzip_high(r2, r3);
+    rv__vstore(out, rv__vzip2_low(t0, t2));
+    rv__vstore(out + RV__COLS, rv__vzip2_high(t0, t2));
+    rv__vstore(out + 2 * RV__COLS, rv__vzip2_low(t1, t3));
+    rv__vstore(out + 3 * RV__COLS, rv__vzip2_high(t1, t3));
+}
+#endif
+
+/* Packs rows of b, up to RV__COLS of them, transposed: [n][RV__COLS], missing columns zero. Written
+   in bands of 16 rows, which stay in the first-level cache. */
 RV__ISA static void RV__F(pack_f32)(const float *b, size_t ldb, size_t nb, size_t n, float *packed)
 {
-    for (size_t j = 0; j < RV__COLS; j++) {
-        const float *row = b + j * ldb;
-        if (j < nb) {
-            for (size_t k = 0; k < n; k++) packed[k * RV__COLS + j] = row[k];
-        } else {
-            for (size_t k = 0; k < n; k++) packed[k * RV__COLS + j] = 0.0f;
+    for (size_t first = 0; first < n; first += 16) {
+        const size_t end = n - first < 16 ? n : first + 16;
+        size_t j = 0;
+#if !defined(RV__SCALAR)
+        if (end == first + 16) {
+            for (; j + RV__LANES <= nb; j += RV__LANES) {
+                for (size_t k = first; k < end; k += 4) {
+                    const float *p = b + j * ldb + k;
+                    RV__F(zip)(rv__vquads(p, ldb), rv__vquads(p + ldb, ldb), rv__vquads(p + 2 * ldb, ldb),
+                               rv__vquads(p + 3 * ldb, ldb), packed + k * RV__COLS + j);
+                }
+            }
+        }
+#endif
+        for (size_t zero = rv__round_up(nb, RV__LANES); zero < RV__COLS; zero += RV__LANES) {
+            for (size_t k = first; k < end; k++) rv__vstore(packed + k * RV__COLS + zero, rv__vzero());
+        }
+        for (; j < rv__round_up(nb, RV__LANES); j++) {
+            for (size_t k = first; k < end; k++) packed[k * RV__COLS + j] = j < nb ? b[j * ldb + k] : 0.0f;
         }
     }
 }
 
-RV__ISA RV__INLINE void RV__F(tile_row)(float a, const rv__v *b, rv__v *c)
+/* One row of the tile, RV__TILE vectors. Named members: compilers keep arrays in memory. */
+typedef struct RV__F(strip) {
+    rv__v a, b, c, d;
+} RV__F(strip);
+
+RV__ISA RV__INLINE void RV__F(tile_row)(int wide, float a, const RV__F(strip) *b, RV__F(strip) *c)
 {
     rv__v x = rv__vset(a);
-    c[0] = rv__vfma(x, b[0], c[0]);
-    c[1] = rv__vfma(x, b[1], c[1]);
-    if (RV__TILE == 4) {
-        c[2] = rv__vfma(x, b[2 % RV__TILE], c[2 % RV__TILE]);
-        c[3 % RV__TILE] = rv__vfma(x, b[3 % RV__TILE], c[3 % RV__TILE]);
+    c->a = rv__vfma(x, b->a, c->a);
+    c->b = rv__vfma(x, b->b, c->b);
+    if (wide) {
+        c->c = rv__vfma(x, b->c, c->c);
+        c->d = rv__vfma(x, b->d, c->d);
     }
 }
 
-RV__ISA RV__INLINE void RV__F(tile_store)(const rv__v *c, float *out, size_t nb, int accumulate)
+/* The first n lanes of v, n may exceed them. */
+RV__ISA RV__INLINE void RV__F(tile_vector)(rv__v v, float *out, size_t n, int accumulate)
 {
-    for (size_t j = 0; j < RV__TILE; j++) {
-        size_t first = j * RV__LANES;
-        if (first + RV__LANES <= nb) {
-            rv__vstore(out + first, accumulate ? rv__vadd(rv__vload(out + first), c[j]) : c[j]);
-        } else if (first < nb) {
-            rv__v sum = c[j];
-            if (accumulate) sum = rv__vadd(rv__vload_tail(out + first, nb - first), sum);
-            rv__vstore_tail(out + first, sum, nb - first);
-        }
+    if (n >= RV__LANES) {
+        rv__vstore(out, accumulate ? rv__vadd(rv__vload(out), v) : v);
+    } else {
+        if (accumulate) v = rv__vadd(rv__vload_tail(out, n), v);
+        rv__vstore_tail(out, v, n);
     }
 }
 
-/* na <= 6 rows, nb <= RV__COLS columns. */
-RV__ISA static void RV__F(tile_f32)(const float *a, size_t lda, size_t na, const float *packed, size_t nb,
-                                    size_t n, int accumulate, float *out, size_t ldo)
+RV__ISA RV__INLINE void RV__F(tile_store)(const RV__F(strip) *c, float *out, size_t nb, int accumulate)
+{
+    const size_t L = RV__LANES;
+    RV__F(tile_vector)(c->a, out, nb, accumulate);
+    if (nb > L) RV__F(tile_vector)(c->b, out + L, nb - L, accumulate);
+    if (RV__TILE == 4 && nb > 2 * L) RV__F(tile_vector)(c->c, out + 2 * L, nb - 2 * L, accumulate);
+    if (RV__TILE == 4 && nb > 3 * L) RV__F(tile_vector)(c->d, out + 3 * L, nb - 3 * L, accumulate);
+}
+
+/* na <= 6 rows, nb <= RV__COLS columns; wide: four vectors of columns, else two. */
+RV__ISA RV__INLINE void RV__F(tile)(int wide, const float *a, size_t lda, size_t na, const float *packed,
+                                    size_t nb, size_t n, int accumulate, float *out, size_t ldo)
 {
     const size_t last = na - 1;
     const float *a1 = a + (last < 1 ? last : 1) * lda, *a2 = a + (last < 2 ? last : 2) * lda;
     const float *a3 = a + (last < 3 ? last : 3) * lda, *a4 = a + (last < 4 ? last : 4) * lda;
     const float *a5 = a + last * lda;
-    rv__v c0[RV__TILE], c1[RV__TILE], c2[RV__TILE], c3[RV__TILE], c4[RV__TILE], c5[RV__TILE], b[RV__TILE];
-    for (size_t j = 0; j < RV__TILE; j++) {
-        c0[j] = c1[j] = c2[j] = c3[j] = c4[j] = c5[j] = rv__vzero();
-    }
+    RV__F(strip) b, c0, c1, c2, c3, c4, c5;
+    b.a = b.b = b.c = b.d = rv__vzero();
+    c0 = c1 = c2 = c3 = c4 = c5 = b;
     for (size_t k = 0; k < n; k++, packed += RV__COLS) {
-        b[0] = rv__vload(packed);
-        b[1] = rv__vload(packed + RV__LANES);
-        if (RV__TILE == 4) {
-            b[2 % RV__TILE] = rv__vload(packed + 2 * RV__LANES);
-            b[3 % RV__TILE] = rv__vload(packed + 3 * RV__LANES);
+        b.a = rv__vload(packed);
+        b.b = rv__vload(packed + RV__LANES);
+        if (wide) {
+            b.c = rv__vload(packed + 2 * RV__LANES);
+            b.d = rv__vload(packed + 3 * RV__LANES);
         }
-        RV__F(tile_row)(a[k], b, c0);
-        RV__F(tile_row)(a1[k], b, c1);
-        RV__F(tile_row)(a2[k], b, c2);
-        RV__F(tile_row)(a3[k], b, c3);
-        RV__F(tile_row)(a4[k], b, c4);
-        RV__F(tile_row)(a5[k], b, c5);
+        RV__F(tile_row)(wide, a[k], &b, &c0);
+        RV__F(tile_row)(wide, a1[k], &b, &c1);
+        RV__F(tile_row)(wide, a2[k], &b, &c2);
+        RV__F(tile_row)(wide, a3[k], &b, &c3);
+        RV__F(tile_row)(wide, a4[k], &b, &c4);
+        RV__F(tile_row)(wide, a5[k], &b, &c5);
     }
-    RV__F(tile_store)(c0, out, nb, accumulate);
-    if (na > 1) RV__F(tile_store)(c1, out + ldo, nb, accumulate);
-    if (na > 2) RV__F(tile_store)(c2, out + 2 * ldo, nb, accumulate);
-    if (na > 3) RV__F(tile_store)(c3, out + 3 * ldo, nb, accumulate);
-    if (na > 4) RV__F(tile_store)(c4, out + 4 * ldo, nb, accumulate);
-    if (na > 5) RV__F(tile_store)(c5, out + 5 * ldo, nb, accumulate);
+    RV__F(tile_store)(&c0, out, nb, accumulate);
+    if (na > 1) RV__F(tile_store)(&c1, out + ldo, nb, accumulate);
+    if (na > 2) RV__F(tile_store)(&c2, out + 2 * ldo, nb, accumulate);
+    if (na > 3) RV__F(tile_store)(&c3, out + 3 * ldo, nb, accumulate);
+    if (na > 4) RV__F(tile_store)(&c4, out + 4 * ldo, nb, accumulate);
+    if (na > 5) RV__F(tile_store)(&c5, out + 5 * ldo, nb, accumulate);
+}
+
+RV__ISA static void RV__F(tile_f32)(const float *a, size_t lda, size_t na, const float *packed, size_t nb,
+                                    size_t n, int accumulate, float *out, size_t ldo)
+{
+    if (RV__TILE == 4 && nb > 2 * RV__LANES) {
+        RV__F(tile)(1, a, lda, na, packed, nb, n, accumulate, out, ldo);
+    } else {
+        RV__F(tile)(0, a, lda, na, packed, nb, n, accumulate, out, ldo);
+    }
 }
 
 RV__ISA static void RV__F(gemm_f32)(const float *a, size_t lda, size_t na, const float *b, size_t ldb,

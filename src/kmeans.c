@@ -3,7 +3,6 @@
 #include "kmeans.h"
 #include "base.c"
 #include "simd.c"
-#include "mathx.c"
 #include "topk.c"
 #include "distance.c"
 

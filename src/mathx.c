@@ -204,4 +204,7 @@ RV__FN void rv__sincos(double x, double *sine, double *cosine)
     *cosine = quadrant == 0 ? c : quadrant == 1 ? -s : quadrant == 2 ? -c : s;
 }
 
+#undef RV__MATHX_ROWS
+#undef RV__MATHX_COLS
+
 #endif /* RV_MATHX_C */

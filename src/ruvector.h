@@ -89,6 +89,10 @@
 #include "pca.c"
 #include "image.c"
 #include "quant.c"
+#include "quant_scalar.c"
+#include "quant_pq.c"
+#include "quant_rabitq.c"
+#include "quant_api.c"
 #include "store.c"
 #include "code.c"
 
@@ -102,6 +106,9 @@
 #include "hnsw_iter.c"
 #include "hnsw_image.c"
 #include "ivf.c"
+#include "ivf_build.c"
+#include "ivf_search.c"
+#include "ivf_image.c"
 
 /* end */
 #include "base_end.inl"

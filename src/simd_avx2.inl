@@ -41,6 +41,8 @@
 #define rv__igreater(a, b) _mm256_cmpgt_epi32((a), (b))
 #define rv__isum(a) RV__F(isum)(a)
 #define rv__vsum(a) RV__F(vsum)(a)
+#define rv__isum4(out, a, b, c, d) RV__F(isum4)((out), (a), (b), (c), (d))
+#define rv__vsum4(out, a, b, c, d) RV__F(vsum4)((out), (a), (b), (c), (d))
 #define rv__vmaximum(a) RV__F(vmaximum)(a)
 #define rv__vload(p) _mm256_loadu_ps((const float *)(const void *)(p))
 #define rv__vstore(p, a) _mm256_storeu_ps((float *)(void *)(p), (a))
@@ -58,6 +60,14 @@
     _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)))
 #define rv__vstore_f16(p, a) \
     _mm_storeu_si128((__m128i *)(void *)(p), _mm256_cvtps_ph((a), _MM_FROUND_TO_NEAREST_INT))
+/* 128-bit lanes: four floats of a row, and of the row four rows (strides of s) on; interleaving. */
+#define rv__vquads(p, s) \
+    _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps((p) + 4 * (s)), 1)
+#define rv__vzip_low(a, b) _mm256_unpacklo_ps((a), (b))
+#define rv__vzip_high(a, b) _mm256_unpackhi_ps((a), (b))
+#define rv__vzip2_low(a, b) _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)))
+#define rv__vzip2_high(a, b) _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)))
+#define rv__ixor(a, b) _mm256_xor_si256((a), (b))
 #define rv__istore_top16(p, a) RV__F(store_top16)((p), (a))
 #define rv__istore_i8(p, a) RV__F(store_i8)((p), (a))
 
@@ -79,6 +89,20 @@ RV__ISA RV__INLINE int32_t RV__F(isum)(__m256i a)
     __m128i x = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4E));
     return _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0xB1)));
+}
+
+/* Four sums at once. */
+RV__ISA RV__INLINE void RV__F(vsum4)(float *out, __m256 a, __m256 b, __m256 c, __m256 d)
+{
+    __m256 x = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+}
+
+RV__ISA RV__INLINE void RV__F(isum4)(int32_t *out, __m256i a, __m256i b, __m256i c, __m256i d)
+{
+    __m256i x = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    _mm_storeu_si128((__m128i *)(void *)out, sums);
 }
 
 /* Of magnitudes, through their bits. */
@@ -106,7 +130,9 @@ RV__ISA RV__INLINE void RV__F(store_i8)(void *p, __m256i a)
 /* ---- bytes ---- */
 
 #define rv__bload(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
-#define rv__bload_u(p) rv__bload(p)
+#define rv__bbias(acc, b) (acc)
+#define rv__bbias_u8(acc, a) (acc)
+#define rv__bsquare(acc, a) rv__bdot_any((acc), (a), (a))
 #define rv__bone() _mm256_set1_epi8(1)
 #define rv__blow(a) _mm256_and_si256((a), _mm256_set1_epi8(15))
 #define rv__bhigh(a) _mm256_and_si256(_mm256_srli_epi16((a), 4), _mm256_set1_epi8(15))
@@ -122,7 +148,16 @@ RV__ISA RV__INLINE void RV__F(store_i8)(void *p, __m256i a)
 #define rv__bl1_i8(acc, a, b) RV__F(v_l1_i8)((acc), (a), (b))
 #define RV__GROUP 2u
 #define RV__GROUP_FLIP 0u
+/* 128-bit lanes: the bytes at k of rows 0 and 4 as 16-bit numbers. */
+#define rv__gquads(row, k) RV__F(gquads)((row)[0] + (k), (row)[4] + (k))
 #define rv__gdot(acc, b, a) _mm256_add_epi32((acc), _mm256_madd_epi16((b), (a)))
+
+RV__ISA RV__INLINE __m256i RV__F(gquads)(const int8_t *p, const int8_t *q)
+{
+    __m128i low = _mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    __m128i high = _mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)(const void *)q));
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+}
 
 /* 32 bits as bytes of 0 and 1. */
 RV__ISA RV__INLINE __m256i RV__F(v_bits)(const unsigned char *p)
@@ -209,6 +244,7 @@ RV__ISA RV__INLINE void RV__F(qfold)(__m256i even, __m256i odd, uint16_t *out, i
 #define rv__wand(a, b) _mm256_and_si256((a), (b))
 #define rv__wor(a, b) _mm256_or_si256((a), (b))
 #define rv__wxor(a, b) _mm256_xor_si256((a), (b))
+#define rv__padd(a, b) _mm256_add_epi64((a), (b))
 #define rv__pzero() _mm256_setzero_si256()
 #define rv__wpop(acc, x) RV__F(v_pop)((acc), (x))
 #define rv__psum(acc) ((uint32_t)RV__F(isum)(acc)) /* sums below 2^32: the upper halves are zero */

@@ -52,6 +52,8 @@
 #define rv__igreater(a, b) _mm512_cmpgt_epi32_mask((a), (b))
 #define rv__isum(a) RV__F(isum)(a)
 #define rv__vsum(a) RV__F(vsum)(a)
+#define rv__isum4(out, a, b, c, d) RV__F(isum4)((out), (a), (b), (c), (d))
+#define rv__vsum4(out, a, b, c, d) RV__F(vsum4)((out), (a), (b), (c), (d))
 #define rv__vload(p) _mm512_loadu_ps((const void *)(p))
 #define rv__vstore(p, a) _mm512_storeu_ps((void *)(p), (a))
 #define rv__vload_tail(p, n) _mm512_maskz_loadu_ps(RV__F(mask)(n), (const void *)(p))
@@ -65,6 +67,16 @@
     _mm512_castsi512_ps(_mm512_maskz_max_epi32(RV__ALL16, _mm512_castps_si512(a), _mm512_castps_si512(b)))
 #define rv__vmaximum(a) RV__F(vmaximum)(a)
 #define rv__vstore_f16(p, a) RV__F(store_f16)((p), (a))
+/* 128-bit lanes: four words of a row, and of the rows 4, 8, 12 rows (strides of s) on; interleaving. */
+#define rv__vquads(p, s) \
+    _mm512_castsi512_ps(RV__F(quads)((p), (p) + 4 * (s), (p) + 8 * (s), (p) + 12 * (s)))
+#define rv__vzip_low(a, b) _mm512_maskz_unpacklo_ps(RV__ALL16, (a), (b))
+#define rv__vzip_high(a, b) _mm512_maskz_unpackhi_ps(RV__ALL16, (a), (b))
+#define rv__vzip2_low(a, b) \
+    _mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xFF, _mm512_castps_pd(a), _mm512_castps_pd(b)))
+#define rv__vzip2_high(a, b) \
+    _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xFF, _mm512_castps_pd(a), _mm512_castps_pd(b)))
+#define rv__ixor(a, b) _mm512_xor_si512((a), (b))
 #define rv__istore_top16(p, a) \
     _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_maskz_cvtepi32_epi16(RV__ALL16, _mm512_maskz_srli_epi32(RV__ALL16, (a), 16)))
 #define rv__istore_i8(p, a) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_maskz_cvtepi32_epi8(RV__ALL16, (a)))
@@ -80,6 +92,14 @@
 RV__ISA RV__INLINE __mmask16 RV__F(mask)(size_t n)
 {
     return (__mmask16)((1u << n) - 1u);
+}
+
+RV__ISA RV__INLINE __m512i RV__F(quads)(const void *p, const void *q, const void *r, const void *s)
+{
+    __m512i x = _mm512_maskz_broadcast_i32x4(0x000F, _mm_loadu_si128((const __m128i *)p));
+    x = _mm512_mask_broadcast_i32x4(x, 0x00F0, _mm_loadu_si128((const __m128i *)q));
+    x = _mm512_mask_broadcast_i32x4(x, 0x0F00, _mm_loadu_si128((const __m128i *)r));
+    return _mm512_mask_broadcast_i32x4(x, 0xF000, _mm_loadu_si128((const __m128i *)s));
 }
 
 RV__ISA RV__INLINE __m512 RV__F(from_i8)(__m128i x)
@@ -106,22 +126,47 @@ RV__ISA RV__INLINE void RV__F(store_f16)(void *p, __m512 a)
     _mm_storeu_si128(out + 1, _mm256_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT));
 }
 
+RV__ISA RV__INLINE __m256 RV__F(vhalf)(__m512 a)
+{
+    __m512i x = _mm512_castps_si512(a);
+    return _mm256_add_ps(_mm256_castsi256_ps(RV__F(lower)(x)), _mm256_castsi256_ps(RV__F(upper)(x)));
+}
+
+RV__ISA RV__INLINE __m256i RV__F(ihalf)(__m512i a)
+{
+    return _mm256_add_epi32(RV__F(lower)(a), RV__F(upper)(a));
+}
+
 RV__ISA RV__INLINE float RV__F(vsum)(__m512 a)
 {
-    __m256 y = _mm256_castsi256_ps(RV__F(upper)(_mm512_castps_si512(a)));
-    __m128 x;
-    y = _mm256_add_ps(y, _mm256_castsi256_ps(RV__F(lower)(_mm512_castps_si512(a))));
-    x = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    __m256 y = RV__F(vhalf)(a);
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)));
 }
 
 RV__ISA RV__INLINE int32_t RV__F(isum)(__m512i a)
 {
-    __m256i y = _mm256_add_epi32(RV__F(lower)(a), RV__F(upper)(a));
+    __m256i y = RV__F(ihalf)(a);
     __m128i x = _mm_add_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
     x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4E));
     return _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0xB1)));
+}
+
+/* Four sums at once. */
+RV__ISA RV__INLINE void RV__F(vsum4)(float *out, __m512 a, __m512 b, __m512 c, __m512 d)
+{
+    __m256 x = _mm256_hadd_ps(_mm256_hadd_ps(RV__F(vhalf)(a), RV__F(vhalf)(b)),
+                              _mm256_hadd_ps(RV__F(vhalf)(c), RV__F(vhalf)(d)));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+}
+
+RV__ISA RV__INLINE void RV__F(isum4)(int32_t *out, __m512i a, __m512i b, __m512i c, __m512i d)
+{
+    __m256i x = _mm256_hadd_epi32(_mm256_hadd_epi32(RV__F(ihalf)(a), RV__F(ihalf)(b)),
+                                  _mm256_hadd_epi32(RV__F(ihalf)(c), RV__F(ihalf)(d)));
+    __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    _mm_storeu_si128((__m128i *)(void *)out, sums);
 }
 
 /* Of magnitudes, through their bits. */
@@ -143,14 +188,12 @@ RV__ISA RV__INLINE __m512 RV__F(from_bf16)(__m256i x)
 /* ---- bytes ---- */
 
 #define rv__bload(p) _mm512_loadu_si512((const void *)(p))
-#define rv__bload_u(p) _mm512_loadu_si512((const void *)(p))
 #define rv__btail(p, n) \
     _mm512_maskz_loadu_epi8(((__mmask64)1 << (n)) - 1u, (const void *)(p))
 #define rv__blow(a) _mm512_and_si512((a), _mm512_set1_epi8(15))
 #define rv__bhigh(a) _mm512_and_si512(_mm512_srli_epi16((a), 4), _mm512_set1_epi8(15))
 #define rv__bbits(p, j) _mm512_maskz_mov_epi8(rv__load_u64((p) + ((j) >> 3)), _mm512_set1_epi8(1))
-#define rv__bdot_any(acc, a, b) RV__F(v_dot_any)((acc), (a), (b))
-#define rv__bdot_u8(acc, a, b) RV__F(v_dot_u8)((acc), (a), (b))
+#define rv__bsquare(acc, a) RV__F(v_dot_any)((acc), (a), (a))
 #define rv__bl2_i8(acc, a, b) RV__F(v_l2_i8)((acc), (a), (b))
 #define rv__bl2_u8(acc, a, b) RV__F(v_l2_u8)((acc), (a), (b))
 #define rv__bl1_i8(acc, a, b) RV__F(v_l1_i8)((acc), (a), (b))
@@ -205,22 +248,40 @@ RV__ISA RV__INLINE __m512i RV__F(v_l1_i8)(__m512i acc, __m512i a, __m512i b)
 
 #define rv__bone() _mm512_set1_epi8(1)
 #ifdef RV__VNNI
-/* Row bytes are shifted to unsigned, which adds 128 times the sum of the query. */
+/* One operand must be unsigned: row bytes are shifted, which adds 128 times the sum of the query. */
+#define rv__bdot_any(acc, a, b) _mm512_dpbusd_epi32((acc), rv__bflip(a), (b))
+#define rv__bbias(acc, b) _mm512_dpbusd_epi32((acc), _mm512_set1_epi8(-128), (b))
+#define rv__bdot_u8(acc, a, b) _mm512_dpbusd_epi32((acc), (a), rv__bflip(b))
+#define rv__bbias_u8(acc, a) _mm512_dpbusd_epi32((acc), (a), _mm512_set1_epi8(-128))
 #define RV__BIAS 128
 #define rv__bflip(a) _mm512_xor_si512((a), _mm512_set1_epi8(-128))
 #define rv__bdot(acc, r, q) _mm512_dpbusd_epi32((acc), (r), (q))
 #define rv__bdot_small(acc, r, q) _mm512_dpbusd_epi32((acc), (r), (q))
 #define RV__GROUP 4u
 #define RV__GROUP_FLIP 0x80808080u
+#define rv__gquads(row, k) RV__F(quads)((row)[0] + (k), (row)[4] + (k), (row)[8] + (k), (row)[12] + (k))
 #define rv__gdot(acc, b, a) _mm512_dpbusd_epi32((acc), (b), (a))
 #else
+#define rv__bdot_any(acc, a, b) RV__F(v_dot_any)((acc), (a), (b))
+#define rv__bbias(acc, b) (acc)
+#define rv__bdot_u8(acc, a, b) RV__F(v_dot_u8)((acc), (a), (b))
+#define rv__bbias_u8(acc, a) (acc)
 #define RV__GROUP 2u
 #define RV__GROUP_FLIP 0u
+#define rv__gquads(row, k) RV__F(gquads)((row)[0] + (k), (row)[4] + (k), (row)[8] + (k), (row)[12] + (k))
 #define rv__gdot(acc, b, a) _mm512_add_epi32((acc), _mm512_madd_epi16((b), (a)))
 #define RV__BIAS 0
 #define rv__bflip(a) (a)
 #define rv__bdot(acc, r, q) RV__F(v_dot_any)((acc), (r), (q))
 #define rv__bdot_small(acc, r, q) RV__F(v_dot_small)((acc), (r), (q))
+
+/* Eight bytes of four rows as 16-bit numbers. */
+RV__ISA RV__INLINE __m512i RV__F(gquads)(const void *p, const void *q, const void *r, const void *s)
+{
+    __m128i low = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)p), _mm_loadl_epi64((const __m128i *)q));
+    __m128i high = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)r), _mm_loadl_epi64((const __m128i *)s));
+    return _mm512_cvtepi8_epi16(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
+}
 
 RV__ISA RV__INLINE __m512i RV__F(v_dot_small)(__m512i acc, __m512i r, __m512i q)
 {
@@ -261,6 +322,7 @@ RV__ISA RV__INLINE void RV__F(qfold)(__m512i even, __m512i odd, uint16_t *out, i
 #define rv__wand(a, b) _mm512_and_si512((a), (b))
 #define rv__wor(a, b) _mm512_or_si512((a), (b))
 #define rv__wxor(a, b) _mm512_xor_si512((a), (b))
+#define rv__padd(a, b) _mm512_add_epi64((a), (b))
 #define rv__pzero() _mm512_setzero_si512()
 #define rv__psum(acc) ((uint32_t)RV__F(isum)(acc)) /* below 2^32: the upper halves are zero */
 #ifdef RV__POPCNT512

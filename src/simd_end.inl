@@ -47,6 +47,8 @@
 #undef rv__isar
 #undef rv__igreater
 #undef rv__isum
+#undef rv__isum4
+#undef rv__vsum4
 #undef rv__vload
 #undef rv__vstore
 #undef rv__vload_tail
@@ -64,7 +66,9 @@
 #undef rv__istore_top16
 #undef rv__istore_i8
 #undef rv__bload
-#undef rv__bload_u
+#undef rv__bbias
+#undef rv__bbias_u8
+#undef rv__bsquare
 #undef rv__btail
 #undef rv__blow
 #undef rv__bhigh
@@ -73,6 +77,13 @@
 #undef rv__bdot
 #undef rv__bone
 #undef rv__gdot
+#undef rv__gquads
+#undef rv__vquads
+#undef rv__vzip_low
+#undef rv__vzip_high
+#undef rv__vzip2_low
+#undef rv__vzip2_high
+#undef rv__ixor
 #undef rv__bdot_small
 #undef rv__bdot_any
 #undef rv__bdot_u8
@@ -84,6 +95,7 @@
 #undef rv__wand
 #undef rv__wor
 #undef rv__wxor
+#undef rv__padd
 #undef rv__pzero
 #undef rv__psum
 #undef rv__wpop

@@ -2,6 +2,7 @@
 #define RV_STORE_C
 #include "store.h"
 #include "base.c"
+#include "simd.c"
 #include "half.c"
 #include "distance.c"
 #include "image.c"
@@ -27,6 +28,8 @@
 #define RV__NO_SLOT 0xFFFFFFFFu
 #define RV__STORE_MAX 0xFFFFFFFEu /* most slots */
 #define RV__STORE_DIM_MAX 65535u
+#define RV__STORE_AHEAD 8192u /* bytes of rows fetched ahead of a scan */
+#define RV__STORE_SHORT 1024u /* ... of at most this many bytes each */
 #define RV__STORE_PIECE 4096u /* rows or keys handled between two polls */
 
 typedef struct rv__store {
@@ -617,7 +620,8 @@ RV__FN rv_status rv__store_check_many(rv_ctx *ctx, const rv__store *s, const voi
 
 /* ---- encoding and decoding ---- */
 
-#define RV__STORE_CHUNK 64 /* floats converted on the stack at a time, because the caller's may lie
+#define RV__STORE_CHUNK                                                                            \
+    64 /* floats converted on the stack at a time, because the caller's may lie
                               at any address */
 
 /* out[i] = x[i] * factor; x at any address. */
@@ -630,8 +634,8 @@ static void rv__store_chunk(const unsigned char *p, double factor, float *out, s
     for (size_t i = 0; i < n; i++) out[i] = (float)(rv__store_f64(p, i) * factor);
 }
 
-/* The value is scale * code with scale = peak / 127: the largest element meets code 127. Products are
-   taken in double, so that denormal vectors neither overflow nor lose their codes. */
+/* The value is scale * code with scale = peak / 127: the largest element meets code 127.
+   Products are taken in double, so that denormal vectors neither overflow nor lose their codes. */
 static void rv__store_encode_i8(const rv__store *s, unsigned char *row, const unsigned char *p,
                                 double inv)
 {
@@ -707,9 +711,11 @@ static void rv__store_unpack(const rv__store *s, size_t slot, double factor, voi
         const void *codes = row + sizeof scale + i;
         if (s->type == RV_DTYPE_F16) rv_convert_f16_to_f32((const uint16_t *)half, chunk, n);
         else if (s->type == RV_DTYPE_BF16) rv_convert_bf16_to_f32((const uint16_t *)half, chunk, n);
-        else if (s->type == RV_DTYPE_I8) rv_convert_i8_to_f32((const int8_t *)codes, scale, chunk, n);
+        else if (s->type == RV_DTYPE_I8)
+            rv_convert_i8_to_f32((const int8_t *)codes, scale, chunk, n);
         else memcpy(chunk, row + i * sizeof(float), n * sizeof(float));
-        for (size_t k = 0; factor != 1.0 && k < n; k++) chunk[k] = (float)((double)chunk[k] * factor);
+        for (size_t k = 0; factor != 1.0 && k < n; k++)
+            chunk[k] = (float)((double)chunk[k] * factor);
         memcpy(to + i * sizeof(float), chunk, n * sizeof(float));
     }
 }
@@ -957,12 +963,35 @@ static void rv__store_scan_custom(const rv__store *s, const void *query, const u
     }
 }
 
+/* Rows are measured one at a time: from memory one stream of addresses is faster than four, and a
+   distance must not depend on the place of its row among the others, or equal rows would not tie.
+   The processor itself fetches long rows in order well ahead; short ones and lists need help. */
+static void rv__store_scan_rows(const rv__store *s, rv_metric metric, rv_isa isa, const void *query,
+                                const uint32_t *ids, size_t first, size_t n, float *out)
+{
+    const rv_distance_f32 pair = s->type == RV_DTYPE_F32 ? rv_metric_find_f32(metric, isa) : NULL;
+    const rv__scan_fn scan = rv__scan_find(metric, s->type, isa);
+    const unsigned char *end = s->rows + (size_t)s->n * s->stride;
+    const size_t bytes = rv_dtype_bytes(s->type, s->dim), ahead = ids ? rv__rows_ahead(bytes) : 0;
+    const int fetches = !ids && s->stride <= RV__STORE_SHORT;
+    for (size_t i = 0, asked = 0; i < n; i++) {
+        const unsigned char *row = s->rows + (ids ? ids[i] : first + i) * s->stride;
+        if (fetches && (size_t)(end - row) > RV__STORE_AHEAD + s->stride) {
+            rv__touch(row + RV__STORE_AHEAD, bytes);
+        }
+        for (; ids && asked < n && asked < i + ahead; asked++) {
+            rv__touch(s->rows + ids[asked] * s->stride, bytes);
+        }
+        if (pair) out[i] = pair((const float *)query, (const float *)(const void *)row, s->dim);
+        else scan(query, row, s->stride, NULL, 1, s->dim, out + i);
+    }
+}
+
 /* Distances from a prepared query to the rows ids[0..n-1], or first..first+n-1 when ids is NULL, as
    they are reported: cosine is 1 - dot within [0,2], two zero vectors 0, exactly one 1. */
 RV__FN void rv__store_scan(const rv__store *s, rv_isa isa, const void *query, const uint32_t *ids,
                            size_t first, size_t n, float *out)
 {
-    const unsigned char *rows = s->rows + (ids ? 0 : first * s->stride);
     int cosine = s->metric == RV_METRIC_COSINE;
     if (s->metric == RV_METRIC_CUSTOM) {
         rv__store_scan_custom(s, query, ids, first, n, out);
@@ -974,8 +1003,7 @@ RV__FN void rv__store_scan(const rv__store *s, rv_isa isa, const void *query, co
             out[i] = s->norms[ids ? ids[i] : first + i] > 0 ? 1.0f : 0.0f;
         return;
     }
-    rv__scan_find(cosine ? RV_METRIC_IP : s->metric, s->type, isa)(query, rows, s->stride, ids, n,
-                                                                   s->dim, out);
+    rv__store_scan_rows(s, cosine ? RV_METRIC_IP : s->metric, isa, query, ids, first, n, out);
     for (size_t i = 0; cosine && i < n; i++) {
         float d = 1.0f + out[i];
         out[i] = d < 0.0f ? 0.0f : d > 2.0f ? 2.0f : d;
@@ -1196,8 +1224,10 @@ RV__FN rv_status rv__store_load(rv_ctx *ctx, rv__image_reader *r, int view, rv_c
     return status;
 }
 
+#undef RV__STORE_AHEAD
 #undef RV__STORE_CHUNK
 #undef RV__STORE_DIM_MAX
 #undef RV__STORE_MAX
 #undef RV__STORE_PIECE
+#undef RV__STORE_SHORT
 #endif /* RV_STORE_C */

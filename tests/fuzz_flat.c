@@ -56,7 +56,8 @@ static void use(rv_ctx *ctx, rv_flat *index, int viewed)
         REQUIRE(rv_flat_add(ctx, index, 1, vector) == RV_ERR_UNSUPPORTED);
         return;
     }
-    for (uint64_t key = 0; key < 3; key++) REQUIRE(rv_flat_upsert(ctx, index, key, vector) == RV_OK);
+    for (uint64_t key = 0; key < 3; key++)
+        REQUIRE(rv_flat_upsert(ctx, index, key, vector) == RV_OK);
     REQUIRE(rv_flat_remove(ctx, index, 1) == RV_OK);
     REQUIRE(rv_flat_save(ctx, index, NULL, 0, &bytes) == RV_OK);
     image = (unsigned char *)malloc(bytes);
@@ -72,7 +73,7 @@ static void use(rv_ctx *ctx, rv_flat *index, int viewed)
 #ifdef __cplusplus
 extern "C"
 #endif
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+    int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -6,7 +6,7 @@
 
 typedef struct hnsw_set {
     size_t n, n_queries, dim;
-    float *rows, *queries;          /* [n, dim], [n_queries, dim]                                 */
+    float *rows, *queries; /* [n, dim], [n_queries, dim] */
 } hnsw_set;
 
 /* Overlapping clusters of eight dimensions within dim, with a little noise in all of them. */
@@ -61,12 +61,14 @@ RV_TEST_FN float hnsw_custom(void *user, const void *a, const void *b, size_t di
     const float *x = (const float *)a, *y = (const float *)b;
     float sum = 0;
     (void)user;
-    for (size_t i = 0; i < dim; i++) sum += (x[i] - y[i]) * (x[i] - y[i]) * (i < dim / 2 ? 2.0f : 1.0f);
+    for (size_t i = 0; i < dim; i++)
+        sum += (x[i] - y[i]) * (x[i] - y[i]) * (i < dim / 2 ? 2.0f : 1.0f);
     return sum;
 }
 
 /* The distance by definition. *mass: the sum of the magnitudes that rounding works on. */
-RV_TEST_FN double hnsw_exact(rv_metric metric, const float *x, const float *y, size_t dim, double *mass)
+RV_TEST_FN double hnsw_exact(rv_metric metric, const float *x, const float *y, size_t dim,
+                             double *mass)
 {
     double dot = 0, l2 = 0, l1 = 0, linf = 0, xx = 0, yy = 0, custom = 0, magnitude = 0;
     double differ = 0, both = 0, either = 0;
@@ -103,9 +105,10 @@ RV_TEST_FN double hnsw_exact(rv_metric metric, const float *x, const float *y, s
 
 typedef int (*hnsw_accept)(void *user, uint64_t key);
 
-/* The k-th smallest distance among rows that pass (accept NULL: all), infinity when there are fewer. */
-RV_TEST_FN double hnsw_kth(rv_metric metric, const float *rows, size_t n, size_t dim, const float *query,
-                           size_t k, hnsw_accept accept, void *user)
+/* The k-th smallest distance among rows that pass (accept NULL: all), infinity when there are
+   fewer. */
+RV_TEST_FN double hnsw_kth(rv_metric metric, const float *rows, size_t n, size_t dim,
+                           const float *query, size_t k, hnsw_accept accept, void *user)
 {
     double *best = (double *)malloc((k + 1) * sizeof(double)), mass, result = HUGE_VAL;
     size_t count = 0;

@@ -1,5 +1,6 @@
-/* The image format read and signed by someone else: written from the description in image.h, not from
-   the library's code. For tests and fuzzers that need a changed image to pass its checksums. */
+/* The image format read and signed by someone else: written from the description in image.h, not
+   from the library's code. For tests and fuzzers that need a changed image to pass its
+   checksums. */
 #ifndef RV_IMAGE_SIGN_H
 #define RV_IMAGE_SIGN_H
 
@@ -7,19 +8,25 @@
 #include <stdint.h>
 #include <string.h>
 
-static uint64_t sign_get(const unsigned char *p, int bytes)
+#if defined(__GNUC__)
+#define SIGN_FN static __attribute__((unused))
+#else
+#define SIGN_FN static
+#endif
+
+SIGN_FN uint64_t sign_get(const unsigned char *p, int bytes)
 {
     uint64_t x = 0;
     for (int i = bytes; i-- > 0;) x = x << 8 | p[i];
     return x;
 }
 
-static void sign_put(unsigned char *p, int bytes, uint64_t x)
+SIGN_FN void sign_put(unsigned char *p, int bytes, uint64_t x)
 {
     for (int i = 0; i < bytes; i++) p[i] = (unsigned char)(x >> (8 * i) & 255u);
 }
 
-static uint64_t sign_mix(uint64_t x)
+SIGN_FN uint64_t sign_mix(uint64_t x)
 {
     x += 0x9E3779B97F4A7C15ull;
     x ^= x >> 30;
@@ -30,7 +37,7 @@ static uint64_t sign_mix(uint64_t x)
 }
 
 /* bytes: a multiple of 32. */
-static uint64_t sign_checksum(const unsigned char *p, size_t bytes)
+SIGN_FN uint64_t sign_checksum(const unsigned char *p, size_t bytes)
 {
     uint64_t a[4], h = sign_mix(bytes / 8);
     for (size_t j = 0; j < 4; j++) a[j] = sign_mix(j);
@@ -43,7 +50,7 @@ static uint64_t sign_checksum(const unsigned char *p, size_t bytes)
 }
 
 /* Makes both checksums of an image right; bytes: its total, at least 64, as far as it has them. */
-static void sign_image(unsigned char *image, size_t bytes)
+SIGN_FN void sign_image(unsigned char *image, size_t bytes)
 {
     if (bytes < 64) return;
     sign_put(image + 32, 8, sign_checksum(image + 64, (bytes - 64) / 32 * 32));
@@ -52,7 +59,7 @@ static void sign_image(unsigned char *image, size_t bytes)
 }
 
 /* The row of a section in the table of a valid image, NULL when there is none. */
-static unsigned char *sign_row(unsigned char *image, const char *tag)
+SIGN_FN unsigned char *sign_row(unsigned char *image, const char *tag)
 {
     size_t total = (size_t)sign_get(image + 16, 8), n = (size_t)sign_get(image + 24, 4);
     for (size_t i = 0; i < n; i++) {
@@ -63,7 +70,7 @@ static unsigned char *sign_row(unsigned char *image, const char *tag)
 }
 
 /* The first byte of a section that is there. */
-static unsigned char *sign_section(unsigned char *image, const char *tag)
+SIGN_FN unsigned char *sign_section(unsigned char *image, const char *tag)
 {
     return image + (size_t)sign_get(sign_row(image, tag) + 8, 8);
 }

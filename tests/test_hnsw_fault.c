@@ -68,7 +68,8 @@ static void same_hits(rv_ctx *ctx, const rv_hnsw *a, const rv_hnsw *b, const hns
         RV_OKAY(ctx, rv_hnsw_search(ctx, b, set->queries + q * DIM, K, 0, y, &n_y));
         RV_EQUAL(n_x, n_y);
         for (size_t i = 0; i < n_x; i++) {
-            RV_CHECK(x[i].key == y[i].key && memcmp(&x[i].distance, &y[i].distance, sizeof(float)) == 0);
+            RV_CHECK(x[i].key == y[i].key &&
+                     memcmp(&x[i].distance, &y[i].distance, sizeof(float)) == 0);
         }
     }
 }
@@ -207,7 +208,8 @@ static void test_image_arguments(void)
     index = build_form(&ctx, &forms[8], &set, 50);
     image = (unsigned char *)save(index, &bytes);
     odd = (unsigned char *)hnsw_aligned(bytes + 64);
-    RV_EQUAL(rv_hnsw_load(&ctx, image, bytes, NULL, NULL, &out), RV_ERR_ARG); /* its metric is missing */
+    RV_EQUAL(rv_hnsw_load(&ctx, image, bytes, NULL, NULL, &out),
+             RV_ERR_ARG); /* its metric is missing */
     RV_EQUAL(rv_hnsw_load(&ctx, NULL, bytes, hnsw_custom, NULL, &out), RV_ERR_ARG);
     RV_EQUAL(rv_hnsw_load(&ctx, image, bytes, hnsw_custom, NULL, NULL), RV_ERR_ARG);
     memcpy(odd + 1, image, bytes);
@@ -245,7 +247,7 @@ static void test_damaged_images(void)
             RV_EQUAL(rv_hnsw_load(&ctx, image, n, custom, NULL, &out), RV_ERR_FORMAT);
             RV_EQUAL(rv_hnsw_view(&ctx, image, n, custom, NULL, &out), RV_ERR_FORMAT);
         }
-        for (size_t bit = 0; bit < 8 * bytes; bit += RV_TEST_SCALE > 1 ? 97 : 5) {
+        for (size_t bit = 0; bit<8 * bytes; bit += RV_TEST_SCALE> 1 ? 97 : 5) {
             rv_test_row("bit", bit);
             image[bit / 8] ^= (unsigned char)(1u << bit % 8);
             RV_EQUAL(rv_hnsw_load(&ctx, image, bytes, custom, NULL, &out), RV_ERR_FORMAT);
@@ -286,12 +288,14 @@ static void test_hostile_images(void)
             rv_test_row("round", i * 10000 + round);
             memcpy(bad, image, bytes);
             while (changes--) {
-                static const uint32_t values[] = {0, 1, 70, 0xFFFFFFFFu, 0x7FFFFFFFu, 0x80000000u, 0x7F800000u, 64};
-                            /* mostly what is small and steers: the settings, and the table at the end */
+                static const uint32_t values[] = {
+                    0, 1, 70, 0xFFFFFFFFu, 0x7FFFFFFFu, 0x80000000u, 0x7F800000u, 64};
+                /* mostly what is small and steers: the settings, and the table at the end */
                 size_t where = rv_test_below(&rng, 3), at;
                 uint32_t value = values[rv_test_below(&rng, RV_COUNT_OF(values))];
-                at = where == 0 ? 64 + rv_test_below(&rng, 192) : where == 1 ? bytes - 1 - rv_test_below(&rng, 500)
-                     : rv_test_below(&rng, bytes);
+                at = where == 0   ? 64 + rv_test_below(&rng, 192)
+                     : where == 1 ? bytes - 1 - rv_test_below(&rng, 500)
+                                  : rv_test_below(&rng, bytes);
                 at = at / 4 * 4;
                 if (at + 4 > bytes) continue;
                 if (rv_test_below(&rng, 2)) bad[at] = (unsigned char)rv_test_u64(&rng);
@@ -336,29 +340,31 @@ static void still_good(const rv_hnsw *index, size_t count, const float *query)
     RV_EQUAL(n_hits, count < K ? count : K);
 }
 
+typedef struct build_arg {
+    const hnsw_set *set;
+    const form *f;
+    size_t n, capacity;
+} build_arg;
+
 static rv_status body_build(rv_ctx *ctx, void *arg)
 {
-    const hnsw_set *set = (const hnsw_set *)arg;
-    rv_status result = RV_OK;
-    for (size_t i = 0; i < RV_COUNT_OF(forms) && !result; i++) {
-        const form *f = &forms[i];
-        rv_hnsw_config config;
-        rv_hnsw *index = NULL;
-        if (i == 1 || i == 4) continue; /* kinds of codes and removal are in the other bodies */
-        memset(&config, 0, sizeof config);
-        config.dim = DIM;
-        config.metric = f->metric;
-        config.type = f->type;
-        config.codes = f->codes;
-        config.drop_vectors = f->drop;
-        config.capacity = i == 2 ? 33 : 0;
-        config.custom = f->metric == RV_METRIC_CUSTOM ? hnsw_custom : NULL;
-        result = rv_hnsw_create(ctx, &config, &index);
-        RV_CHECK((result == RV_OK) == (index != NULL));
-        if (!result) result = rv_hnsw_build(ctx, index, NULL, set->rows, i == 6 ? set->n : 60);
-        if (index) still_good(index, result ? 0 : i == 6 ? set->n : 60, set->queries);
-        rv_hnsw_destroy(index);
-    }
+    const build_arg *b = (const build_arg *)arg;
+    rv_hnsw_config config;
+    rv_hnsw *index = NULL;
+    rv_status result;
+    memset(&config, 0, sizeof config);
+    config.dim = DIM;
+    config.metric = b->f->metric;
+    config.type = b->f->type;
+    config.codes = b->f->codes;
+    config.drop_vectors = b->f->drop;
+    config.capacity = b->capacity;
+    config.custom = b->f->metric == RV_METRIC_CUSTOM ? hnsw_custom : NULL;
+    result = rv_hnsw_create(ctx, &config, &index);
+    RV_CHECK((result == RV_OK) == (index != NULL));
+    if (!result) result = rv_hnsw_build(ctx, index, NULL, b->set->rows, b->n);
+    if (index) still_good(index, result ? 0 : b->n, b->set->queries);
+    rv_hnsw_destroy(index);
     return result;
 }
 
@@ -383,7 +389,8 @@ static rv_status body_edit(rv_ctx *ctx, void *arg)
         if (!result) count++;
     }
     if (index) still_good(index, count, set->queries);
-    for (size_t i = 10; i < 40 && !result; i++) result = rv_hnsw_update(ctx, index, 3 * i, set->rows + i * DIM);
+    for (size_t i = 10; i < 40 && !result; i++)
+        result = rv_hnsw_update(ctx, index, 3 * i, set->rows + i * DIM);
     if (index) still_good(index, count, set->queries);
     for (size_t i = 0; i < 50 && !result; i++) {
         result = rv_hnsw_remove(ctx, index, i < 10 ? i : 3 * i);
@@ -495,11 +502,20 @@ static void sweep(rv_test_body body, void *arg, int must_poll)
     if (must_poll) RV_CHECK(rv_test_cancel_sweep(body, arg) > 1);
 }
 
+/* Every kind of codes; one set is large enough to be split into leaves. */
 static void test_faults_of_build(void)
 {
+    static const size_t which[] = {0, 2, 3, 5, 6, 8};
+    build_arg b;
     hnsw_set set;
-    hnsw_set_make(&set, RV_SCALED(560u, 560u), 1, DIM, 250);
-    sweep(body_build, &set, 1);
+    hnsw_set_make(&set, 560, 1, DIM, 250);
+    b.set = &set;
+    for (size_t i = 0; i < RV_COUNT_OF(which); i++) {
+        b.f = &forms[which[i]];
+        b.n = which[i] == 6 ? 560 : 60;
+        b.capacity = which[i] == 2 ? 33 : 0;
+        sweep(body_build, &b, 1);
+    }
     hnsw_set_free(&set);
 }
 
@@ -590,7 +606,8 @@ static void test_faults_of_learning(void)
 /* Sizes near 2^32 are refused by arithmetic, not by the machine. */
 static void test_huge_sizes(void)
 {
-    static const size_t sizes[] = {0x7FFFFFFEu, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFEu, 0xFFFFFFFFu, SIZE_MAX};
+    static const size_t sizes[] = {0x7FFFFFFEu, 0x7FFFFFFFu, 0x80000000u,
+                                   0xFFFFFFFEu, 0xFFFFFFFFu, SIZE_MAX};
     rv_test_faults faults;
     rv_ctx ctx;
     for (size_t i = 0; i < RV_COUNT_OF(sizes); i++) {

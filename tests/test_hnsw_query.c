@@ -17,7 +17,7 @@ static void build(rv_ctx *ctx, const hnsw_set *set, uint32_t m, const uint64_t *
 
 /* Which rows pass, by row number; the key of row i is i * step + base. */
 typedef struct sieve {
-    const uint8_t *pass;            /* [n]                                                        */
+    const uint8_t *pass; /* [n] */
     size_t n;
     uint64_t step, base;
     size_t asked;
@@ -82,15 +82,16 @@ static double filtered(rv_ctx *ctx, const rv_hnsw *index, const hnsw_set *set, s
         RV_EQUAL(n_again, n_hits);
         for (size_t i = 0; i < n_hits; i++) RV_CHECK(again[i].key == hits[i].key);
         for (size_t i = 0; i < n_hits; i++) hits[i].key = (hits[i].key - s->base) / s->step;
-        kth = want ? hnsw_kth(RV_METRIC_L2, set->rows, set->n, set->dim, query, want, sieve_row, s) : 0;
+        kth = want ? hnsw_kth(RV_METRIC_L2, set->rows, set->n, set->dim, query, want, sieve_row, s)
+                   : 0;
         found += hnsw_found(RV_METRIC_L2, set->rows, set->dim, query, hits, n_hits, kth);
         wanted += want;
     }
     return wanted ? (double)found / (double)wanted : 1;
 }
 
-/* All forms of filter at all shares, keys that are row numbers and keys that are not, codes or none,
-   told selectivities that are right, absent, or lies. */
+/* All forms of filter at all shares, keys that are row numbers and keys that are not, codes or
+   none, told selectivities that are right, absent, or lies. */
 static void test_filters(void)
 {
     static const double shares[] = {0, -1, 0.01, 0.1, 0.5, 1};
@@ -167,7 +168,8 @@ static void test_filters_that_know_the_query(void)
         one.queries = set.queries + q * DIM;
         one.n_queries = 1;
         for (int far_ones = 0; far_ones < 2; far_ones++) {
-            double edge = hnsw_kth(RV_METRIC_L2, set.rows, n, DIM, one.queries, n / 5, NULL, NULL), mass;
+            double edge = hnsw_kth(RV_METRIC_L2, set.rows, n, DIM, one.queries, n / 5, NULL, NULL),
+                   mass;
             rv_filter filter;
             rv_hnsw_trace trace;
             sieve s;
@@ -182,7 +184,8 @@ static void test_filters_that_know_the_query(void)
             s.base = 0;
             sieve_filter(&s, q % 2 ? 1 : 0, &filter, &bits);
             filter.selectivity = far_ones ? 0.8 : 0.2;
-            RV_CHECK(filtered(&ctx, index, &one, &s, &filter, 30, &trace) >= (far_ones ? 0.8 : 0.9));
+            RV_CHECK(filtered(&ctx, index, &one, &s, &filter, 30, &trace) >=
+                     (far_ones ? 0.8 : 0.9));
             free(bits);
         }
     }
@@ -291,11 +294,13 @@ static void iterate(rv_ctx *ctx, const rv_hnsw *index, const hnsw_set *set, cons
         RV_CHECK(sieve_row(s, hit.key));
         RV_CHECK(!seen[hit.key]);
         seen[hit.key] = 1;
-        d = hnsw_exact(RV_METRIC_L2, set->queries, set->rows + (size_t)hit.key * set->dim, set->dim, &mass);
+        d = hnsw_exact(RV_METRIC_L2, set->queries, set->rows + (size_t)hit.key * set->dim, set->dim,
+                       &mass);
         RV_NEAR((double)hit.distance, d, mass * 1e-5);
         if (count < K) hits[count] = hit;
         count++;
-        if (count == K) first = hnsw_found(RV_METRIC_L2, set->rows, set->dim, set->queries, hits, K, kth);
+        if (count == K)
+            first = hnsw_found(RV_METRIC_L2, set->rows, set->dim, set->queries, hits, K, kth);
         RV_EQUAL(ctx->status, RV_OK);
     }
     RV_EQUAL(status, RV_DONE);
@@ -386,7 +391,8 @@ static void test_range(void)
                                       with ? sieve_row : NULL, &s);
                 float radius = (float)(kth * 1.0001);
                 size_t n_hits = 0, n_few = 0;
-                RV_OKAY(&ctx, rv_hnsw_range(&ctx, index, query, radius, &options, hits, n, &n_hits));
+                RV_OKAY(&ctx,
+                        rv_hnsw_range(&ctx, index, query, radius, &options, hits, n, &n_hits));
                 hnsw_check_hits(hits, n_hits < 50 ? n_hits : 50, with ? sieve_row : NULL, &s);
                 RV_CHECK(trace.hops > 0);
                 for (size_t i = 0; i < n_hits; i++) RV_CHECK(hits[i].distance <= radius);
@@ -440,11 +446,13 @@ static void parallel_backwards(void *user, size_t n, void (*body)(void *arg, siz
     while (n) body(arg, --n);
 }
 
-/* Build, removals with repair, compaction and more rows: the same bits for any number of workers. */
+/* Build, removals with repair, compaction and more rows: the same bits for any number of
+   workers. */
 static void test_workers_change_nothing(void)
 {
     static const uint32_t workers[] = {1, 2, 3, 8, 5};
-    static const rv_hnsw_codes kinds[] = {RV_HNSW_CODES_AUTO, RV_HNSW_CODES_NONE, RV_HNSW_CODES_RABITQ};
+    static const rv_hnsw_codes kinds[] = {RV_HNSW_CODES_AUTO, RV_HNSW_CODES_NONE,
+                                          RV_HNSW_CODES_RABITQ};
     const size_t n = RV_SCALED(2500u, 700u);
     hnsw_set set;
     hnsw_set_make(&set, n, 1, DIM, 140);
@@ -482,7 +490,8 @@ static void test_workers_change_nothing(void)
                     first_bytes[stage] = bytes;
                 } else {
                     RV_EQUAL(bytes, first_bytes[stage]);
-                    RV_CHECK(bytes == first_bytes[stage] && memcmp(image, first[stage], bytes) == 0);
+                    RV_CHECK(bytes == first_bytes[stage] &&
+                             memcmp(image, first[stage], bytes) == 0);
                     free(image);
                 }
             }
@@ -520,13 +529,16 @@ static void test_batch(void)
         options.ef = 50;
         options.trace = &trace;
         memset(hits, 0, set.n_queries * K * sizeof *hits);
-        RV_OKAY(&ctx, rv_hnsw_search_batch(&ctx, index, set.queries, set.n_queries, K, &options, hits, n_hits));
+        RV_OKAY(&ctx, rv_hnsw_search_batch(&ctx, index, set.queries, set.n_queries, K, &options,
+                                           hits, n_hits));
         sum = trace;
         for (size_t q = 0; q < set.n_queries; q++) {
-            RV_OKAY(&ctx, rv_hnsw_search_with(&ctx, index, set.queries + q * DIM, K, &options, alone, &n_alone));
+            RV_OKAY(&ctx, rv_hnsw_search_with(&ctx, index, set.queries + q * DIM, K, &options,
+                                              alone, &n_alone));
             RV_EQUAL(n_hits[q], n_alone);
             for (size_t i = 0; i < n_alone; i++) {
-                RV_CHECK(hits[q * K + i].key == alone[i].key && hits[q * K + i].distance <= alone[i].distance &&
+                RV_CHECK(hits[q * K + i].key == alone[i].key &&
+                         hits[q * K + i].distance <= alone[i].distance &&
                          hits[q * K + i].distance >= alone[i].distance);
             }
             sum.hops -= trace.hops;

@@ -17,7 +17,8 @@ static unsigned char *room(unsigned char *bytes)
 }
 
 /* An index of every section: keys, removed rows, lengths under cosine. Returns the image's size. */
-static size_t make_image(rv_metric metric, rv_dtype type, int keyed, int holes, unsigned char *image)
+static size_t make_image(rv_metric metric, rv_dtype type, int keyed, int holes,
+                         unsigned char *image)
 {
     rv_flat_config config;
     rv_flat *index = NULL;
@@ -154,7 +155,8 @@ static void test_truncated(void)
     unsigned char *image = room(image_room.bytes);
     size_t bytes = make_image(RV_METRIC_COSINE, RV_DTYPE_I8, 1, 1, image);
     for (size_t n = 0; n < bytes; n++) {
-        unsigned char *part = (unsigned char *)malloc(n + 1); /* so that a sanitizer sees overreads */
+        unsigned char *part =
+            (unsigned char *)malloc(n + 1); /* so that a sanitizer sees overreads */
         memcpy(part, image, n);
         rv_test_row("bytes", n);
         RV_EQUAL(load_image(part, n, NULL), RV_ERR_FORMAT);
@@ -230,14 +232,14 @@ static void test_table_lies(void)
     } rows[] = {
         {"SPAR", 0, 4, 0x53574F52}, /* ROWS twice */
         {"SPAR", 0, 4, 0x30303030}, /* none */
-        {"SPAR", 4, 4, 0},          {"SPAR", 4, 4, 3},        {"SPAR", 4, 4, 16},
-        {"SPAR", 4, 4, 0x80000004}, {"SPAR", 4, 4, 8},        {"SPAR", 8, 8, 0},
-        {"SPAR", 8, 8, 128},        {"SPAR", 8, 8, 65},       {"SPAR", 8, 8, UINT64_MAX - 63},
-        {"SPAR", 16, 8, 7},         {"SPAR", 16, 8, 9},       {"SPAR", 16, 8, UINT64_MAX},
-        {"SPAR", 24, 8, 1},         {"ROWS", 16, 8, 0},       {"ROWS", 16, 8, UINT64_MAX / 4 + 1},
-        {"ROWS", 16, 8, 1 << 30},   {"ROWS", 16, 8, 44},      {"ROWS", 4, 4, 1},
-        {"KEYS", 16, 8, 8},         {"KEYS", 16, 8, 10},      {"KEYS", 0, 4, 1},
-        {"GONE", 0, 4, 1},          {"GONE", 16, 8, 0},       {"GONE", 8, 8, 64},
+        {"SPAR", 4, 4, 0},          {"SPAR", 4, 4, 3},   {"SPAR", 4, 4, 16},
+        {"SPAR", 4, 4, 0x80000004}, {"SPAR", 4, 4, 8},   {"SPAR", 8, 8, 0},
+        {"SPAR", 8, 8, 128},        {"SPAR", 8, 8, 65},  {"SPAR", 8, 8, UINT64_MAX - 63},
+        {"SPAR", 16, 8, 7},         {"SPAR", 16, 8, 9},  {"SPAR", 16, 8, UINT64_MAX},
+        {"SPAR", 24, 8, 1},         {"ROWS", 16, 8, 0},  {"ROWS", 16, 8, UINT64_MAX / 4 + 1},
+        {"ROWS", 16, 8, 1 << 30},   {"ROWS", 16, 8, 44}, {"ROWS", 4, 4, 1},
+        {"KEYS", 16, 8, 8},         {"KEYS", 16, 8, 10}, {"KEYS", 0, 4, 1},
+        {"GONE", 0, 4, 1},          {"GONE", 16, 8, 0},  {"GONE", 8, 8, 64},
     };
     unsigned char *image = room(image_room.bytes);
     for (size_t i = 0; i < RV_COUNT_OF(rows); i++) {
@@ -256,14 +258,13 @@ static void test_parameter_lies(void)
         size_t at;
         uint32_t value;
     } rows[] = {
-        {0, 0},  {0, 4},     {0, 6},          {0, 65535},      {0, 65536}, {0, 0xFFFFFFFFu},
-        {1, 1},  {1, 3},     {1, 4},          {1, 5},          {1, 0xFFFFFFFFu},
-        {2, 2},  {2, 5},     {2, 8},          {2, 0xFFFFFFFFu},
-        {3, 0},  {3, 16},    {3, 24},         {3, 0xFFFFFFFFu},
-        {4, 0},  {4, 8},     {4, 10},         {4, 0xFFFFFFFEu}, {4, 0xFFFFFFFFu}, {4, 0x80000000u},
-        {5, 0},  {5, 1},     {5, 3},          {5, 10},          {5, 0xFFFFFFFFu},
-        {6, 1},  {6, 3},     {6, 4},          {6, 0xFFFFFFFFu},
-        {7, 1},
+        {0, 0},           {0, 4},  {0, 6},           {0, 65535},       {0, 65536},
+        {0, 0xFFFFFFFFu}, {1, 1},  {1, 3},           {1, 4},           {1, 5},
+        {1, 0xFFFFFFFFu}, {2, 2},  {2, 5},           {2, 8},           {2, 0xFFFFFFFFu},
+        {3, 0},           {3, 16}, {3, 24},          {3, 0xFFFFFFFFu}, {4, 0},
+        {4, 8},           {4, 10}, {4, 0xFFFFFFFEu}, {4, 0xFFFFFFFFu}, {4, 0x80000000u},
+        {5, 0},           {5, 1},  {5, 3},           {5, 10},          {5, 0xFFFFFFFFu},
+        {6, 1},           {6, 3},  {6, 4},           {6, 0xFFFFFFFFu}, {7, 1},
     };
     unsigned char *image = room(image_room.bytes);
     for (size_t i = 0; i < RV_COUNT_OF(rows); i++) {
@@ -300,25 +301,25 @@ static void test_value_lies(void)
         int width;
         uint64_t value;
     } rows[] = {
-        {RV_METRIC_L2, RV_DTYPE_F32, "ROWS", 44, 4, 0x7F800000},     /* infinity             */
-        {RV_METRIC_L2, RV_DTYPE_F32, "ROWS", 176, 4, 0xFFC00000},    /* NaN, last element    */
+        {RV_METRIC_L2, RV_DTYPE_F32, "ROWS", 44, 4, 0x7F800000},  /* infinity             */
+        {RV_METRIC_L2, RV_DTYPE_F32, "ROWS", 176, 4, 0xFFC00000}, /* NaN, last element    */
         {RV_METRIC_COSINE, RV_DTYPE_F32, "ROWS", 0, 4, 0x7F800001},
         {RV_METRIC_L2, RV_DTYPE_F16, "ROWS", 12 * 8 + 8, 2, 0x7C00},
         {RV_METRIC_L1, RV_DTYPE_F16, "ROWS", 12, 2, 0xFE00},
         {RV_METRIC_L2, RV_DTYPE_BF16, "ROWS", 12 * 8, 2, 0xFF80},
         {RV_METRIC_IP, RV_DTYPE_BF16, "ROWS", 2, 2, 0x7FC1},
-        {RV_METRIC_L2, RV_DTYPE_I8, "ROWS", 12, 4, 0x7F800000},      /* scale                */
+        {RV_METRIC_L2, RV_DTYPE_I8, "ROWS", 12, 4, 0x7F800000}, /* scale                */
         {RV_METRIC_L2, RV_DTYPE_I8, "ROWS", 12, 4, 0xBF800000},
         {RV_METRIC_L2, RV_DTYPE_I8, "ROWS", 12, 4, 0x7FC00000},
-        {RV_METRIC_L2, RV_DTYPE_I8, "ROWS", 12 * 8 + 8, 1, 0x80},    /* code -128            */
+        {RV_METRIC_L2, RV_DTYPE_I8, "ROWS", 12 * 8 + 8, 1, 0x80}, /* code -128            */
         {RV_METRIC_COSINE, RV_DTYPE_F32, "NORM", 4, 4, 0xBF800000},
         {RV_METRIC_COSINE, RV_DTYPE_F32, "NORM", 32, 4, 0x7F800000},
         {RV_METRIC_COSINE, RV_DTYPE_I8, "NORM", 0, 4, 0x7FC00000},
-        {RV_METRIC_HAMMING, RV_DTYPE_U1, "ROWS", 4, 1, 0x20},        /* a spare bit          */
-        {RV_METRIC_L2, RV_DTYPE_F32, "KEYS", 8, 8, 1004},            /* twice                */
-        {RV_METRIC_L2, RV_DTYPE_F32, "GONE", 0, 8, 1},               /* too few              */
-        {RV_METRIC_L2, RV_DTYPE_F32, "GONE", 0, 8, 7},               /* too many             */
-        {RV_METRIC_L2, RV_DTYPE_F32, "GONE", 0, 8, 0x201},           /* beyond the last row  */
+        {RV_METRIC_HAMMING, RV_DTYPE_U1, "ROWS", 4, 1, 0x20}, /* a spare bit          */
+        {RV_METRIC_L2, RV_DTYPE_F32, "KEYS", 8, 8, 1004},     /* twice                */
+        {RV_METRIC_L2, RV_DTYPE_F32, "GONE", 0, 8, 1},        /* too few              */
+        {RV_METRIC_L2, RV_DTYPE_F32, "GONE", 0, 8, 7},        /* too many             */
+        {RV_METRIC_L2, RV_DTYPE_F32, "GONE", 0, 8, 0x201},    /* beyond the last row  */
         {RV_METRIC_L2, RV_DTYPE_F32, "GONE", 0, 8, 0x8000000000000001ull},
     };
     unsigned char *image = room(image_room.bytes);
@@ -337,14 +338,15 @@ static void test_value_lies(void)
     }
 }
 
-/* Every byte of header, parameters and table takes some other values, with right checksums: an error
-   or an index, never a fault or more memory than the image justifies (see load_image). */
+/* Every byte of header, parameters and table takes some other values, with right checksums: an
+   error or an index, never a fault or more memory than the image justifies (see load_image). */
 static void test_mutations(void)
 {
     static const unsigned char values[] = {0, 1, 2, 4, 8, 0x40, 0x7F, 0x80, 0xFF};
     unsigned char *image = room(image_room.bytes);
     for (int type = RV_DTYPE_F32; type <= (int)RV_DTYPE_U1; type++) {
-        size_t bytes = make_image(type == RV_DTYPE_U1 ? RV_METRIC_JACCARD : RV_METRIC_COSINE, (rv_dtype)type, 1, 1, image);
+        size_t bytes = make_image(type == RV_DTYPE_U1 ? RV_METRIC_JACCARD : RV_METRIC_COSINE,
+                                  (rv_dtype)type, 1, 1, image);
         for (size_t at = 0; at < bytes; at += RV_TEST_SCALE > 1 ? 5 : 1) {
             unsigned char was = image[at];
             for (size_t v = 0; v < RV_COUNT_OF(values); v++) {

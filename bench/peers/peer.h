@@ -210,14 +210,14 @@ static inline void peer_search(Peer &peer, const PeerSet &s, FILE *out, size_t e
    for; recall is the share found at the first place. */
 static inline void peer_add(Peer &peer, const PeerSet &s, FILE *out, size_t n, double most)
 {
-    double t0 = peer_now(), cpu0 = peer_cpu(CLOCK_THREAD_CPUTIME_ID), seconds;
+    double t0 = peer_cpu(CLOCK_THREAD_CPUTIME_ID), seconds;
     size_t done = 0, right = 0;
     omp_set_num_threads(1);
-    while (done < n && done < s.n_query && peer_now() - t0 < most) {
+    while (done < n && done < s.n_query && peer_cpu(CLOCK_THREAD_CPUTIME_ID) - t0 < most) {
         if (!peer.add(s.query + done * s.dim, s.n + done)) break;
         done++;
     }
-    seconds = peer_cpu(CLOCK_THREAD_CPUTIME_ID) - cpu0;
+    seconds = peer_cpu(CLOCK_THREAD_CPUTIME_ID) - t0;
     peer.set_ef(64, 1);
     for (size_t i = 0; i < done; i++) {
         uint32_t found[10];

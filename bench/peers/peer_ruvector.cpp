@@ -55,7 +55,7 @@ struct PeerRuvector : Peer {
         }
         return true;
     }
-    void build(const float *base, size_t n, size_t dim, size_t, int threads) override
+    void build(const float *base, size_t n, size_t dim, size_t spare, int threads) override
     {
         rv_ctx ctx;
         memset(&ctx, 0, sizeof ctx);
@@ -63,6 +63,7 @@ struct PeerRuvector : Peer {
         rv_hnsw_destroy(index);
         index = nullptr;
         config.dim = (uint32_t)dim;
+        config.capacity = n + spare;
         check(rv_hnsw_create(&ctx, &config, &index), ctx);
         check(rv_hnsw_build(&ctx, index, NULL, base, n), ctx);
     }

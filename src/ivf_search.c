@@ -1,0 +1,732 @@
+#ifndef RV_IVF_SEARCH_C
+#define RV_IVF_SEARCH_C
+#include "ivf.c"
+
+/* Search: rank the lists, scan the nearest ones, measure the best candidates.
+
+   Lists are ranked by bytes of the centres first and by the centres themselves among twice as many as
+   wanted. Candidates are numbers: ordered distance in the upper half, slot in the lower, kept in a
+   buffer that is cut to the best R whenever it fills up; the R-th gives the bar that most rows fail
+   with one compare.
+
+   A filter shrinks the set; the neighbours it leaves lie in more lists. With a share s of the keys
+   passing (estimated on a sample of rows when not given), n_probe / sqrt(s) lists are looked into,
+   and all of them while fewer than k rows have been found. */
+
+#define RV__IVF_PIECE 256u  /* rows measured or estimated by one call */
+#define RV__IVF_SAMPLE 256u /* rows a filter is tried on              */
+
+/* One query on its way; all arrays belong to one block of memory. */
+typedef struct rv__ivf_query {
+    const rv_ivf *index;
+    const rv__ivf_lists *l;
+    const rv__kernels *kernels;
+    rv_isa isa;
+    const rv_filter *filter;
+    unsigned char *query;        /* prepared by the store                                         */
+    float *moved;                /* [dim] or [padded], query less offset, used up by prepare      */
+    int8_t *bytes;               /* [wide] query as bytes for the first look                      */
+    rv__quant_query head;
+    unsigned char *tables;       /* what the quantizer prepares                                   */
+    const uint8_t *lut;          /* the tables of bytes in it                                     */
+    float *score;                /* [n_lists]                                                     */
+    uint32_t *order;             /* [n_lists] lists, nearest first, as far as ranked              */
+    float *base;                 /* [n_lists] their distances, in step with order                 */
+    uint32_t *pick;              /* [n_lists]                                                     */
+    float *distance;             /* [piece]                                                       */
+    uint64_t *near;              /* [room] candidates                                             */
+    size_t n_near, keep, room;   /* the best `keep` matter                                        */
+    float bar;
+    rv_ivf_trace trace;
+} rv__ivf_query;
+
+/* ---- candidates ---- */
+
+static uint64_t rv__ivf_candidate(float distance, uint32_t slot)
+{
+    return (uint64_t)rv__order_f32(distance + 0.0f) << 32 | slot; /* -0 becomes 0 */
+}
+
+static float rv__ivf_distance(uint64_t candidate)
+{
+    return rv__unorder_f32((uint32_t)(candidate >> 32));
+}
+
+/* Moves the k smallest of x[n] to the front, k < n. Source: Hoare, Algorithm 65: find, 1961. */
+static void rv__ivf_select(uint64_t *x, size_t n, size_t k)
+{
+    int64_t low = 0, high = (int64_t)n - 1, at = (int64_t)k;
+    while (low < high) {
+        const uint64_t pivot = x[at];
+        int64_t i = low, j = high;
+        do {
+            while (x[i] < pivot) i++;
+            while (pivot < x[j]) j--;
+            if (i <= j) {
+                uint64_t swap = x[i];
+                x[i++] = x[j];
+                x[j--] = swap;
+            }
+        } while (i <= j);
+        if (j < at) low = i;
+        if (at < i) high = j;
+    }
+}
+
+static void rv__ivf_cut(rv__ivf_query *q)
+{
+    uint64_t worst = 0;
+    if (q->n_near <= q->keep) return; /* also where nothing is to be cut: keep SIZE_MAX */
+    if (q->keep == 0) {
+        q->n_near = 0;
+        return;
+    }
+    rv__ivf_select(q->near, q->n_near, q->keep);
+    q->n_near = q->keep;
+    for (size_t i = 0; i < q->n_near; i++) worst = q->near[i] > worst ? q->near[i] : worst;
+    q->bar = rv__ivf_distance(worst);
+}
+
+/* Offers n <= RV__IVF_PIECE rows; ids and distance: [n]. */
+static void rv__ivf_offer(rv__ivf_query *q, const uint32_t *ids, const float *distance, size_t n)
+{
+    size_t i = 0;
+    if (q->n_near + n > q->room) rv__ivf_cut(q);
+    for (;; i++) {
+        i = q->kernels->find_below(distance, i, n, q->bar);
+        if (i >= n) break;
+        if (q->filter && !rv__filter_pass(q->filter, rv__store_key(&q->index->store, ids[i]))) continue;
+        q->near[q->n_near++] = rv__ivf_candidate(distance[i], ids[i]);
+    }
+    /* a sharp bar saves more than the cuts cost */
+    if (q->n_near / 2 > q->keep) rv__ivf_cut(q);
+}
+
+/* ---- ranking the lists ---- */
+
+/* Exact distances of the query to centres, ids NULL: the first n. */
+static void rv__ivf_centres(rv__ivf_query *q, const uint32_t *ids, size_t n, float *out)
+{
+    const rv__ivf_lists *l = q->l;
+    if (l->medoids) {
+        rv__store_scan(&l->centres, q->isa, q->query, ids, 0, n, out);
+        return;
+    }
+    q->kernels->scan[l->metric == RV_METRIC_L2 ? RV__OP_L2 : RV__OP_IP][RV__TYPE_F32](
+        q->query, (const unsigned char *)l->means, l->dim * sizeof(float), ids, n, l->dim, out);
+    for (size_t i = 0; l->metric == RV_METRIC_COSINE && i < n; i++) out[i] += 1.0f;
+}
+
+/* Distances of all centres less what they have in common, from their bytes. */
+static void rv__ivf_first_look(rv__ivf_query *q)
+{
+    const rv__ivf_lists *l = q->l;
+    const float *x = l->metric == RV_METRIC_L2 ? q->moved : (const float *)(const void *)q->query;
+    int32_t sums[RV__IVF_PIECE];
+    float top = 0.0f, scale;
+    for (size_t j = 0; j < l->dim; j++) top = fabsf(x[j]) > top ? fabsf(x[j]) : top;
+    scale = top > 1e-30f && top < 1e30f ? top / 127.0f : 1.0f;
+    q->kernels->narrow_i8(x, 1.0f / scale, q->bytes, l->dim);
+    for (size_t at = 0; at < l->n_lists; at += RV__IVF_PIECE) {
+        size_t n = l->n_lists - at < RV__IVF_PIECE ? l->n_lists - at : RV__IVF_PIECE;
+        const float *factor = l->coarse_factor + 2 * at;
+        q->kernels->dot_i8_scan(q->bytes, (const unsigned char *)l->coarse + at * l->wide, l->wide, NULL, n,
+                                l->wide, sums);
+        for (size_t i = 0; i < n; i++) {
+            float product = scale * factor[2 * i] * (float)sums[i];
+            q->score[at + i] = l->metric == RV_METRIC_L2 ? factor[2 * i + 1] - 2.0f * product : -product;
+        }
+    }
+}
+
+/* The `want` nearest lists into order and base; returns their number. */
+static size_t rv__ivf_rank(rv__ivf_query *q, size_t want)
+{
+    const rv__ivf_lists *l = q->l;
+    size_t n = l->n_lists, some = 2 * want + 16;
+    if (want > n) want = n;
+    if (!l->trained) {
+        q->order[0] = 0;
+        q->base[0] = 0.0f;
+        return 1;
+    }
+    if (!l->coarse || some >= n) {
+        rv__ivf_centres(q, NULL, n, q->score);
+        return rv_topk_f32(q->score, n, want, q->order, q->base);
+    }
+    rv__ivf_first_look(q);
+    some = rv_topk_f32(q->score, n, some, q->pick, NULL);
+    rv__ivf_centres(q, q->pick, some, q->score);
+    want = rv_topk_f32(q->score, some, want, q->order, q->base);
+    for (size_t i = 0; i < want; i++) q->order[i] = q->pick[q->order[i]];
+    return want;
+}
+
+/* ---- scanning ---- */
+
+/* Estimates for n rows of consecutive blocks from `block` on, n <= RV__IVF_PIECE. */
+static void rv__ivf_estimate(rv__ivf_query *q, uint32_t block, size_t n, float base, float *out)
+{
+    const rv__ivf_lists *l = q->l;
+    const float twice = l->metric == RV_METRIC_L2 ? 2.0f : 1.0f;
+    const float scale = twice * q->head.table_scale, offset = twice * q->head.table_offset;
+    const size_t blocks = (n + 31) / 32;
+    const float *factor = l->factors + (size_t)block * l->n_factors * 32;
+    uint16_t sums[RV__IVF_PIECE];
+    q->kernels->pq4_scan(q->lut, l->codes + (size_t)block * 16 * l->n_sub, l->n_sub, blocks, sums);
+    if (l->n_factors == 1) {
+        base += offset;
+        for (size_t i = 0; i < 32 * blocks; i++) out[i] = base + factor[i] + scale * (float)sums[i];
+        return;
+    }
+    for (size_t b = 0; b < blocks; b++, factor += 64) {
+        for (size_t i = 0; i < 32; i++) {
+            out[32 * b + i] = base + factor[i] - factor[32 + i] * (offset + scale * (float)sums[32 * b + i]);
+        }
+    }
+}
+
+/* All rows of a list. measure: by their vectors although there are codes. */
+static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int measure)
+{
+    const rv__ivf_lists *l = q->l;
+    uint32_t left = l->size[list], block = l->head[list];
+    q->trace.lists++;
+    q->trace.scanned += left;
+    while (left > 0) {
+        const uint32_t first = block;
+        const uint32_t *ids = l->ids + (size_t)block * 32;
+        uint32_t n = left < 32 ? left : 32;
+        for (uint32_t run = 1; n < left && run < RV__IVF_RUN && l->next[block] == block + 1; run++) {
+            n += left - n < 32 ? left - n : 32;
+            block++;
+        }
+        if (l->n_sub && !measure) {
+            rv__ivf_estimate(q, first, n, base, q->distance);
+        } else {
+            rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);
+            q->trace.reranked += n;
+        }
+        rv__ivf_offer(q, ids, q->distance, n);
+        left -= n;
+        block = l->next[block];
+    }
+}
+
+/* Exact distances in place of estimates. */
+static void rv__ivf_measure(rv__ivf_query *q)
+{
+    uint32_t ids[RV__IVF_PIECE];
+    for (size_t at = 0; at < q->n_near; at += RV__IVF_PIECE) {
+        size_t n = q->n_near - at < RV__IVF_PIECE ? q->n_near - at : RV__IVF_PIECE;
+        for (size_t i = 0; i < n; i++) ids[i] = (uint32_t)q->near[at + i];
+        rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);
+        for (size_t i = 0; i < n; i++) q->near[at + i] = rv__ivf_candidate(q->distance[i], ids[i]);
+    }
+    q->trace.reranked += q->n_near;
+}
+
+/* ---- setting up a query ---- */
+
+typedef struct rv__ivf_plan {
+    size_t query_bytes, moved_bytes, table_bytes, lists_bytes, near_bytes, bytes;
+    size_t keep, room;
+} rv__ivf_plan;
+
+/* Memory of a query that keeps so many candidates. */
+static void rv__ivf_plan_make(const rv_ivf *index, size_t keep, rv__ivf_plan *plan)
+{
+    const rv__ivf_lists *l = &index->lists;
+    size_t padded = l->quant ? l->quant->padded : 0;
+    plan->keep = keep;
+    plan->room = rv__add(rv__mul(keep, 2), RV__IVF_PIECE);
+    plan->query_bytes = rv__round_up(rv__store_query_bytes(&index->store), 64);
+    plan->moved_bytes = rv__round_up((padded > l->dim ? padded : l->dim) * sizeof(float), 64);
+    plan->table_bytes = l->quant ? l->quant->ops->query_bytes(l->quant) : 0;
+    plan->lists_bytes = rv__round_up((size_t)l->n_lists * 4, 64);
+    plan->near_bytes = rv__round_up(rv__mul(plan->room, sizeof(uint64_t)), 64);
+    plan->bytes = plan->query_bytes + plan->moved_bytes + rv__round_up(l->wide, 64) + plan->table_bytes +
+                  4 * plan->lists_bytes + RV__IVF_PIECE * sizeof(float);
+    plan->bytes = rv__add(plan->bytes, plan->near_bytes);
+}
+
+/* memory: [plan bytes], on a multiple of 64. */
+static void rv__ivf_begin(rv__ivf_query *q, const rv_ivf *index, const rv__ivf_plan *plan, unsigned char *memory,
+                          rv_isa isa, const rv_filter *filter)
+{
+    memset(q, 0, sizeof *q);
+    q->index = index;
+    q->l = &index->lists;
+    q->kernels = rv__kernels_for(isa);
+    q->isa = isa;
+    q->filter = filter;
+    q->query = memory;
+    q->moved = (float *)(void *)(memory += plan->query_bytes);
+    q->bytes = (int8_t *)(memory += plan->moved_bytes);
+    q->tables = memory += rv__round_up(q->l->wide, 64);
+    q->score = (float *)(void *)(memory += plan->table_bytes);
+    q->order = (uint32_t *)(void *)(memory += plan->lists_bytes);
+    q->base = (float *)(void *)(memory += plan->lists_bytes);
+    q->pick = (uint32_t *)(void *)(memory += plan->lists_bytes);
+    q->distance = (float *)(void *)(memory += plan->lists_bytes);
+    q->near = (uint64_t *)(void *)(memory + RV__IVF_PIECE * sizeof(float));
+    q->keep = plan->keep;
+    q->room = plan->room;
+}
+
+/* Another vector; it has been checked. */
+static void rv__ivf_aim(rv__ivf_query *q, const void *vector)
+{
+    const rv__ivf_lists *l = q->l;
+    const float *x = (const float *)(const void *)q->query;
+    q->n_near = 0;
+    q->bar = rv__infinity();
+    rv__store_prepare(&q->index->store, vector, q->query);
+    if (!l->means) return;
+    for (size_t j = 0; j < l->dim; j++) q->moved[j] = x[j] - l->offset[j];
+    memset(q->bytes, 0, l->wide);
+}
+
+/* Tables of the codes; uses up q->moved, so lists are ranked before. */
+static void rv__ivf_tables(rv__ivf_query *q)
+{
+    const rv_quant *quant = q->l->quant;
+    if (!quant) return;
+    quant->ops->prepare(quant, q->moved, &q->head, q->tables);
+    q->lut = q->tables + (quant->rotation ? rv__rabitq_lut(quant) : rv__quant_pq_lut(quant));
+}
+
+/* Share of the rows that a filter lets pass. */
+static double rv__ivf_share(const rv_ivf *index, const rv_filter *filter)
+{
+    const rv__store *store = &index->store;
+    uint32_t tried = 0, passed = 0;
+    if (filter->selectivity > 0.0) return filter->selectivity < 1.0 ? filter->selectivity : 1.0;
+    for (uint64_t i = 0; i < RV__IVF_SAMPLE && store->n; i++) {
+        uint32_t slot = (uint32_t)(rv__mix(i) % store->n);
+        if (!rv__store_live(store, slot)) continue;
+        tried++;
+        passed += (uint32_t)rv__filter_pass(filter, rv__store_key(store, slot));
+    }
+    return ((double)passed + 0.5) / ((double)tried + 1.0);
+}
+
+static size_t rv__ivf_probes(const rv_ivf *index, const rv_ivf_options *options, const rv_filter *filter)
+{
+    size_t n = index->lists.n_lists, probes = options ? options->n_probe : 0;
+    if (probes == 0) probes = (n + 31) / 32 > 8 ? (n + 31) / 32 : 8;
+    if (filter) {
+        double more = (double)probes / sqrt(rv__ivf_share(index, filter));
+        probes = more < (double)n ? (size_t)more + 1 : n;
+    }
+    return probes < n ? probes : n;
+}
+
+/* ---- k nearest ---- */
+
+static int rv__ivf_after(const rv_hit *a, const rv_hit *b)
+{
+    return a->distance != b->distance ? a->distance > b->distance : a->key > b->key;
+}
+
+static void rv__ivf_sift(rv_hit *hits, size_t n, size_t at, rv_hit item)
+{
+    for (;;) {
+        size_t child = 2 * at + 1;
+        if (child >= n) break;
+        if (child + 1 < n && rv__ivf_after(&hits[child + 1], &hits[child])) child++;
+        if (!rv__ivf_after(&hits[child], &item)) break;
+        hits[at] = hits[child];
+        at = child;
+    }
+    hits[at] = item;
+}
+
+static void rv__ivf_sort(rv_hit *hits, size_t n)
+{
+    for (size_t i = n / 2; i-- > 0;) rv__ivf_sift(hits, n, i, hits[i]);
+    while (n > 1) {
+        rv_hit last = hits[--n];
+        hits[n] = hits[0];
+        rv__ivf_sift(hits, n, 0, last);
+    }
+}
+
+/* The candidates as hits, nearest first. */
+static void rv__ivf_deliver(const rv__ivf_query *q, rv_hit *hits)
+{
+    for (size_t i = 0; i < q->n_near; i++) {
+        hits[i].key = rv__store_key(&q->index->store, (uint32_t)q->near[i]);
+        hits[i].distance = rv__ivf_distance(q->near[i]);
+    }
+    rv__ivf_sort(hits, q->n_near);
+}
+
+/* Looks into lists until `probes` are done and k candidates found, or all lists are. */
+static void rv__ivf_look(rv__ivf_query *q, size_t probes, size_t k, int measure)
+{
+    size_t ranked = rv__ivf_rank(q, probes), at = 0;
+    rv__ivf_tables(q);
+    for (; at < ranked; at++) rv__ivf_scan_list(q, q->order[at], q->base[at], measure);
+    if (q->n_near < k && ranked < q->l->n_lists) {
+        rv__ivf_centres(q, NULL, q->l->n_lists, q->score);
+        ranked = rv_topk_f32(q->score, q->l->n_lists, q->l->n_lists, q->pick, q->score);
+        memcpy(q->base, q->score, ranked * sizeof(float));
+        for (size_t i = 0; i < ranked && q->n_near < k; i++) {
+            size_t seen = 0;
+            while (seen < at && q->order[seen] != q->pick[i]) seen++;
+            if (seen == at) rv__ivf_scan_list(q, q->pick[i], q->base[i], measure);
+        }
+    }
+}
+
+static size_t rv__ivf_knn(rv__ivf_query *q, const void *vector, size_t probes, size_t k, rv_hit *hits)
+{
+    rv__ivf_aim(q, vector);
+    rv__ivf_look(q, probes, k, 0);
+    rv__ivf_cut(q);
+    if (q->l->n_sub && !q->index->store.no_rows) rv__ivf_measure(q);
+    if (q->n_near > k) {
+        rv__ivf_select(q->near, q->n_near, k);
+        q->n_near = k;
+    }
+    rv__ivf_deliver(q, hits);
+    return q->n_near;
+}
+
+/* Candidates to keep for k hits. */
+static size_t rv__ivf_keep(const rv_ivf *index, const rv_ivf_options *options, size_t k)
+{
+    size_t count = index->store.n - index->store.n_removed, keep = k;
+    if (index->lists.n_sub && !index->store.no_rows) {
+        keep = options && options->rerank ? options->rerank : rv__add(rv__mul(k, 4), 40);
+        if (keep < k) keep = k;
+    }
+    return keep < count ? keep : count;
+}
+
+static const rv_filter *rv__ivf_filter(const rv_ivf_options *options)
+{
+    const rv_filter *filter = options ? options->filter : NULL;
+    return filter && (filter->accept || filter->bits) ? filter : NULL;
+}
+
+typedef struct rv__ivf_batch {
+    const rv_ivf *index;
+    const unsigned char *queries;
+    size_t vector_bytes, k, probes;
+    rv_hit *hits;
+    size_t *n_hits;
+    rv__ivf_query *lane; /* [lanes] */
+} rv__ivf_batch;
+
+static void rv__ivf_batch_range(void *arg, size_t lane, size_t begin, size_t end)
+{
+    const rv__ivf_batch *batch = (const rv__ivf_batch *)arg;
+    for (size_t i = begin; i < end; i++) {
+        batch->n_hits[i] = rv__ivf_knn(batch->lane + lane, batch->queries + i * batch->vector_bytes, batch->probes,
+                                       batch->k, batch->hits + i * batch->k);
+    }
+}
+
+static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const void *queries, size_t n,
+                                     size_t k, const rv_ivf_options *options, rv_hit *hits, size_t *n_hits)
+{
+    const rv_filter *filter = rv__ivf_filter(options);
+    rv_alloc alloc = rv__allocator(ctx);
+    size_t lanes = rv__lanes(ctx) < n ? rv__lanes(ctx) : n, work;
+    unsigned char *memory;
+    rv__ivf_batch batch;
+    rv__ivf_plan plan;
+    rv_status status;
+    batch.probes = rv__ivf_probes(index, options, filter);
+    rv__ivf_plan_make(index, rv__ivf_keep(index, options, k), &plan);
+    batch.index = index;
+    batch.queries = (const unsigned char *)queries;
+    batch.vector_bytes = rv__store_vector_bytes(&index->store);
+    batch.k = k;
+    batch.hits = hits;
+    batch.n_hits = n_hits;
+    batch.lane = (rv__ivf_query *)rv__get(&alloc, lanes, sizeof(rv__ivf_query));
+    memory = (unsigned char *)rv__get(&alloc, lanes, plan.bytes);
+    if (!batch.lane || !memory) {
+        status = rv__no_memory(ctx, rv__mul(lanes, plan.bytes));
+    } else {
+        for (size_t i = 0; i < lanes; i++) {
+            rv__ivf_begin(batch.lane + i, index, &plan, memory + i * plan.bytes, ctx ? ctx->isa : RV_ISA_BEST, filter);
+        }
+        /* rows scanned per query tell how many queries make 10 ms */
+        work = batch.probes * (index->store.n / index->lists.n_lists + 1) + index->lists.n_lists;
+        status = rv__parallel_for(ctx, n, 1, 1 + 1000000u / (work + 1000), rv__ivf_batch_range, &batch);
+    }
+    if (!status && options && options->trace) {
+        memset(options->trace, 0, sizeof *options->trace);
+        for (size_t i = 0; i < lanes; i++) {
+            options->trace->lists += batch.lane[i].trace.lists;
+            options->trace->scanned += batch.lane[i].trace.scanned;
+            options->trace->reranked += batch.lane[i].trace.reranked;
+        }
+    }
+    rv__put(&alloc, memory, lanes, plan.bytes);
+    rv__put(&alloc, batch.lane, lanes, sizeof(rv__ivf_query));
+    return status;
+}
+
+RV_API rv_status rv_ivf_search_batch(rv_ctx *ctx, const rv_ivf *index, const void *queries, size_t n_queries,
+                                     size_t k, const rv_ivf_options *options, rv_hit *hits, size_t *n_hits)
+{
+    rv_status status;
+    if (!index) return rv__ivf_null(ctx, "index");
+    if (n_queries == 0) return rv__ok(ctx);
+    if (!n_hits) return rv__ivf_null(ctx, "n_hits");
+    if (!hits && k) return rv__ivf_null(ctx, "hits");
+    status = rv__store_check_many(ctx, &index->store, queries, n_queries, n_queries == 1 ? "query" : "queries");
+    if (status) return status;
+    if (options && options->trace) memset(options->trace, 0, sizeof *options->trace);
+    if (k == 0 || rv_ivf_count(index) == 0) {
+        for (size_t i = 0; i < n_queries; i++) n_hits[i] = 0;
+        return rv__ok(ctx);
+    }
+    status = rv__ivf_search_many(ctx, index, queries, n_queries, k, options, hits, n_hits);
+    return status ? status : rv__ok(ctx);
+}
+
+RV_API rv_status rv_ivf_search_with(rv_ctx *ctx, const rv_ivf *index, const void *query, size_t k,
+                                    const rv_ivf_options *options, rv_hit *hits, size_t *n_hits)
+{
+    return rv_ivf_search_batch(ctx, index, query, 1, k, options, hits, n_hits);
+}
+
+RV_API rv_status rv_ivf_search(rv_ctx *ctx, const rv_ivf *index, const void *query, size_t k, size_t n_probe,
+                               rv_hit *hits, size_t *n_hits)
+{
+    rv_ivf_options options;
+    memset(&options, 0, sizeof options);
+    options.n_probe = n_probe > RV__IVF_LISTS_MAX ? RV__IVF_LISTS_MAX : (uint32_t)n_probe;
+    return rv_ivf_search_batch(ctx, index, query, 1, k, &options, hits, n_hits);
+}
+
+/* ---- range ---- */
+
+/* Counts rows within the radius that pass, and keeps the nearest. */
+static void rv__ivf_within(rv__ivf_query *q, float radius, size_t *found)
+{
+    /* the buffer holds what one list gave; what is above the radius goes, the rest is counted */
+    size_t kept = *found < q->keep ? *found : q->keep, at = kept;
+    for (size_t i = kept; i < q->n_near; i++) {
+        if (rv__ivf_distance(q->near[i]) <= radius) q->near[at++] = q->near[i];
+    }
+    *found += at - kept;
+    q->n_near = at;
+    rv__ivf_cut(q);
+    q->bar = rv__infinity();
+}
+
+RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *query, float radius,
+                              const rv_ivf_options *options, rv_hit *hits, size_t cap, size_t *n_hits)
+{
+    const rv_filter *filter = rv__ivf_filter(options);
+    rv_alloc alloc = rv__allocator(ctx);
+    unsigned char *memory;
+    rv__ivf_query q;
+    rv__ivf_plan plan;
+    rv_ivf_stats stats;
+    rv_status status;
+    size_t ranked, found = 0;
+    if (!index) return rv__ivf_null(ctx, "index");
+    if (!n_hits) return rv__ivf_null(ctx, "n_hits");
+    if (!hits && cap) return rv__ivf_null(ctx, "hits");
+    if (!(radius <= 0.0f) && !(radius > 0.0f)) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "radius is NaN, it must be a number");
+    }
+    status = rv__store_check(ctx, &index->store, query, "query");
+    if (!status) status = rv__poll(ctx);
+    if (status) return status;
+    if (options && options->trace) memset(options->trace, 0, sizeof *options->trace);
+    rv_ivf_stats_get(index, &stats);
+    if (cap > stats.count) cap = stats.count;
+    rv__ivf_plan_make(index, cap, &plan);
+    /* room for what is kept and one whole list */
+    plan.near_bytes = rv__mul(rv__add(cap, stats.largest + RV__IVF_PIECE), sizeof(uint64_t));
+    plan.bytes = rv__round_up(rv__add(plan.bytes, plan.near_bytes), 64);
+    plan.room = cap + stats.largest + RV__IVF_PIECE;
+    memory = (unsigned char *)rv__get(&alloc, plan.bytes, 1);
+    if (!memory) return rv__no_memory(ctx, plan.bytes);
+    rv__ivf_begin(&q, index, &plan, memory, ctx ? ctx->isa : RV_ISA_BEST, filter);
+    rv__ivf_aim(&q, query);
+    ranked = rv__ivf_rank(&q, rv__ivf_probes(index, options, filter));
+    rv__ivf_tables(&q);
+    for (size_t i = 0; !status && i < ranked; i++) {
+        rv__ivf_scan_list(&q, q.order[i], q.base[i], !index->store.no_rows);
+        rv__ivf_within(&q, radius, &found);
+        status = rv__poll(ctx);
+    }
+    if (!status) {
+        rv__ivf_deliver(&q, hits);
+        *n_hits = found;
+        if (options && options->trace) *options->trace = q.trace;
+    }
+    rv__put(&alloc, memory, plan.bytes, 1);
+    return status ? status : rv__ok(ctx);
+}
+
+/* ---- iterator ---- */
+
+/* Rows of the lists opened so far wait in `pool` by estimate. The best of them are measured a batch
+   at a time into `ready`, sorted farthest first; rows are given from its end. After a batch half of
+   it is given before the next is measured, and more lists are opened as more rows are given. */
+struct rv_ivf_iter {
+    rv_alloc alloc;
+    rv_filter filter;
+    int filtered;
+    rv__ivf_query q;
+    unsigned char *memory;
+    size_t memory_bytes;
+    size_t ranked, opened, step; /* lists, how many are open, how many to open next               */
+    uint64_t given, scanned;     /* rows                                                          */
+    uint64_t *pool;
+    size_t n_pool, pool_room;
+    rv_hit *ready;
+    size_t n_ready, ready_room, floor; /* measured rows are given down to floor                   */
+    size_t batch;
+};
+
+RV_API void rv_ivf_iter_destroy(rv_ivf_iter *iter)
+{
+    rv_alloc alloc;
+    if (!iter) return;
+    alloc = iter->alloc;
+    rv__put(&alloc, iter->ready, iter->ready_room, sizeof(rv_hit));
+    rv__put(&alloc, iter->pool, iter->pool_room, sizeof(uint64_t));
+    rv__put(&alloc, iter->memory, iter->memory_bytes, 1);
+    rv__put(&alloc, iter, 1, sizeof *iter);
+}
+
+RV_API rv_status rv_ivf_iter_create(rv_ctx *ctx, const rv_ivf *index, const void *query,
+                                    const rv_ivf_options *options, rv_ivf_iter **out)
+{
+    const rv_filter *filter = rv__ivf_filter(options);
+    rv_alloc alloc = rv__allocator(ctx);
+    rv_ivf_iter *iter;
+    rv__ivf_plan plan;
+    rv_status status;
+    if (!index) return rv__ivf_null(ctx, "index");
+    if (!out) return rv__ivf_null(ctx, "out");
+    status = rv__store_check(ctx, &index->store, query, "query");
+    if (status) return status;
+    iter = (rv_ivf_iter *)rv__get_zero(&alloc, 1, sizeof *iter);
+    if (!iter) return rv__no_memory(ctx, sizeof *iter);
+    iter->alloc = alloc;
+    rv__ivf_plan_make(index, 0, &plan);
+    iter->memory_bytes = plan.bytes;
+    iter->memory = (unsigned char *)rv__get(&alloc, plan.bytes, 1);
+    if (!iter->memory) {
+        rv_ivf_iter_destroy(iter);
+        return rv__no_memory(ctx, plan.bytes);
+    }
+    if (filter) {
+        iter->filter = *filter;
+        iter->filtered = 1;
+    }
+    rv__ivf_begin(&iter->q, index, &plan, iter->memory, ctx ? ctx->isa : RV_ISA_BEST,
+                  iter->filtered ? &iter->filter : NULL);
+    rv__ivf_aim(&iter->q, query);
+    iter->ranked = rv__ivf_rank(&iter->q, index->lists.n_lists);
+    rv__ivf_tables(&iter->q);
+    iter->step = rv__ivf_probes(index, options, filter);
+    iter->batch = options && options->rerank ? options->rerank : 64;
+    *out = iter;
+    return rv__ok(ctx);
+}
+
+/* Opens the next lists: their rows join the pool. */
+static rv_status rv__ivf_iter_open(rv_ctx *ctx, rv_ivf_iter *iter)
+{
+    rv__ivf_query *q = &iter->q;
+    size_t last = iter->ranked - iter->opened < iter->step ? iter->ranked : iter->opened + iter->step, rows = 0;
+    rv_status status = rv__poll(ctx);
+    if (status) return status;
+    for (size_t i = iter->opened; i < last; i++) rows += q->l->size[q->order[i]];
+    if (iter->n_pool + rows + RV__IVF_PIECE > iter->pool_room) {
+        size_t room = iter->n_pool + rows + RV__IVF_PIECE;
+        uint64_t *pool = (uint64_t *)rv__regrow(&iter->alloc, iter->pool, iter->pool_room, room, sizeof(uint64_t));
+        if (!pool) return rv__no_memory(ctx, rv__mul(room, sizeof(uint64_t)));
+        iter->pool = pool;
+        iter->pool_room = room;
+    }
+    q->near = iter->pool;
+    q->room = iter->pool_room;
+    q->keep = SIZE_MAX;
+    q->n_near = iter->n_pool;
+    for (; iter->opened < last; iter->opened++) {
+        rv__ivf_scan_list(q, q->order[iter->opened], q->base[iter->opened], 0);
+    }
+    iter->n_pool = q->n_near;
+    iter->scanned += rows;
+    iter->step = rv__mul(iter->step, 2);
+    return RV_OK;
+}
+
+/* Measures the best of the pool. */
+static rv_status rv__ivf_iter_refill(rv_ctx *ctx, rv_ivf_iter *iter)
+{
+    rv__ivf_query *q = &iter->q;
+    const int exact = !q->l->n_sub || q->index->store.no_rows;
+    size_t take = iter->batch < iter->n_pool ? iter->batch : iter->n_pool;
+    if (iter->n_ready + take > iter->ready_room) {
+        size_t room = 2 * (iter->n_ready + take);
+        rv_hit *ready = (rv_hit *)rv__regrow(&iter->alloc, iter->ready, iter->ready_room, room, sizeof(rv_hit));
+        if (!ready) return rv__no_memory(ctx, rv__mul(room, sizeof(rv_hit)));
+        iter->ready = ready;
+        iter->ready_room = room;
+    }
+    if (take < iter->n_pool) rv__ivf_select(iter->pool, iter->n_pool, take);
+    q->near = iter->pool;
+    q->n_near = take;
+    if (!exact) rv__ivf_measure(q);
+    for (size_t i = 0; i < take; i++) {
+        rv_hit *hit = iter->ready + iter->n_ready++;
+        hit->key = rv__store_key(&q->index->store, (uint32_t)iter->pool[i]);
+        hit->distance = rv__ivf_distance(iter->pool[i]);
+    }
+    iter->n_pool -= take;
+    memmove(iter->pool, iter->pool + take, iter->n_pool * sizeof(uint64_t));
+    rv__ivf_sort(iter->ready, iter->n_ready);
+    for (size_t i = 0; i < iter->n_ready / 2; i++) {
+        rv_hit swap = iter->ready[i];
+        iter->ready[i] = iter->ready[iter->n_ready - 1 - i];
+        iter->ready[iter->n_ready - 1 - i] = swap;
+    }
+    /* where estimates order the pool exactly, nothing in it comes before what was taken */
+    iter->floor = iter->n_pool == 0 || exact ? iter->n_ready - take : iter->n_ready / 2;
+    return RV_OK;
+}
+
+RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
+{
+    rv_status status;
+    if (!iter) return rv__ivf_null(ctx, "iter");
+    if (!hit) return rv__ivf_null(ctx, "hit");
+    while (iter->opened < iter->ranked && (iter->opened == 0 || iter->given * 16 > iter->scanned + 256 ||
+                                           (iter->n_pool == 0 && iter->n_ready == 0))) {
+        status = rv__ivf_iter_open(ctx, iter);
+        if (status) return status;
+        iter->floor = iter->n_ready; /* what is ready meets the new rows first */
+    }
+    while (iter->n_ready <= iter->floor && iter->n_pool > 0) {
+        status = rv__ivf_iter_refill(ctx, iter);
+        if (status) return status;
+    }
+    if (iter->n_ready == 0) {
+        (void)rv__ok(ctx);
+        return RV_DONE;
+    }
+    *hit = iter->ready[--iter->n_ready];
+    if (iter->floor > iter->n_ready) iter->floor = iter->n_ready;
+    iter->given++;
+    return rv__ok(ctx);
+}
+
+#undef RV__IVF_PIECE
+#undef RV__IVF_SAMPLE
+#endif /* RV_IVF_SEARCH_C */

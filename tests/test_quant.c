@@ -1,0 +1,717 @@
+/* Quantizers: distances against double loops over what codes decode to and over the rows themselves,
+   bounds, images, and everything a caller can do wrong. */
+#include "rv_test.h"
+#include "rv_image_sign.h"
+
+#define N_KINDS 8u
+
+static const rv_metric METRICS[] = {RV_METRIC_L2, RV_METRIC_IP, RV_METRIC_COSINE};
+
+typedef struct bed {
+    rv_ctx ctx;
+    rv_quant_config config;
+    rv_quant *quant;
+    size_t n, dim, code_bytes;
+    float *rows, *queries, *decoded; /* [n, dim], [n_queries, dim], [n, dim]                      */
+    size_t n_queries;
+    unsigned char *codes, *raw;
+    void *prepared;
+    float *out, *bounds;
+} bed;
+
+/* Rows with a mean and a different width in each dimension, as real vectors have. */
+static void fill(rv_test_rng *rng, float *x, size_t n, size_t dim)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < dim; j++) {
+            float g = 0;
+            for (int t = 0; t < 4; t++) g += rv_test_f32(rng);
+            x[i * dim + j] = g * (1.0f + (float)(j % 5)) + 0.4f * (float)(j % 3);
+        }
+    }
+}
+
+static void *room(size_t bytes)
+{
+    void *p = malloc(bytes ? bytes : 1);
+    if (!p) exit(2);
+    return p;
+}
+
+/* epsilon 0: the default. */
+static int bed_open(bed *b, rv_quant_kind kind, uint32_t bits, rv_metric metric, size_t dim, size_t n, uint64_t seed)
+{
+    rv_test_rng rng;
+    memset(b, 0, sizeof *b);
+    rv_test_ctx(&b->ctx);
+    b->ctx.seed = seed;
+    rv_test_seed(&rng, seed);
+    b->n = n;
+    b->n_queries = 6;
+    b->dim = dim;
+    b->config.kind = kind;
+    b->config.bits = bits;
+    b->config.metric = metric;
+    b->config.dim = (uint32_t)dim;
+    b->rows = (float *)room(n * dim * sizeof(float));
+    b->queries = (float *)room(b->n_queries * dim * sizeof(float));
+    b->decoded = (float *)room(n * dim * sizeof(float));
+    fill(&rng, b->rows, n, dim);
+    fill(&rng, b->queries, b->n_queries, dim);
+    if (RV_OKAY(&b->ctx, rv_quant_create(&b->ctx, &b->config, &b->quant))) return 0;
+    RV_OKAY(&b->ctx, rv_quant_train(&b->ctx, b->quant, b->rows, 0, n));
+    RV_CHECK(rv_quant_trained(b->quant));
+    b->code_bytes = rv_quant_code_bytes(b->quant);
+    b->raw = (unsigned char *)room(n * b->code_bytes + 1);
+    b->codes = b->raw + 1; /* codes at odd addresses */
+    b->prepared = room(rv_quant_query_bytes(b->quant));
+    b->out = (float *)room(n * sizeof(float));
+    b->bounds = (float *)room(n * sizeof(float));
+    RV_OKAY(&b->ctx, rv_quant_encode(&b->ctx, b->quant, b->rows, 0, n, b->codes));
+    RV_OKAY(&b->ctx, rv_quant_decode(&b->ctx, b->quant, b->codes, n, b->decoded));
+    return 1;
+}
+
+static void bed_close(bed *b)
+{
+    rv_quant_destroy(b->quant);
+    free(b->rows);
+    free(b->queries);
+    free(b->decoded);
+    free(b->raw);
+    free(b->prepared);
+    free(b->out);
+    free(b->bounds);
+}
+
+/* In double; magnitude: of the terms that were summed. unit: y has length about 1 already. */
+static double measure(rv_metric metric, const float *x, const float *y, size_t dim, int unit, double *magnitude)
+{
+    double sum = 0, xx = 0, yy = 0;
+    *magnitude = 0;
+    for (size_t j = 0; j < dim; j++) {
+        double a = (double)x[j], b = (double)y[j];
+        xx += a * a;
+        yy += b * b;
+        sum += metric == RV_METRIC_L2 ? (a - b) * (a - b) : -a * b;
+        *magnitude += a * a + b * b;
+    }
+    if (metric != RV_METRIC_COSINE) return sum;
+    *magnitude = 2;
+    if (unit) yy = 1;
+    return xx > 0 && yy > 0 ? 1 + sum / sqrt(xx * yy) : 1;
+}
+
+static int deterministic(rv_quant_kind kind)
+{
+    return kind != RV_QUANT_RABITQ;
+}
+
+/* Bound on every estimate, and the estimate equal to the distance from what was decoded. */
+static void check_kind(rv_quant_kind kind, uint32_t bits, rv_metric metric, size_t dim, size_t n)
+{
+    bed b;
+    double violations = 0, pairs = 0;
+    rv_test_row(rv_quant_kind_at((size_t)kind)->name, dim * 100 + bits * 10 + (size_t)metric);
+    if (!bed_open(&b, kind, bits, metric, dim, n, 1000 + dim)) return;
+    for (size_t q = 0; q < b.n_queries; q++) {
+        const float *query = b.queries + q * dim;
+        RV_OKAY(&b.ctx, rv_quant_prepare(&b.ctx, b.quant, query, b.prepared));
+        rv_quant_distance(b.quant, b.prepared, b.codes, n, b.out, b.bounds);
+        for (size_t i = 0; i < n; i++) {
+            double magnitude, exact = measure(metric, query, b.rows + i * dim, dim, 0, &magnitude), error;
+            error = fabs((double)b.out[i] - exact);
+            pairs += 1;
+            violations += error > (double)b.bounds[i];
+            RV_CHECK(b.bounds[i] >= 0);
+            if (deterministic(kind) && kind != RV_QUANT_SQ4 && kind != RV_QUANT_BINARY) {
+                /* floats all the way: n rounded products and sums */
+                double decoded = measure(metric, query, b.decoded + i * dim, dim, 1, &magnitude);
+                RV_NEAR(b.out[i], decoded, 3e-6 * magnitude + 1e-6 * fabs(decoded));
+            }
+        }
+    }
+    if (deterministic(kind)) RV_CHECK(violations == 0);
+    /* 1.9 deviations: 5.7 %; dependent pairs and few dimensions scatter */
+    else RV_CHECK(violations <= 0.1 * pairs);
+    bed_close(&b);
+}
+
+static void test_bounds(void)
+{
+    static const size_t dims[] = {1, 2, 7, 31, 64, 65, 100, 128, 129, 300};
+    for (size_t d = 0; d < RV_COUNT_OF(dims); d++) {
+        size_t n = RV_SCALED(300, 300);
+        for (size_t kind = 0; kind < N_KINDS; kind++) {
+            for (size_t m = 0; m < 3; m++) {
+                if (kind == RV_QUANT_PQ) {
+                    check_kind((rv_quant_kind)kind, 4, METRICS[m], dims[d], n);
+                    if (dims[d] < 80) check_kind((rv_quant_kind)kind, 8, METRICS[m], dims[d], n);
+                } else if (kind == RV_QUANT_RABITQ) {
+                    for (uint32_t bits = 1; bits <= 8; bits += RV_TEST_SCALE > 1 ? 3 : 1) {
+                        check_kind((rv_quant_kind)kind, bits, METRICS[m], dims[d], n);
+                    }
+                } else {
+                    check_kind((rv_quant_kind)kind, 0, METRICS[m], dims[d], n);
+                }
+            }
+        }
+    }
+}
+
+/* The mean error over many rotations vanishes like 1 / sqrt(their number), and at epsilon 3 the bound
+   fails for about 0.3 % of pairs. */
+static void test_unbiased(void)
+{
+    static const uint32_t bits[] = {1, 2, 4, 8};
+    for (size_t t = 0; t < RV_COUNT_OF(bits); t++) {
+        const size_t dim = 96, n = 40, turns = RV_SCALED(60, 12);
+        double sum = 0, squares = 0, count = 0, violations = 0;
+        float rows[40 * 96], query[96];
+        unsigned char codes[40 * 140];
+        rv_test_rng rng;
+        rv_test_seed(&rng, 90 + t);
+        fill(&rng, rows, n, dim);
+        fill(&rng, query, 1, dim);
+        for (size_t turn = 0; turn < turns; turn++) {
+            rv_quant_config config;
+            rv_quant *quant;
+            float out[40], bound[40];
+            void *prepared;
+            rv_ctx ctx;
+            rv_test_ctx(&ctx);
+            ctx.seed = turn + 1;
+            memset(&config, 0, sizeof config);
+            config.kind = RV_QUANT_RABITQ;
+            config.dim = (uint32_t)dim;
+            config.bits = bits[t];
+            config.epsilon = 3;
+            RV_OKAY(&ctx, rv_quant_create(&ctx, &config, &quant));
+            RV_OKAY(&ctx, rv_quant_train(&ctx, quant, rows, 0, n));
+            RV_CHECK(rv_quant_code_bytes(quant) <= 140);
+            RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, rows, 0, n, codes));
+            prepared = room(rv_quant_query_bytes(quant));
+            RV_OKAY(&ctx, rv_quant_prepare(&ctx, quant, query, prepared));
+            rv_quant_distance(quant, prepared, codes, n, out, bound);
+            for (size_t i = 0; i < n; i++) {
+                double magnitude, error = (double)out[i] - measure(RV_METRIC_L2, query, rows + i * dim, dim, 0, &magnitude);
+                sum += error;
+                squares += error * error;
+                count += 1;
+                violations += fabs(error) > (double)bound[i];
+            }
+            free(prepared);
+            rv_quant_destroy(quant);
+        }
+        /* rows of one turn share the rotation: their errors are close to independent, 5 deviations */
+        RV_NEAR(sum / count, 0, 5 * sqrt(squares / count / count));
+        RV_CHECK(violations <= 0.012 * count + 3);
+    }
+}
+
+/* More bits, smaller error; the expected size for a Gaussian: a factor of about 2 per bit. */
+static void test_bits(void)
+{
+    double last = 0;
+    for (uint32_t bits = 1; bits <= 8; bits++) {
+        bed b;
+        double squares = 0, magnitude;
+        if (!bed_open(&b, RV_QUANT_RABITQ, bits, RV_METRIC_L2, 192, 200, 5)) return;
+        RV_OKAY(&b.ctx, rv_quant_prepare(&b.ctx, b.quant, b.queries, b.prepared));
+        rv_quant_distance(b.quant, b.prepared, b.codes, b.n, b.out, NULL);
+        for (size_t i = 0; i < b.n; i++) {
+            double error = (double)b.out[i] - measure(RV_METRIC_L2, b.queries, b.rows + i * 192, 192, 0, &magnitude);
+            squares += error * error;
+        }
+        if (bits > 1) RV_CHECK(squares < last / 2.5 && squares > last / 7);
+        last = squares;
+        bed_close(&b);
+    }
+}
+
+/* Blocks agree with single codes up to the rounding of the tables, which their bounds hold. */
+static void test_blocks(void)
+{
+    static const size_t dims[] = {5, 64, 100, 384, 1200};
+    for (size_t d = 0; d < RV_COUNT_OF(dims); d++) {
+        for (size_t m = 0; m < 3; m++) {
+            for (int kind = RV_QUANT_PQ; kind <= RV_QUANT_RABITQ; kind++) {
+                bed b;
+                size_t block, n = 77;
+                unsigned char *blocks;
+                float sums[80], bounds[80];
+                double violations = 0;
+                rv_test_row(rv_quant_kind_at((size_t)kind)->name, dims[d] * 10 + m);
+                if (!bed_open(&b, (rv_quant_kind)kind, 0, METRICS[m], dims[d], n, 3)) return;
+                block = rv_quant_block_bytes(b.quant);
+                RV_CHECK(block > 0 && block % 64 == 0);
+                blocks = (unsigned char *)room(3 * block);
+                rv_quant_pack(b.quant, b.codes, n, blocks);
+                RV_OKAY(&b.ctx, rv_quant_prepare(&b.ctx, b.quant, b.queries, b.prepared));
+                rv_quant_distance(b.quant, b.prepared, b.codes, n, b.out, b.bounds);
+                rv_quant_scan(b.quant, b.prepared, blocks, n, sums, bounds);
+                for (size_t i = 0; i < n; i++) {
+                    double magnitude, exact = measure(METRICS[m], b.queries, b.rows + i * dims[d], dims[d], 0, &magnitude);
+                    violations += fabs((double)sums[i] - exact) > (double)bounds[i];
+                    RV_CHECK(bounds[i] >= b.bounds[i] * 0.99f || kind == RV_QUANT_RABITQ);
+                    /* the two estimates share the code: they differ by rounding of query and tables */
+                    RV_CHECK(fabsf(sums[i] - b.out[i]) <= bounds[i]);
+                }
+                if (kind == RV_QUANT_PQ) RV_CHECK(violations == 0);
+                else RV_CHECK(violations <= 0.15 * (double)n);
+                rv_quant_scan(b.quant, b.prepared, blocks, n, b.out, NULL);
+                RV_CHECK(memcmp(b.out, sums, n * sizeof(float)) == 0);
+                free(blocks);
+                bed_close(&b);
+            }
+        }
+    }
+}
+
+/* Codes against codes, lists of ids, and any subset of rows alone. */
+static void test_pair_gather(void)
+{
+    for (size_t kind = 0; kind < N_KINDS; kind++) {
+        for (size_t m = 0; m < 3; m++) {
+            bed b;
+            uint32_t ids[] = {299, 0, 7, 7, 150, 31, 32, 33};
+            float some[8], bounds[8];
+            rv_test_row(rv_quant_kind_at(kind)->name, m);
+            /* a multiple of 64, so that RABITQ has no padding that decoding takes away */
+            if (!bed_open(&b, (rv_quant_kind)kind, 0, METRICS[m], 192, 300, 9)) return;
+            for (size_t i = 0; i + 1 < 40; i++) {
+                double magnitude, exact;
+                float pair = rv_quant_pair(b.quant, b.codes + i * b.code_bytes, b.codes + (i + 1) * b.code_bytes);
+                exact = measure(m == 2 ? RV_METRIC_IP : METRICS[m], b.decoded + i * 192, b.decoded + (i + 1) * 192, 192,
+                                1, &magnitude);
+                RV_NEAR(pair, m == 2 ? 1 + exact : exact, 1e-5 * magnitude);
+            }
+            RV_OKAY(&b.ctx, rv_quant_prepare(&b.ctx, b.quant, b.queries, b.prepared));
+            rv_quant_distance(b.quant, b.prepared, b.codes, b.n, b.out, b.bounds);
+            rv_quant_gather(b.quant, b.prepared, b.codes, ids, 8, some, bounds);
+            for (size_t i = 0; i < 8; i++) {
+                RV_NEAR(some[i], b.out[ids[i]], 1e-5 * fabs((double)b.out[ids[i]]) + 1e-5);
+                RV_NEAR(bounds[i], b.bounds[ids[i]], 1e-4 * (double)bounds[i] + 1e-4);
+            }
+            rv_quant_distance(b.quant, b.prepared, b.codes, 0, b.out, NULL);
+            /* little-endian machines: nothing to turn; everywhere: twice is nothing */
+            memcpy(b.decoded, b.codes, 4 * b.code_bytes);
+            rv_quant_portable(b.quant, b.codes, 4);
+            rv_quant_portable(b.quant, b.codes, 4);
+            RV_CHECK(memcmp(b.decoded, b.codes, 4 * b.code_bytes) == 0);
+            bed_close(&b);
+        }
+    }
+}
+
+/* Integer sums are exact: every instruction set gives the same estimate of the same code, up to the
+   float factors around them; float kinds differ by rounding. */
+static void test_isa(void)
+{
+    for (size_t kind = 0; kind < N_KINDS; kind++) {
+        bed b;
+        size_t bytes = 0;
+        unsigned char *image, *other_codes;
+        rv_quant *other;
+        float out[120];
+        void *prepared;
+        rv_ctx ctx;
+        rv_test_row(rv_quant_kind_at(kind)->name, 0);
+        if (!bed_open(&b, (rv_quant_kind)kind, 0, RV_METRIC_L2, 130, 120, 17)) return;
+        RV_OKAY(&b.ctx, rv_quant_save(&b.ctx, b.quant, NULL, 0, &bytes));
+        image = (unsigned char *)room(bytes);
+        RV_OKAY(&b.ctx, rv_quant_save(&b.ctx, b.quant, image, bytes, &bytes));
+        rv_test_ctx(&ctx);
+        ctx.isa = RV_ISA_SCALAR;
+        RV_OKAY(&ctx, rv_quant_load(&ctx, image, bytes, &other));
+        other_codes = (unsigned char *)room(120 * b.code_bytes);
+        RV_OKAY(&ctx, rv_quant_encode(&ctx, other, b.rows, 0, 120, other_codes));
+        prepared = room(rv_quant_query_bytes(other));
+        RV_OKAY(&ctx, rv_quant_prepare(&ctx, other, b.queries, prepared));
+        RV_OKAY(&b.ctx, rv_quant_prepare(&b.ctx, b.quant, b.queries, b.prepared));
+        rv_quant_distance(b.quant, b.prepared, b.codes, 120, b.out, b.bounds);
+        rv_quant_distance(other, prepared, b.codes, 120, out, NULL);
+        for (size_t i = 0; i < 120; i++) RV_NEAR(out[i], b.out[i], 1e-5 * fabs((double)out[i]) + 1e-5);
+        if (kind != RV_QUANT_PQ) RV_CHECK(memcmp(b.codes, other_codes, 120 * b.code_bytes) == 0);
+        free(image);
+        free(other_codes);
+        free(prepared);
+        rv_quant_destroy(other);
+        bed_close(&b);
+    }
+}
+
+/* Zero vectors, constant dimensions, one row, rows outside what training saw, huge and tiny values. */
+static void test_edges(void)
+{
+    static const float scales[] = {1.0f, 1e-18f, 1e15f};
+    for (size_t kind = 0; kind < N_KINDS; kind++) {
+        for (size_t m = 0; m < 3; m++) {
+            for (size_t s = 0; s < RV_COUNT_OF(scales); s++) {
+                rv_quant_config config;
+                rv_quant *quant;
+                float rows[20 * 9], query[9], out[20], bounds[20];
+                unsigned char codes[20 * 100];
+                void *prepared;
+                rv_ctx ctx;
+                rv_test_ctx(&ctx);
+                rv_test_row(rv_quant_kind_at(kind)->name, m * 10 + s);
+                if (kind == RV_QUANT_F16 && s > 0 && m < 2) continue; /* beyond its range */
+                memset(&config, 0, sizeof config);
+                config.kind = (rv_quant_kind)kind;
+                config.metric = METRICS[m];
+                config.dim = 9;
+                RV_OKAY(&ctx, rv_quant_create(&ctx, &config, &quant));
+                for (size_t i = 0; i < 180; i++) {
+                    rows[i] = i / 9 == 3 ? 0.0f : i % 9 == 4 ? 2.0f : (float)((i * 7919) % 23) - 11.0f;
+                    rows[i] *= scales[s];
+                }
+                for (size_t j = 0; j < 9; j++) query[j] = scales[s] * (float)(j + 1);
+                RV_OKAY(&ctx, rv_quant_train(&ctx, quant, rows, 0, 16));
+                rows[19 * 9] = 100 * scales[s]; /* outside */
+                RV_CHECK(rv_quant_code_bytes(quant) <= 100);
+                RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, rows, 0, 20, codes));
+                prepared = room(rv_quant_query_bytes(quant));
+                for (int zero = 0; zero < 2; zero++) {
+                    if (zero) memset(query, 0, sizeof query);
+                    RV_OKAY(&ctx, rv_quant_prepare(&ctx, quant, query, prepared));
+                    rv_quant_distance(quant, prepared, codes, 20, out, bounds);
+                    for (size_t i = 0; i < 20; i++) {
+                        double magnitude, exact = measure(METRICS[m], query, rows + i * 9, 9, 0, &magnitude);
+                        RV_CHECK(out[i] == out[i]);
+                        if (deterministic((rv_quant_kind)kind)) {
+                            RV_CHECK(fabs((double)out[i] - exact) <= (double)bounds[i] + 1e-36);
+                        }
+                    }
+                }
+                free(prepared);
+                rv_quant_destroy(quant);
+            }
+        }
+    }
+}
+
+static void test_single_row(void)
+{
+    for (size_t kind = 0; kind < N_KINDS; kind++) {
+        rv_quant_config config;
+        rv_quant *quant;
+        float row[3] = {1, -2, 3}, back[3];
+        unsigned char code[100];
+        rv_ctx ctx;
+        rv_test_ctx(&ctx);
+        rv_test_row(rv_quant_kind_at(kind)->name, 0);
+        memset(&config, 0, sizeof config);
+        config.kind = (rv_quant_kind)kind;
+        config.dim = 3;
+        RV_OKAY(&ctx, rv_quant_create(&ctx, &config, &quant));
+        if (kind == RV_QUANT_PQ) { /* 16 centroids cannot come from one row */
+            RV_EQUAL(rv_quant_train(&ctx, quant, row, 0, 1), RV_ERR_ARG);
+            RV_CHECK(!rv_quant_trained(quant));
+        } else {
+            RV_OKAY(&ctx, rv_quant_train(&ctx, quant, row, 0, 1));
+            RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, row, 0, 1, code));
+            RV_OKAY(&ctx, rv_quant_decode(&ctx, quant, code, 1, back));
+            for (size_t j = 0; j < 3; j++) {
+                if (kind != RV_QUANT_BINARY) RV_NEAR(back[j], row[j], 0.05);
+            }
+        }
+        rv_quant_destroy(quant);
+    }
+}
+
+static void test_table(void)
+{
+    size_t n = 0;
+    for (; rv_quant_kind_at(n); n++) {
+        const rv_quant_info *info = rv_quant_kind_at(n);
+        RV_CHECK(info->name[0] && info->bits[0] && info->source[0]);
+    }
+    RV_EQUAL(n, N_KINDS);
+    RV_CHECK(rv_quant_kind_at(SIZE_MAX) == NULL);
+}
+
+static void test_config(void)
+{
+    static const struct {
+        const char *name;
+        rv_quant_config config;
+    } rows[] = {
+        {"dim 0", {RV_QUANT_SQ8, 0, RV_METRIC_L2, 0, 0, 0, 0}},
+        {"dim large", {RV_QUANT_SQ8, 65536, RV_METRIC_L2, 0, 0, 0, 0}},
+        {"kind", {(rv_quant_kind)8, 4, RV_METRIC_L2, 0, 0, 0, 0}},
+        {"metric", {RV_QUANT_SQ8, 4, RV_METRIC_L1, 0, 0, 0, 0}},
+        {"bits", {RV_QUANT_SQ8, 4, RV_METRIC_L2, 4, 0, 0, 0}},
+        {"pq bits", {RV_QUANT_PQ, 4, RV_METRIC_L2, 5, 0, 0, 0}},
+        {"pq m", {RV_QUANT_PQ, 4, RV_METRIC_L2, 4, 5, 0, 0}},
+        {"pq iterations", {RV_QUANT_PQ, 4, RV_METRIC_L2, 4, 1, 10001, 0}},
+        {"rabitq bits", {RV_QUANT_RABITQ, 4, RV_METRIC_L2, 9, 0, 0, 0}},
+        {"rabitq epsilon", {RV_QUANT_RABITQ, 4, RV_METRIC_L2, 1, 0, 0, -1}},
+        {"rabitq epsilon large", {RV_QUANT_RABITQ, 4, RV_METRIC_L2, 1, 0, 0, 101}},
+    };
+    rv_quant_config config;
+    rv_quant *quant = NULL;
+    rv_ctx ctx;
+    rv_test_ctx(&ctx);
+    for (size_t i = 0; i < RV_COUNT_OF(rows); i++) {
+        rv_test_row(rows[i].name, i);
+        RV_EQUAL(rv_quant_create(&ctx, &rows[i].config, &quant), RV_ERR_CONFIG);
+        RV_CHECK(ctx.message[0] != 0 && quant == NULL);
+    }
+    RV_EQUAL(rv_quant_create(&ctx, NULL, &quant), RV_ERR_ARG);
+    memset(&config, 0, sizeof config);
+    config.dim = 10;
+    RV_EQUAL(rv_quant_create(&ctx, &config, NULL), RV_ERR_ARG);
+    RV_OKAY(&ctx, rv_quant_create(&ctx, &config, &quant));
+    rv_quant_config_of(quant, &config); /* resolved, and accepted as it is */
+    RV_EQUAL(config.bits, 8);
+    rv_quant_destroy(quant);
+    RV_OKAY(&ctx, rv_quant_create(&ctx, &config, &quant));
+    RV_EQUAL(rv_quant_code_bytes(quant), 10 + 4 + 2);
+    RV_EQUAL(rv_quant_block_bytes(quant), 0);
+    rv_quant_destroy(quant);
+    rv_quant_destroy(NULL);
+}
+
+static void test_errors(void)
+{
+    static const uint32_t specials[] = {0x7FC00000u, 0x7F800000u, 0xFF800000u};
+    rv_quant_config config;
+    rv_quant *quant;
+    float rows[40 * 4], query[4] = {1, 2, 3, 4};
+    unsigned char codes[40 * 40];
+    void *prepared;
+    rv_ctx ctx;
+    rv_test_ctx(&ctx);
+    memset(&config, 0, sizeof config);
+    config.dim = 4;
+    for (size_t i = 0; i < 160; i++) rows[i] = (float)(i % 13);
+    RV_OKAY(&ctx, rv_quant_create(&ctx, &config, &quant));
+    prepared = room(rv_quant_query_bytes(quant));
+    RV_EQUAL(rv_quant_encode(&ctx, quant, rows, 0, 1, codes), RV_ERR_UNSUPPORTED);
+    RV_EQUAL(rv_quant_decode(&ctx, quant, codes, 1, rows), RV_ERR_UNSUPPORTED);
+    RV_EQUAL(rv_quant_prepare(&ctx, quant, query, prepared), RV_ERR_UNSUPPORTED);
+    RV_EQUAL(rv_quant_train(&ctx, quant, rows, 0, 0), RV_ERR_ARG);
+    RV_EQUAL(rv_quant_train(&ctx, quant, rows, 3, 4), RV_ERR_DIM);
+    RV_EQUAL(rv_quant_train(&ctx, quant, NULL, 0, 4), RV_ERR_ARG);
+    RV_EQUAL(rv_quant_train(&ctx, NULL, rows, 0, 4), RV_ERR_ARG);
+    RV_OKAY(&ctx, rv_quant_train(&ctx, quant, rows, 0, 40));
+    RV_EQUAL(rv_quant_encode(&ctx, quant, rows, 3, 4, codes), RV_ERR_DIM);
+    RV_EQUAL(rv_quant_encode(&ctx, quant, NULL, 0, 4, codes), RV_ERR_ARG);
+    RV_EQUAL(rv_quant_encode(&ctx, quant, rows, 0, 4, NULL), RV_ERR_ARG);
+    RV_EQUAL(rv_quant_decode(&ctx, quant, NULL, 4, rows), RV_ERR_ARG);
+    RV_EQUAL(rv_quant_prepare(&ctx, quant, NULL, prepared), RV_ERR_ARG);
+    RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, NULL, 0, 0, NULL));
+    RV_OKAY(&ctx, rv_quant_decode(&ctx, quant, NULL, 0, NULL));
+    for (size_t s = 0; s < RV_COUNT_OF(specials); s++) {
+        float keep = rows[66];
+        memcpy(rows + 66, specials + s, 4);
+        RV_EQUAL(rv_quant_encode(&ctx, quant, rows, 0, 40, codes), RV_ERR_ARG);
+        RV_EQUAL(ctx.where, 66);
+        RV_EQUAL(rv_quant_train(&ctx, quant, rows, 0, 40), RV_ERR_ARG);
+        RV_EQUAL(ctx.where, 66);
+        RV_CHECK(rv_quant_trained(quant)); /* as before */
+        rows[66] = keep;
+        memcpy(query + 2, specials + s, 4);
+        RV_EQUAL(rv_quant_prepare(&ctx, quant, query, prepared), RV_ERR_ARG);
+        RV_EQUAL(ctx.where, 2);
+        query[2] = 3;
+    }
+    free(prepared);
+    rv_quant_destroy(quant);
+    config.kind = RV_QUANT_F16;
+    RV_OKAY(&ctx, rv_quant_create(&ctx, &config, &quant));
+    RV_OKAY(&ctx, rv_quant_train(&ctx, quant, rows, 0, 1)); /* nothing to learn, but allowed */
+    rows[9] = 65519;
+    RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, rows, 0, 40, codes));
+    rows[9] = 65520; /* rounds to infinity */
+    RV_EQUAL(rv_quant_encode(&ctx, quant, rows, 0, 40, codes), RV_ERR_ARG);
+    RV_EQUAL(ctx.where, 9);
+    rv_quant_destroy(quant);
+}
+
+static void backwards(void *user, size_t n, void (*body)(void *arg, size_t i), void *arg)
+{
+    (void)user;
+    while (n > 0) body(arg, --n);
+}
+
+static void test_workers(void)
+{
+    for (size_t kind = 0; kind < N_KINDS; kind++) {
+        bed b;
+        rv_quant *other;
+        unsigned char *codes;
+        rv_test_row(rv_quant_kind_at(kind)->name, 0);
+        if (!bed_open(&b, (rv_quant_kind)kind, 0, RV_METRIC_COSINE, 70, 300, 23)) return;
+        b.ctx.parallel = backwards;
+        b.ctx.workers = 3;
+        codes = (unsigned char *)room(300 * b.code_bytes);
+        RV_OKAY(&b.ctx, rv_quant_create(&b.ctx, &b.config, &other));
+        RV_OKAY(&b.ctx, rv_quant_train(&b.ctx, other, b.rows, 70, 300));
+        RV_OKAY(&b.ctx, rv_quant_encode(&b.ctx, other, b.rows, 0, 300, codes));
+        RV_CHECK(memcmp(codes, b.codes, 300 * b.code_bytes) == 0);
+        RV_CHECK(rv_quant_bytes(other) == rv_quant_bytes(b.quant));
+        free(codes);
+        rv_quant_destroy(other);
+        bed_close(&b);
+    }
+}
+
+/* Loaded quantizers read the same codes in the same way; images cut short or changed are errors. */
+static void test_images(void)
+{
+    for (size_t kind = 0; kind < N_KINDS; kind++) {
+        bed b;
+        rv_quant *other = NULL;
+        rv_quant_config config, loaded;
+        unsigned char *image, *hostile;
+        size_t bytes = 0, again = 0;
+        float out[64];
+        rv_test_row(rv_quant_kind_at(kind)->name, 0);
+        if (!bed_open(&b, (rv_quant_kind)kind, 0, METRICS[kind % 3], 66, 64, 29)) return;
+        RV_OKAY(&b.ctx, rv_quant_save(&b.ctx, b.quant, NULL, 0, &bytes));
+        image = (unsigned char *)room(bytes);
+        hostile = (unsigned char *)room(bytes);
+        RV_EQUAL(rv_quant_save(&b.ctx, b.quant, image, bytes - 1, &again), RV_ERR_ARG);
+        RV_EQUAL(again, bytes);
+        RV_OKAY(&b.ctx, rv_quant_save(&b.ctx, b.quant, image, bytes, &bytes));
+        RV_OKAY(&b.ctx, rv_quant_load(&b.ctx, image, bytes, &other));
+        rv_quant_config_of(b.quant, &config);
+        rv_quant_config_of(other, &loaded);
+        RV_CHECK(memcmp(&config, &loaded, sizeof config) == 0);
+        RV_OKAY(&b.ctx, rv_quant_prepare(&b.ctx, b.quant, b.queries, b.prepared));
+        rv_quant_distance(b.quant, b.prepared, b.codes, 64, b.out, NULL);
+        RV_OKAY(&b.ctx, rv_quant_prepare(&b.ctx, other, b.queries, b.prepared));
+        rv_quant_distance(other, b.prepared, b.codes, 64, out, NULL);
+        RV_CHECK(memcmp(out, b.out, sizeof out) == 0);
+        rv_quant_destroy(other);
+        for (size_t cut = 0; cut < bytes; cut += 1 + bytes / 50) {
+            RV_EQUAL(rv_quant_load(&b.ctx, image, cut, &other), RV_ERR_FORMAT);
+        }
+        /* every byte changed, with the checksum made right: loads or is refused, never worse */
+        for (size_t at = 8; at < bytes; at += 1 + (bytes > 600) * bytes / 600) {
+            memcpy(hostile, image, bytes);
+            hostile[at] ^= (unsigned char)(1u << (at % 8));
+            if (at >= 32 && at < 64) {
+                RV_EQUAL(rv_quant_load(&b.ctx, hostile, bytes, &other), RV_ERR_FORMAT);
+                continue;
+            }
+            sign_image(hostile, bytes);
+            other = NULL;
+            if (rv_quant_load(&b.ctx, hostile, bytes, &other) == RV_OK) {
+                if (rv_quant_trained(other)) {
+                    unsigned char *code = (unsigned char *)room(rv_quant_code_bytes(other));
+                    rv_quant_config_of(other, &loaded);
+                    if (loaded.dim <= 66) (void)rv_quant_encode(&b.ctx, other, b.rows, 0, 1, code);
+                    free(code);
+                }
+                rv_quant_destroy(other);
+            } else {
+                RV_CHECK(b.ctx.message[0] != 0 && other == NULL);
+            }
+        }
+        free(image);
+        free(hostile);
+        bed_close(&b);
+    }
+}
+
+static void test_image_untrained(void)
+{
+    rv_quant_config config;
+    rv_quant *quant, *other;
+    unsigned char image[512];
+    size_t bytes = 0;
+    rv_ctx ctx;
+    rv_test_ctx(&ctx);
+    memset(&config, 0, sizeof config);
+    config.dim = 3;
+    RV_OKAY(&ctx, rv_quant_create(&ctx, &config, &quant));
+    RV_OKAY(&ctx, rv_quant_save(&ctx, quant, image, sizeof image, &bytes));
+    RV_OKAY(&ctx, rv_quant_load(&ctx, image, bytes, &other));
+    RV_CHECK(!rv_quant_trained(other));
+    rv_quant_destroy(other);
+    RV_EQUAL(rv_quant_load(&ctx, NULL, 0, &other), RV_ERR_ARG);
+    RV_EQUAL(rv_quant_load(&ctx, image, bytes, NULL), RV_ERR_ARG);
+    RV_EQUAL(rv_quant_save(&ctx, NULL, NULL, 0, &bytes), RV_ERR_ARG);
+    rv_quant_destroy(quant);
+}
+
+typedef struct sweep_arg {
+    rv_quant_kind kind;
+    const float *rows;
+    size_t n, dim;
+} sweep_arg;
+
+static rv_status sweep(rv_ctx *ctx, void *user)
+{
+    const sweep_arg *arg = (const sweep_arg *)user;
+    rv_quant_config config;
+    rv_quant *quant = NULL, *other = NULL;
+    unsigned char *codes = NULL, *image = NULL;
+    float *back = (float *)room(arg->n * arg->dim * sizeof(float));
+    size_t bytes = 0;
+    rv_status status;
+    memset(&config, 0, sizeof config);
+    config.kind = arg->kind;
+    config.dim = (uint32_t)arg->dim;
+    config.iterations = 2;
+    status = rv_quant_create(ctx, &config, &quant);
+    if (!status) {
+        codes = (unsigned char *)room(arg->n * rv_quant_code_bytes(quant));
+        status = rv_quant_train(ctx, quant, arg->rows, 0, arg->n);
+    }
+    if (!status) status = rv_quant_encode(ctx, quant, arg->rows, 0, arg->n, codes);
+    if (!status) status = rv_quant_decode(ctx, quant, codes, arg->n, back);
+    if (!status) status = rv_quant_save(ctx, quant, NULL, 0, &bytes);
+    if (!status) {
+        image = (unsigned char *)room(bytes);
+        status = rv_quant_save(ctx, quant, image, bytes, &bytes);
+    }
+    if (!status) status = rv_quant_load(ctx, image, bytes, &other);
+    rv_quant_destroy(other);
+    rv_quant_destroy(quant);
+    free(codes);
+    free(image);
+    free(back);
+    return status;
+}
+
+static void test_faults(void)
+{
+    float rows[100 * 20];
+    rv_test_rng rng;
+    rv_test_seed(&rng, 37);
+    fill(&rng, rows, 100, 20);
+    for (size_t kind = 0; kind < N_KINDS; kind++) {
+        sweep_arg arg;
+        arg.kind = (rv_quant_kind)kind;
+        arg.rows = rows;
+        arg.n = 100;
+        arg.dim = 20;
+        RV_CHECK(rv_test_oom_sweep(sweep, &arg) > 3);
+        RV_CHECK(rv_test_cancel_sweep(sweep, &arg) > 2);
+    }
+}
+
+int main(void)
+{
+    rv_test_begin("quant");
+    RV_RUN(test_table);
+    RV_RUN(test_config);
+    RV_RUN(test_bounds);
+    RV_RUN(test_unbiased);
+    RV_RUN(test_bits);
+    RV_RUN(test_blocks);
+    RV_RUN(test_pair_gather);
+    RV_RUN(test_isa);
+    RV_RUN(test_edges);
+    RV_RUN(test_single_row);
+    RV_RUN(test_errors);
+    RV_RUN(test_workers);
+    RV_RUN(test_images);
+    RV_RUN(test_image_untrained);
+    RV_RUN(test_faults);
+    return rv_test_end();
+}
