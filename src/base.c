@@ -135,7 +135,9 @@ RV__FN void rv__text_double(rv__text *t, double v)
     char text[8];
     memcpy(&bits, &v, sizeof bits);
     if ((bits >> 52 & 0x7FFu) == 0x7FFu) {
-        rv__text_string(t, (bits & 0xFFFFFFFFFFFFFull) ? "NaN" : (bits >> 63) ? "-infinity" : "infinity");
+        rv__text_string(t, (bits & 0xFFFFFFFFFFFFFull) ? "NaN"
+                           : (bits >> 63)              ? "-infinity"
+                                                       : "infinity");
         return;
     }
     if (bits >> 63) {
@@ -316,7 +318,8 @@ RV__FN void rv__put(const rv_alloc *alloc, void *ptr, size_t count, size_t size)
 }
 
 /* Resizes by moving; on NULL the old block is untouched. */
-RV__FN void *rv__regrow(const rv_alloc *alloc, void *ptr, size_t old_count, size_t new_count, size_t size)
+RV__FN void *rv__regrow(const rv_alloc *alloc, void *ptr, size_t old_count, size_t new_count,
+                        size_t size)
 {
     void *block = rv__get(alloc, new_count, size);
     if (block && ptr) {
@@ -391,7 +394,8 @@ RV__FN void rv__rng_init(rv__rng *rng, uint64_t seed)
 
 RV__FN uint64_t rv__rng_next(rv__rng *rng)
 {
-    uint64_t *s = rng->s, sum = s[0] + s[3], result = ((sum << 23) | (sum >> 41)) + s[0], t = s[1] << 17;
+    uint64_t *s = rng->s, sum = s[0] + s[3], result = ((sum << 23) | (sum >> 41)) + s[0],
+             t = s[1] << 17;
     s[2] ^= s[0];
     s[3] ^= s[1];
     s[1] ^= s[2];
@@ -433,7 +437,8 @@ RV__FN rv_status rv__poll(rv_ctx *ctx)
 #define RV__LOAD_PTR(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define RV__STORE_PTR(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #elif defined(_MSC_VER) && defined(_WIN64)
-#define RV__FETCH_ADD(p, v) ((size_t)_InterlockedExchangeAdd64((volatile __int64 *)(p), (__int64)(v)))
+#define RV__FETCH_ADD(p, v)                                                                        \
+    ((size_t)_InterlockedExchangeAdd64((volatile __int64 *)(p), (__int64)(v)))
 #define RV__LOAD_PTR(p) (*(p))
 #define RV__STORE_PTR(p, v) (*(p) = (v))
 #elif defined(_MSC_VER)

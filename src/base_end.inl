@@ -11,6 +11,7 @@
 #undef RV__LIKELY
 #undef RV__LINE
 #undef RV__LOAD_PTR
+#undef RV__NO_SLOT
 #undef RV__PREFETCH
 #undef RV__RESTRICT
 #undef RV__SEED

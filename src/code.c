@@ -15,7 +15,8 @@
 
    A row x is moved by the mean, turned by an orthonormal map T (principal components, a random
    rotation, or none), and y = T (x - mean) is kept as integers c of 8, 4 or 1 bits with one scale.
-   With <x - mean, q - mean> estimated by (|y|^2 / <c, y>) <c, T (q - mean)>, which is exact for q = x
+   With <x - mean, q - mean> estimated by (|y|^2 / <c, y>) <c, T (q - mean)>, which is exact for q
+   = x
    and unbiased under a random rotation,
 
        L2 = |x - mean|^2 + |q - mean|^2 - 2 <x - mean, q - mean>
@@ -166,7 +167,8 @@ static void rv__code_pack(const rv__code *code, const float *y, float square, fl
 /* Scratch of rv__code_encode_rows and of rv__code_prepare, in floats. */
 RV__FN size_t rv__code_scratch(const rv__code *code)
 {
-    return code->dim + 3 * rv__round_up(code->n_comp > code->dim ? code->n_comp : code->dim, 64) + 64;
+    return code->dim + 3 * rv__round_up(code->n_comp > code->dim ? code->n_comp : code->dim, 64) +
+           64;
 }
 
 /* x: a prepared row or query (unit length under cosine). */
@@ -212,7 +214,9 @@ RV__FN void rv__code_prepare(const rv__code *code, const float *x, int8_t *eleme
     }
     query->element = element;
     query->slope = code->bits == 1 ? 2.0f * step : step;
-    query->offset = code->bits == 8 ? 0.0f : code->bits == 4 ? -7.5f * step * (float)sum : -step * (float)sum;
+    query->offset = code->bits == 8   ? 0.0f
+                    : code->bits == 4 ? -7.5f * step * (float)sum
+                                      : -step * (float)sum;
     if (code->metric == RV_METRIC_IP) {
         query->base = -rv_dot_f32(x, code->mean, code->dim);
     } else {
@@ -231,16 +235,20 @@ RV__FN void rv__code_scan(const rv__code *code, const rv__kernels *kernels,
     for (size_t at = 0; at < n; at += RV__CODE_CHUNK) {
         size_t m = n - at < RV__CODE_CHUNK ? n - at : RV__CODE_CHUNK;
         if (code->bits == 8) {
-            kernels->dot_i8_scan(query->element, code->records, code->record, ids + at, m, code->record, dot);
+            kernels->dot_i8_scan(query->element, code->records, code->record, ids + at, m,
+                                 code->record, dot);
         } else if (code->bits == 4) {
-            kernels->dot_u4_scan(query->element, code->records, code->record, ids + at, m, code->record, dot);
+            kernels->dot_u4_scan(query->element, code->records, code->record, ids + at, m,
+                                 code->record, dot);
         } else {
-            kernels->dot_u1_scan(query->element, code->records, code->record, ids + at, m, code->record, dot);
+            kernels->dot_u1_scan(query->element, code->records, code->record, ids + at, m,
+                                 code->record, dot);
         }
         for (size_t i = 0; i < m; i++) {
             float head[2];
             memcpy(head, code->records + (size_t)ids[at + i] * code->record, sizeof head);
-            out[at + i] = head[0] + query->base - head[1] * (query->slope * (float)dot[i] + query->offset);
+            out[at + i] =
+                head[0] + query->base - head[1] * (query->slope * (float)dot[i] + query->offset);
         }
     }
 }
@@ -309,7 +317,8 @@ static double rv__code_trial(const float *exact, const float *y, size_t stride, 
 }
 
 /* Picks the number of components: the fewest lines whose ranking keeps 95 % of the ten nearest of
-   the sample; the whole set is denser and keeps fewer, which ranking by vectors makes up for. Energy alone would not do: between clusters lies most of the
+   the sample; the whole set is denser and keeps fewer, which ranking by vectors makes up for.
+   Energy alone would not do: between clusters lies most of the
    variance, within them most of the neighbours. sample: [s, dim] prepared rows. */
 static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *sample, size_t s,
                                  size_t most)
@@ -337,8 +346,8 @@ static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *sampl
             square[j] = sum;
         }
         for (size_t i = 0; i < n_query; i++) {
-            rv_metric_many(RV_METRIC_L2, RV_DTYPE_F32, sample + i * code->dim, sample, 0, s, code->dim,
-                           exact + i * s);
+            rv_metric_many(RV_METRIC_L2, RV_DTYPE_F32, sample + i * code->dim, sample, 0, s,
+                           code->dim, exact + i * s);
         }
         for (n = step - RV__CODE_HEAD; n < most; n += step) {
             double kept = rv__code_trial(exact, y, most, square, s, n_query, n, 10, line, index);
@@ -410,10 +419,12 @@ RV__FN rv_status rv__code_train(rv_ctx *ctx, rv__code *code, int kind, const rv_
         if (!code->basis) {
             status = rv__no_memory(ctx, most * dim * sizeof(float));
         } else {
-            status = rv_pca_train(ctx, sample, 0, s, dim, most, code->mean, code->basis, NULL, NULL);
+            status =
+                rv_pca_train(ctx, sample, 0, s, dim, most, code->mean, code->basis, NULL, NULL);
         }
         if (!status && !n_bytes) {
-            status = rv__code_choose(ctx, code, sample, s < RV__CODE_SAMPLE ? s : RV__CODE_SAMPLE, most);
+            status =
+                rv__code_choose(ctx, code, sample, s < RV__CODE_SAMPLE ? s : RV__CODE_SAMPLE, most);
         }
         if (!status && code->n_comp < most) {
             float *basis = (float *)rv__regrow(&code->alloc, code->basis, most * dim,
@@ -426,7 +437,8 @@ RV__FN rv_status rv__code_train(rv_ctx *ctx, rv__code *code, int kind, const rv_
             }
         }
     } else if (!status) {
-        for (size_t i = 0; i < s; i++) rv_axpy_f32(1.0f / (float)s, sample + i * dim, code->mean, dim);
+        for (size_t i = 0; i < s; i++)
+            rv_axpy_f32(1.0f / (float)s, sample + i * dim, code->mean, dim);
         if (kind != RV__CODE_SQ8) {
             status = rv_rotation_create(ctx, dim, &code->rotation);
             if (!status) code->n_comp = (uint32_t)rv_rotation_dim(code->rotation);
@@ -442,7 +454,8 @@ RV__FN rv_status rv__code_reserve(rv_ctx *ctx, rv__code *code, size_t capacity)
 {
     unsigned char *records;
     if (capacity <= code->capacity) return RV_OK;
-    records = (unsigned char *)rv__regrow(&code->alloc, code->records, code->capacity, capacity, code->record);
+    records = (unsigned char *)rv__regrow(&code->alloc, code->records, code->capacity, capacity,
+                                          code->record);
     if (!records) return rv__no_memory(ctx, rv__mul(capacity, code->record));
     code->records = records;
     code->capacity = capacity;
@@ -511,9 +524,14 @@ RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__sto
     }
     job.scratch = (float *)rv__get(&code->alloc, lanes * job.lane_floats, sizeof(float));
     if (!job.scratch) return rv__no_memory(ctx, lanes * job.lane_floats * sizeof(float));
-    status = rv__parallel_for(ctx, n, RV__CODE_BLOCK, 4 * RV__CODE_BLOCK, rv__code_encode_range, &job);
+    status =
+        rv__parallel_for(ctx, n, RV__CODE_BLOCK, 4 * RV__CODE_BLOCK, rv__code_encode_range, &job);
     rv__put(&code->alloc, job.scratch, lanes * job.lane_floats, sizeof(float));
     return status;
 }
+
+#undef RV__CODE_BLOCK
+#undef RV__CODE_CHUNK
+#undef RV__CODE_SAMPLE
 
 #endif /* RV_CODE_C */

@@ -171,7 +171,8 @@ RV_API const char *rv_dtype_name(rv_dtype dtype)
 
 RV_API const char *rv_metric_name(rv_metric metric)
 {
-    static const char *const names[] = {"l2", "ip", "cosine", "l1", "linf", "hamming", "jaccard", "custom"};
+    static const char *const names[] = {"l2",   "ip",      "cosine",  "l1",
+                                        "linf", "hamming", "jaccard", "custom"};
     return (unsigned)metric < sizeof names / sizeof names[0] ? names[(unsigned)metric] : "unknown";
 }
 
@@ -180,7 +181,9 @@ RV__FN rv__scan_fn rv__scan_find(rv_metric metric, rv_dtype dtype, rv_isa isa)
 {
     const rv__kernels *k = rv__kernels_for(isa);
     if (dtype == RV_DTYPE_U1) {
-        return metric == RV_METRIC_HAMMING ? k->scan_hamming : metric == RV_METRIC_JACCARD ? k->scan_jaccard : NULL;
+        return metric == RV_METRIC_HAMMING   ? k->scan_hamming
+               : metric == RV_METRIC_JACCARD ? k->scan_jaccard
+                                             : NULL;
     }
     if ((unsigned)metric > RV_METRIC_LINF || (unsigned)dtype > RV_DTYPE_I8) return NULL;
     return k->scan[metric][dtype];
@@ -192,7 +195,8 @@ RV_API int rv_metric_has(rv_metric metric, rv_dtype dtype)
 }
 
 RV_API void rv_metric_gather(rv_metric metric, rv_dtype dtype, const void *query, const void *rows,
-                             size_t stride, const uint32_t *ids, size_t n_rows, size_t dim, float *out)
+                             size_t stride, const uint32_t *ids, size_t n_rows, size_t dim,
+                             float *out)
 {
     rv__scan_fn scan = rv__scan_find(metric, dtype, RV_ISA_BEST);
     if (!scan) {

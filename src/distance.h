@@ -4,9 +4,10 @@
 
 /* >>distance  Distances: smaller is closer. a, b: [n]. Pure functions of any n including 0 and any
    alignment; they never fail. Floats are accumulated in float lanes, relative error about
-   sqrt(n) / 2^24 of the sum of magnitudes; integer results are exact (n below 2^16 for i8 and u8:
-   beyond that the 32-bit sum may wrap). NaN and infinity propagate as in plain arithmetic, on every
-   instruction set alike. Thread class: pure. */
+   sqrt(n) / 2^24 of the sum of magnitudes; integer results are exact (n below 2^16, rv_l2sq_i8
+   below 2^15: beyond that the 32-bit sum may wrap). NaN and infinity propagate as in plain
+   arithmetic, on every instruction set alike. rv_dot_bf16 may take subnormal elements for zero
+   (AVX-512 BF16 does). Thread class: pure. */
 
 typedef enum rv_dtype {
     RV_DTYPE_F32 = 0,
@@ -75,7 +76,7 @@ RV_API void rv_metric_gather(rv_metric metric, rv_dtype dtype, const void *query
                              size_t stride, const uint32_t *ids, size_t n_rows, size_t dim,
                              float *out);
 
-/* The pair kernel of one instruction set, for inner loops of the caller; NULL where there is none. */
+/* The pair kernel of one instruction set, for inner loops of the caller; NULL: there is none. */
 typedef float (*rv_distance_f32)(const float *a, const float *b, size_t n);
 RV_API rv_distance_f32 rv_metric_find_f32(rv_metric metric, rv_isa isa);
 

@@ -9,11 +9,14 @@
 #include "store.c"
 #include "code.c"
 
-/* The graph itself: layers, levels, the walk's distances. Search, build, edits and images are in the
+/* The graph itself: layers, levels, the walk's distances. Search, build, edits and images are in
+   the
    parts that follow.
 
-   Layer 0 holds every row: `degree` = 2 m links each, the list ends at the first RV__NO_SLOT. A node
-   is the row's slot. The layers above hold a thirty-second of the layer below them, chosen by a hash
+   Layer 0 holds every row: `degree` = 2 m links each, the list ends at the first RV__NO_SLOT. A
+   node
+   is the row's slot. The layers above hold a thirty-second of the layer below them, chosen by a
+   hash
    of the slot, and are small arrays of their own: node i of layer l stands for slot[i], is node
    below[i] of layer l - 1, and has m links to nodes of its layer. With 1/32 instead of the paper's
    1/m the upper layers cost 1 % of the memory and their greedy descent as many hops.
@@ -68,7 +71,8 @@ static void rv__hnsw_layer_free(const rv_hnsw *index, rv__hnsw_layer *layer)
 {
     rv__put(&index->store.alloc, layer->slot, layer->capacity, sizeof(uint32_t));
     rv__put(&index->store.alloc, layer->below, layer->capacity, sizeof(uint32_t));
-    rv__put(&index->store.alloc, layer->links, (size_t)layer->capacity * index->m, sizeof(uint32_t));
+    rv__put(&index->store.alloc, layer->links, (size_t)layer->capacity * index->m,
+            sizeof(uint32_t));
     memset(layer, 0, sizeof *layer);
 }
 
@@ -114,7 +118,8 @@ static rv_status rv__hnsw_check_config(rv_ctx *ctx, const rv_hnsw_config *config
     if (m < 2 || m > 100) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "m is %z, must be 2..100", (size_t)m);
     }
-    if (config->ef_construction && (config->ef_construction < m || config->ef_construction > 4096)) {
+    if (config->ef_construction &&
+        (config->ef_construction < m || config->ef_construction > 4096)) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "ef_construction is %z, must be m = %z..4096",
                         (size_t)config->ef_construction, (size_t)m);
     }
@@ -122,20 +127,24 @@ static rv_status rv__hnsw_check_config(rv_ctx *ctx, const rv_hnsw_config *config
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "codes is %d, must be 0..5", (int)config->codes);
     }
     if (config->codes > RV_HNSW_CODES_NONE && !rv__hnsw_codes_fit(config->metric, config->type)) {
-        return rv__fail(ctx, RV_ERR_CONFIG, 0,
-                        "codes need metric l2, ip or cosine and a type other than u1, got %s over %s",
-                        rv_metric_name(config->metric), rv_dtype_name(config->type));
+        return rv__fail(
+            ctx, RV_ERR_CONFIG, 0,
+            "codes need metric l2, ip or cosine and a type other than u1, got %s over %s",
+            rv_metric_name(config->metric), rv_dtype_name(config->type));
     }
     if (config->code_bytes % 64 || config->code_bytes > 4096) {
-        return rv__fail(ctx, RV_ERR_CONFIG, 0, "code_bytes is %z, must be 0 or a multiple of 64, 64..4096",
+        return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                        "code_bytes is %z, must be 0 or a multiple of 64, 64..4096",
                         (size_t)config->code_bytes);
     }
     if (config->drop_vectors && (config->codes == RV_HNSW_CODES_NONE ||
                                  !rv__hnsw_codes_fit(config->metric, config->type))) {
-        return rv__fail(ctx, RV_ERR_CONFIG, 0, "drop_vectors is set but there are no codes to keep");
+        return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                        "drop_vectors is set but there are no codes to keep");
     }
     if (config->capacity >= 0x7FFFFFFFu) {
-        return rv__fail(ctx, RV_ERR_CONFIG, 0, "capacity is %z, must be below 2147483647", config->capacity);
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "capacity is %z, must be below 2147483647",
+                        config->capacity);
     }
     return RV_OK;
 }
@@ -166,7 +175,8 @@ RV_API rv_status rv_hnsw_create(rv_ctx *ctx, const rv_hnsw_config *config, rv_hn
     index->wanted = config->codes;
     if (index->wanted == RV_HNSW_CODES_AUTO) {
         int fit = rv__hnsw_codes_fit(config->metric, config->type);
-        index->wanted = fit && config->dim > RV__CODE_DIM_MIN ? RV_HNSW_CODES_PCA : RV_HNSW_CODES_NONE;
+        index->wanted =
+            fit && config->dim > RV__CODE_DIM_MIN ? RV_HNSW_CODES_PCA : RV_HNSW_CODES_NONE;
     }
     index->code_bytes = config->code_bytes;
     index->drop_vectors = config->drop_vectors != 0;
@@ -212,14 +222,17 @@ static rv_status rv__hnsw_grow(rv_ctx *ctx, rv_hnsw *index, size_t capacity)
     uint32_t *links;
     uint64_t *held;
     if (capacity >= 0x7FFFFFFFu) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "%z rows asked for, an index holds below 2147483647", capacity);
+        return rv__fail(ctx, RV_ERR_ARG, 0, "%z rows asked for, an index holds below 2147483647",
+                        capacity);
     }
     status = rv__store_reserve(ctx, &index->store, capacity);
-    if (!status && index->code.kind != RV__CODE_NONE) status = rv__code_reserve(ctx, &index->code, capacity);
+    if (!status && index->code.kind != RV__CODE_NONE)
+        status = rv__code_reserve(ctx, &index->code, capacity);
     if (status || capacity <= old) return status;
     held = (uint64_t *)rv__get_zero(alloc, words, sizeof(uint64_t));
     if (!held) return rv__no_memory(ctx, words * sizeof(uint64_t));
-    links = (uint32_t *)rv__regrow(alloc, index->links, old * index->degree, capacity * index->degree, sizeof(uint32_t));
+    links = (uint32_t *)rv__regrow(alloc, index->links, old * index->degree,
+                                   capacity * index->degree, sizeof(uint32_t));
     if (!links) {
         rv__put(alloc, held, words, sizeof(uint64_t));
         return rv__no_memory(ctx, capacity * index->degree * sizeof(uint32_t));
@@ -238,7 +251,8 @@ static rv_status rv__hnsw_writable(rv_ctx *ctx, const rv_hnsw *index)
 {
     if (!index) return rv__fail(ctx, RV_ERR_ARG, 0, "index must not be NULL");
     if (index->store.viewed) {
-        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "a viewed index is read-only; load the image to change it");
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0,
+                        "a viewed index is read-only; load the image to change it");
     }
     return RV_OK;
 }
@@ -291,7 +305,8 @@ static size_t rv__hnsw_query_bytes(const rv_hnsw *index)
 static void rv__hnsw_query_code(rv__hnsw_query *query, void *memory)
 {
     const rv_hnsw *index = query->index;
-    unsigned char *at = (unsigned char *)memory + rv__round_up(rv__store_query_bytes(&index->store), 64);
+    unsigned char *at =
+        (unsigned char *)memory + rv__round_up(rv__store_query_bytes(&index->store), 64);
     query->exact = memory;
     if (rv__hnsw_coded(index)) {
         size_t elements = rv__round_up(rv__code_elements(&index->code), 64);
@@ -307,7 +322,8 @@ static void rv__hnsw_query_row(rv__hnsw_query *query, uint32_t slot, void *memor
     if (!index->store.no_rows) {
         rv__store_prepare_row(&index->store, slot, memory);
     } else {
-        unsigned char *at = (unsigned char *)memory + rv__round_up(rv__store_query_bytes(&index->store), 64) +
+        unsigned char *at = (unsigned char *)memory +
+                            rv__round_up(rv__store_query_bytes(&index->store), 64) +
                             rv__round_up(rv__code_elements(&index->code), 64);
         rv__code_decode(&index->code, slot, (float *)memory, (float *)(void *)at);
     }
@@ -322,7 +338,8 @@ static void rv__hnsw_query_init(rv__hnsw_query *query, const rv_ctx *ctx, const 
     query->exact = NULL;
 }
 
-static void rv__hnsw_distances(const rv__hnsw_query *query, const uint32_t *ids, size_t n, float *out)
+static void rv__hnsw_distances(const rv__hnsw_query *query, const uint32_t *ids, size_t n,
+                               float *out)
 {
     const rv_hnsw *index = query->index;
     if (rv__hnsw_coded(index)) {
@@ -347,5 +364,7 @@ RV__INLINE float rv__hnsw_key_distance(uint64_t key)
 {
     return rv__unorder_f32((uint32_t)(key >> 32));
 }
+
+#undef RV__HNSW_SPREAD
 
 #endif /* RV_HNSW_C */

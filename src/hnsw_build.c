@@ -82,10 +82,12 @@ static size_t rv__build_dots(const rv__build *b)
 static size_t rv__build_lane_bytes(const rv__build *b)
 {
     const size_t rows = RV__MATCH_ROWS, columns = b->columns;
-    size_t bytes = 2 * (rows + columns) * sizeof(float) + columns * (2 * sizeof(uint32_t) + sizeof(uint64_t));
+    size_t bytes =
+        2 * (rows + columns) * sizeof(float) + columns * (2 * sizeof(uint32_t) + sizeof(uint64_t));
     if (b->code) {
         size_t record = b->code->record;
-        bytes += (rows + columns) * record + rv__round_up(rv__gram_i8_scratch(columns, record), 64) +
+        bytes += (rows + columns) * record +
+                 rv__round_up(rv__gram_i8_scratch(columns, record), 64) +
                  rv__build_dots(b) * sizeof(int32_t);
     } else {
         bytes += rv__hnsw_query_bytes(b->index);
@@ -119,14 +121,15 @@ static void rv__build_lane_at(const rv__build *b, size_t index, rv__build_lane *
 }
 
 /* Copies the codes of nodes side by side, without the two floats that stand under zero elements. */
-static void rv__build_gather(const rv__build *b, const uint32_t *nodes, size_t n, unsigned char *out,
-                             float *h, float *g)
+static void rv__build_gather(const rv__build *b, const uint32_t *nodes, size_t n,
+                             unsigned char *out, float *h, float *g)
 {
     const size_t record = b->code->record;
     for (size_t i = 0; i < n; i++) {
         const unsigned char *source = b->code->records + rv__build_slot(b, nodes[i]) * record;
         if (i + 8 < n) {
-            const unsigned char *ahead = b->code->records + rv__build_slot(b, nodes[i + 8]) * record;
+            const unsigned char *ahead =
+                b->code->records + rv__build_slot(b, nodes[i + 8]) * record;
             for (size_t j = 0; j < record; j += 64) RV__PREFETCH(ahead + j);
         }
         memcpy(&h[i], source, sizeof(float));
@@ -137,23 +140,23 @@ static void rv__build_gather(const rv__build *b, const uint32_t *nodes, size_t n
 }
 
 /* Distances from a node to others: line[n]. */
-static void rv__build_distances(const rv__build *b, rv__build_lane *lane, uint32_t node, const uint32_t *others,
-                                size_t n, float *line)
+static void rv__build_distances(const rv__build *b, rv__build_lane *lane, uint32_t node,
+                                const uint32_t *others, size_t n, float *line)
 {
     const uint32_t slot = rv__build_slot(b, node);
     for (size_t i = 0; i < n; i++) lane->ids[i] = rv__build_slot(b, others[i]);
     if (b->code) {
         const rv__code *code = b->code;
         rv__build_gather(b, &node, 1, lane->rows, lane->row_h, lane->row_g);
-        b->kernels->dot_i8_scan((const int8_t *)lane->rows, code->records, code->record, lane->ids, n, code->record,
-                                lane->dot);
+        b->kernels->dot_i8_scan((const int8_t *)lane->rows, code->records, code->record, lane->ids,
+                                n, code->record, lane->dot);
         for (size_t i = 0; i < n; i++) {
             const unsigned char *record = code->records + (size_t)lane->ids[i] * code->record;
             memcpy(&lane->column_h[i], record, sizeof(float));
             memcpy(&lane->column_g[i], record + sizeof(float), sizeof(float));
         }
-        b->kernels->line_i32(lane->dot, lane->column_h, lane->column_g, lane->row_h[0], -b->pair * lane->row_g[0], n,
-                             line);
+        b->kernels->line_i32(lane->dot, lane->column_h, lane->column_g, lane->row_h[0],
+                             -b->pair * lane->row_g[0], n, line);
     } else if (!b->index->store.no_rows) {
         rv__store_prepare_row(&b->index->store, slot, lane->rows);
         rv__store_scan(&b->index->store, b->isa, lane->rows, lane->ids, 0, n, line);
@@ -180,9 +183,11 @@ RV__INLINE void rv__build_keep(uint64_t *best, size_t *count, size_t want, uint6
     best[at] = key;
 }
 
-/* The `want` best of line that are below limit, as keys of distance and position, sorted; returns how
+/* The `want` best of line that are below limit, as keys of distance and position, sorted; returns
+   how
    many. skip: a position left out (SIZE_MAX: none). */
-static size_t rv__build_pick(const float *line, size_t n, size_t skip, size_t want, float limit, uint64_t *best)
+static size_t rv__build_pick(const float *line, size_t n, size_t skip, size_t want, float limit,
+                             uint64_t *best)
 {
     size_t count = 0;
     for (size_t j = 0; j < n; j++) {
@@ -194,8 +199,8 @@ static size_t rv__build_pick(const float *line, size_t n, size_t skip, size_t wa
 }
 
 /* The same from the dot products of row i, without writing the distances down. */
-static size_t rv__build_pick_codes(const rv__build *b, const rv__build_lane *lane, size_t i, size_t n, size_t skip,
-                                   size_t want, float limit, uint64_t *best)
+static size_t rv__build_pick_codes(const rv__build *b, const rv__build_lane *lane, size_t i,
+                                   size_t n, size_t skip, size_t want, float limit, uint64_t *best)
 {
     const int32_t *dot = lane->dot + i * n;
     const float base = lane->row_h[i], slope = -b->pair * lane->row_g[i];
@@ -203,7 +208,8 @@ static size_t rv__build_pick_codes(const rv__build *b, const rv__build_lane *lan
     float value[16];
     for (;;) {
         uint32_t mask;
-        at = b->kernels->near_i32(dot, lane->column_h, lane->column_g, base, slope, at, n, limit, value, &mask);
+        at = b->kernels->near_i32(dot, lane->column_h, lane->column_g, base, slope, at, n, limit,
+                                  value, &mask);
         if (at >= n) return count;
         for (size_t j = 0; mask; j++, mask >>= 1) {
             if (!(mask & 1u) || at + j == skip || !(value[j] < limit)) continue;
@@ -215,32 +221,36 @@ static size_t rv__build_pick_codes(const rv__build *b, const rv__build_lane *lan
     }
 }
 
-/* For every row its `want` nearest columns (positions), best[i * want], and how many. Columns must be
+/* For every row its `want` nearest columns (positions), best[i * want], and how many. Columns must
+   be
    gathered already when there are codes. self: row i is column self + i and is left out. With
    `pools`, only what would enter a row's pool. */
-static void rv__build_match(const rv__build *b, rv__build_lane *lane, const uint32_t *rows, size_t n_rows,
-                            const uint32_t *columns, size_t n_columns, size_t want, size_t self, int pools,
-                            uint64_t *best, uint32_t *count)
+static void rv__build_match(const rv__build *b, rv__build_lane *lane, const uint32_t *rows,
+                            size_t n_rows, const uint32_t *columns, size_t n_columns, size_t want,
+                            size_t self, int pools, uint64_t *best, uint32_t *count)
 {
     if (b->code) {
         rv__build_gather(b, rows, n_rows, lane->rows, lane->row_h, lane->row_g);
         b->kernels->gram_i8((const int8_t *)lane->rows, b->code->record, n_rows,
-                            (const int8_t *)lane->columns, b->code->record, n_columns, b->code->record,
-                            lane->dot, n_columns, lane->pack);
+                            (const int8_t *)lane->columns, b->code->record, n_columns,
+                            b->code->record, lane->dot, n_columns, lane->pack);
     }
     for (size_t i = 0; i < n_rows; i++) {
         size_t skip = self == SIZE_MAX ? SIZE_MAX : self + i;
         float limit = pools ? b->limit[rows[i]] : rv__infinity();
         if (b->code) {
-            count[i] = (uint32_t)rv__build_pick_codes(b, lane, i, n_columns, skip, want, limit, best + i * want);
+            count[i] = (uint32_t)rv__build_pick_codes(b, lane, i, n_columns, skip, want, limit,
+                                                      best + i * want);
         } else {
             rv__build_distances(b, lane, rows[i], columns, n_columns, lane->line);
-            count[i] = (uint32_t)rv__build_pick(lane->line, n_columns, skip, want, limit, best + i * want);
+            count[i] =
+                (uint32_t)rv__build_pick(lane->line, n_columns, skip, want, limit, best + i * want);
         }
     }
 }
 
-static void rv__build_columns(const rv__build *b, rv__build_lane *lane, const uint32_t *columns, size_t n)
+static void rv__build_columns(const rv__build *b, rv__build_lane *lane, const uint32_t *columns,
+                              size_t n)
 {
     if (b->code) rv__build_gather(b, columns, n, lane->columns, lane->column_h, lane->column_g);
 }
@@ -276,7 +286,8 @@ static void rv__groups_free(const rv_alloc *alloc, rv__groups *groups)
     memset(groups, 0, sizeof *groups);
 }
 
-static int rv__groups_get(const rv_alloc *alloc, rv__groups *groups, size_t n_groups, size_t n_members)
+static int rv__groups_get(const rv_alloc *alloc, rv__groups *groups, size_t n_groups,
+                          size_t n_members)
 {
     memset(groups, 0, sizeof *groups);
     groups->n_groups = groups->group_cap = n_groups;
@@ -344,13 +355,15 @@ static void rv__split_scatter(const rv__split *split, rv__groups *to, size_t *cu
         const uint16_t *assign = split->assign + at;
         size_t size = from->start[g + 1] - from->start[g];
         if (n == 0) {
-            memcpy(to->member + to->start[group], from->member + from->start[g], size * sizeof(uint32_t));
+            memcpy(to->member + to->start[group], from->member + from->start[g],
+                   size * sizeof(uint32_t));
             group++;
             continue;
         }
         for (size_t i = 0; i < n; i++) cursor[i] = to->start[group + i];
         for (size_t i = 0; i < size * split->fan; i++) {
-            if (assign[i] != 0xFFFFu) to->member[cursor[assign[i]]++] = from->member[from->start[g] + i / split->fan];
+            if (assign[i] != 0xFFFFu)
+                to->member[cursor[assign[i]]++] = from->member[from->start[g] + i / split->fan];
         }
         at += size * split->fan;
         group += n;
@@ -385,7 +398,8 @@ static size_t rv__split_count(const rv__split *split, size_t *start)
     return total;
 }
 
-static rv_status rv__split_run(rv__build *b, rv__split *split, rv__groups *to, size_t n_new, size_t total)
+static rv_status rv__split_run(rv__build *b, rv__split *split, rv__groups *to, size_t n_new,
+                               size_t total)
 {
     size_t n_assign = 0, *cursor;
     rv_status status;
@@ -409,7 +423,8 @@ static rv_status rv__split_run(rv__build *b, rv__split *split, rv__groups *to, s
 }
 
 /* One level of the partition. */
-static rv_status rv__split_level(rv__build *b, const rv__groups *from, int depth, uint32_t fan, rv__groups *to)
+static rv_status rv__split_level(rv__build *b, const rv__groups *from, int depth, uint32_t fan,
+                                 rv__groups *to)
 {
     const size_t piece = 1024;
     rv__split split;
@@ -421,7 +436,8 @@ static rv_status rv__split_level(rv__build *b, const rv__groups *from, int depth
     split.from = from;
     split.fan = fan;
     for (size_t g = 0; g < from->n_groups; g++) {
-        size_t size = from->start[g + 1] - from->start[g], n = rv__split_leaders(b, size, fan, depth);
+        size_t size = from->start[g + 1] - from->start[g],
+               n = rv__split_leaders(b, size, fan, depth);
         n_leaders += n;
         n_items += n ? (size + piece - 1) / piece : 0;
         n_new += n ? n : 1;
@@ -437,7 +453,8 @@ static rv_status rv__split_level(rv__build *b, const rv__groups *from, int depth
         size_t at = 0, item = 0;
         rv__rng_init(&rng, b->index->seed + (uint64_t)depth + 1u);
         for (size_t g = 0; g < from->n_groups; g++) {
-            size_t size = from->start[g + 1] - from->start[g], n = rv__split_leaders(b, size, fan, depth);
+            size_t size = from->start[g + 1] - from->start[g],
+                   n = rv__split_leaders(b, size, fan, depth);
             split.leader_start[g] = at;
             for (size_t i = 0; i < n; i++) {
                 size_t low = i * size / n, high = (i + 1) * size / n;
@@ -484,7 +501,8 @@ static rv_status rv__build_partition(rv__build *b, rv__groups *leaves)
 {
     rv__groups level, next;
     rv_status status = RV_OK;
-    if (!rv__groups_get(&b->alloc, &level, 1, b->n)) return rv__no_memory(b->ctx, b->n * sizeof(uint32_t));
+    if (!rv__groups_get(&b->alloc, &level, 1, b->n))
+        return rv__no_memory(b->ctx, b->n * sizeof(uint32_t));
     for (uint32_t i = 0; i < b->n; i++) level.member[i] = i;
     level.start[0] = 0;
     level.start[1] = b->n;
@@ -535,12 +553,13 @@ static void rv__leaf_match(void *arg, size_t lane_index, size_t begin, size_t en
         for (size_t at = 0; at < n; at += RV__MATCH_ROWS) {
             size_t m = n - at < RV__MATCH_ROWS ? n - at : RV__MATCH_ROWS;
             size_t out = groups->start[leaf] - origin + at;
-            rv__build_match(b, &lane, member + at, m, member, n, b->pick, at, 1, job->best + out * b->pick,
-                            job->count + out);
+            rv__build_match(b, &lane, member + at, m, member, n, b->pick, at, 1,
+                            job->best + out * b->pick, job->count + out);
             for (size_t i = 0; i < m; i++) {
                 uint64_t *best = job->best + (out + i) * b->pick;
                 for (size_t j = 0; j < job->count[out + i]; j++) {
-                    best[j] = (best[j] & ~(uint64_t)0xFFFFFFFFu) | (uint64_t)member[(uint32_t)best[j]] << 1;
+                    best[j] = (best[j] & ~(uint64_t)0xFFFFFFFFu) |
+                              (uint64_t)member[(uint32_t)best[j]] << 1;
                 }
             }
         }
@@ -570,7 +589,8 @@ static void rv__leaf_merge(void *arg, size_t lane, size_t begin, size_t end)
     const rv__leaves *job = (const rv__leaves *)arg;
     rv__build *b = job->b;
     const rv__groups *groups = job->groups;
-    size_t last = job->first + RV__LEAF_BATCH < groups->n_groups ? job->first + RV__LEAF_BATCH : groups->n_groups;
+    size_t last = job->first + RV__LEAF_BATCH < groups->n_groups ? job->first + RV__LEAF_BATCH
+                                                                 : groups->n_groups;
     size_t origin = groups->start[job->first], n = groups->start[last] - origin;
     const uint32_t *member = groups->member + origin;
     (void)lane;
@@ -589,10 +609,12 @@ static void rv__leaf_merge(void *arg, size_t lane, size_t begin, size_t end)
             }
             if (node < low || node >= high) continue;
             for (size_t j = 0; j < job->count[i]; j++) {
-                rv__pool_add(b->pool + (size_t)node * b->width, &b->pool_n[node], b->width, job->best[i * b->pick + j], !b->code);
+                rv__pool_add(b->pool + (size_t)node * b->width, &b->pool_n[node], b->width,
+                             job->best[i * b->pick + j], !b->code);
             }
             if (job->count[i] && b->pool_n[node] == b->width) {
-                b->limit[node] = rv__hnsw_key_distance(b->pool[(size_t)node * b->width + b->width - 1]);
+                b->limit[node] =
+                    rv__hnsw_key_distance(b->pool[(size_t)node * b->width + b->width - 1]);
             }
         }
     }
@@ -611,7 +633,8 @@ static rv_status rv__build_pools(rv__build *b, const rv__groups *leaves)
     if (!job.best || !job.count) status = rv__no_memory(b->ctx, most * b->pick * sizeof(uint64_t));
     for (job.first = 0; job.first < leaves->n_groups && !status; job.first += RV__LEAF_BATCH) {
         size_t rest = leaves->n_groups - job.first;
-        status = rv__parallel_for(b->ctx, rest < RV__LEAF_BATCH ? rest : RV__LEAF_BATCH, 1, 32, rv__leaf_match, &job);
+        status = rv__parallel_for(b->ctx, rest < RV__LEAF_BATCH ? rest : RV__LEAF_BATCH, 1, 32,
+                                  rv__leaf_match, &job);
         if (!status) status = rv__parallel_for(b->ctx, job.shares, 1, 1, rv__leaf_merge, &job);
     }
     rv__put(&b->alloc, job.count, most, sizeof(uint32_t));
@@ -621,9 +644,12 @@ static rv_status rv__build_pools(rv__build *b, const rv__groups *leaves)
 
 /* ---- thinning ---- */
 
-/* Relative neighbourhood rule: a candidate stays if no node kept before it is nearer to the candidate
-   than the origin is. keys: n sorted; kept ones move to the front. Returns how many, at most keep. */
-static size_t rv__build_thin(const rv__build *b, rv__build_lane *lane, uint64_t *keys, size_t n, size_t keep)
+/* Relative neighbourhood rule: a candidate stays if no node kept before it is nearer to the
+   candidate
+   than the origin is. keys: n sorted; kept ones move to the front. Returns how many, at most keep.
+   */
+static size_t rv__build_thin(const rv__build *b, rv__build_lane *lane, uint64_t *keys, size_t n,
+                             size_t keep)
 {
     uint32_t nodes[RV__THIN_MAX];
     uint16_t kept[RV__THIN_MAX];
@@ -632,8 +658,9 @@ static size_t rv__build_thin(const rv__build *b, rv__build_lane *lane, uint64_t 
     for (size_t i = 0; i < n; i++) nodes[i] = rv__hnsw_node(keys[i]);
     if (b->code) {
         rv__build_gather(b, nodes, n, lane->columns, lane->column_h, lane->column_g);
-        b->kernels->gram_i8((const int8_t *)lane->columns, b->code->record, n, (const int8_t *)lane->columns,
-                            b->code->record, n, b->code->record, lane->dot, n, lane->pack);
+        b->kernels->gram_i8((const int8_t *)lane->columns, b->code->record, n,
+                            (const int8_t *)lane->columns, b->code->record, n, b->code->record,
+                            lane->dot, n, lane->pack);
     }
     for (size_t i = 0; i < n && count < keep; i++) {
         float distance = rv__hnsw_key_distance(keys[i]);
@@ -643,7 +670,8 @@ static size_t rv__build_thin(const rv__build *b, rv__build_lane *lane, uint64_t 
             float base = lane->column_h[i], slope = -b->pair * lane->column_g[i];
             for (size_t j = 0; j < count && !near_kept; j++) {
                 size_t o = kept[j];
-                near_kept = base + lane->column_h[o] + slope * lane->column_g[o] * (float)dot[o] < distance;
+                near_kept =
+                    base + lane->column_h[o] + slope * lane->column_g[o] * (float)dot[o] < distance;
             }
         } else if (count) {
             uint32_t others[RV__THIN_MAX];
@@ -663,7 +691,8 @@ static void rv__build_thin_range(void *arg, size_t lane_index, size_t begin, siz
     rv__build_lane lane;
     rv__build_lane_at(b, lane_index, &lane);
     for (size_t p = begin; p < end; p++) {
-        b->pool_n[p] = (uint32_t)rv__build_thin(b, &lane, b->pool + p * b->width, b->pool_n[p], b->keep);
+        b->pool_n[p] =
+            (uint32_t)rv__build_thin(b, &lane, b->pool + p * b->width, b->pool_n[p], b->keep);
     }
 }
 
@@ -729,9 +758,11 @@ static void rv__build_join_range(void *arg, size_t lane_index, size_t begin, siz
         for (uint32_t i = 0; i < b->pool_n[p]; i++) {
             rv__pool_add(lane.keys, &n, RV__THIN_MAX, pool[i], 0);
         }
-        for (size_t i = 0; i < n_in; i++) rv__pool_add(lane.keys, &n, RV__THIN_MAX, job->key[first + i], 1);
+        for (size_t i = 0; i < n_in; i++)
+            rv__pool_add(lane.keys, &n, RV__THIN_MAX, job->key[first + i], 1);
         if (n > b->degree) n = (uint32_t)rv__build_thin(b, &lane, lane.keys, n, b->degree);
-        for (uint32_t i = 0; i < b->degree; i++) links[i] = i < n ? rv__hnsw_node(lane.keys[i]) : RV__NO_SLOT;
+        for (uint32_t i = 0; i < b->degree; i++)
+            links[i] = i < n ? rv__hnsw_node(lane.keys[i]) : RV__NO_SLOT;
     }
 }
 
@@ -773,15 +804,16 @@ static void rv__build_effort(rv__build *b)
     b->width = b->degree * 3 / 2;
     if (b->width > RV__THIN_MAX) b->width = RV__THIN_MAX;
     if (b->n <= RV__LEAF) {
-        /* one leaf is all there is: no others will bring the candidates that make a graph navigable */
+        /* one leaf is all there is: no others will bring the candidates that make a graph
+           navigable */
         b->width = RV__THIN_MAX;
         b->pick = 64;
     }
 }
 
 /* Links of n nodes into links[n, degree]. */
-static rv_status rv__build_layer(rv_ctx *ctx, const rv_hnsw *index, const rv__code *code, const uint32_t *slot,
-                                 uint32_t n, uint32_t degree, uint32_t *links)
+static rv_status rv__build_layer(rv_ctx *ctx, const rv_hnsw *index, const rv__code *code,
+                                 const uint32_t *slot, uint32_t n, uint32_t degree, uint32_t *links)
 {
     rv__build b;
     rv__groups leaves;
@@ -807,7 +839,8 @@ static rv_status rv__build_layer(rv_ctx *ctx, const rv_hnsw *index, const rv__co
     b.pool_n = (uint32_t *)rv__get_zero(&b.alloc, n, sizeof(uint32_t));
     b.limit = (float *)rv__get(&b.alloc, n, sizeof(float));
     for (uint32_t i = 0; b.limit && i < n; i++) b.limit[i] = rv__infinity();
-    if (!b.scratch || !b.pool || !b.pool_n || !b.limit) status = rv__no_memory(ctx, (size_t)n * b.width * sizeof(uint64_t));
+    if (!b.scratch || !b.pool || !b.pool_n || !b.limit)
+        status = rv__no_memory(ctx, (size_t)n * b.width * sizeof(uint64_t));
     if (!status) status = rv__build_partition(&b, &leaves);
     if (!status) status = rv__build_pools(&b, &leaves);
     rv__groups_free(&b.alloc, &leaves);
@@ -841,11 +874,13 @@ static rv_status rv__reach_flood(rv_ctx *ctx, const rv_hnsw *index, rv__reach *r
     while (reach->head < reach->tail) {
         const uint32_t *links = index->links + (size_t)reach->queue[reach->head++] * index->degree;
         if (reach->head + 8 < reach->tail) {
-            const uint32_t *ahead = index->links + (size_t)reach->queue[reach->head + 8] * index->degree;
+            const uint32_t *ahead =
+                index->links + (size_t)reach->queue[reach->head + 8] * index->degree;
             RV__PREFETCH(ahead);
             RV__PREFETCH(ahead + 16);
         }
-        for (uint32_t i = 0; i < index->degree && links[i] != RV__NO_SLOT; i++) rv__reach_push(reach, links[i]);
+        for (uint32_t i = 0; i < index->degree && links[i] != RV__NO_SLOT; i++)
+            rv__reach_push(reach, links[i]);
         if ((reach->head & 0xFFFFu) == 0) {
             rv_status status = rv__poll(ctx);
             if (status) return status;
@@ -854,7 +889,8 @@ static rv_status rv__reach_flood(rv_ctx *ctx, const rv_hnsw *index, rv__reach *r
     return RV_OK;
 }
 
-/* Links an unreachable node from the nearest reachable one that has room; where none has, it takes the
+/* Links an unreachable node from the nearest reachable one that has room; where none has, it takes
+   the
    place of that one's last link and carries on to it, so that nothing else is lost. */
 static void rv__hnsw_adopt(rv_hnsw *index, const rv__walk *walk, uint32_t node)
 {
@@ -922,11 +958,13 @@ static rv_status rv__connect_run(rv_ctx *ctx, rv_hnsw *index, rv__connect *conne
     for (uint32_t node = 0; node < connect->n && !status && reach->tail < connect->n; node++) {
         float distance;
         uint32_t start;
-        if ((reach->seen[node >> 6] >> (node & 63u) & 1u) || !rv__store_live(&index->store, node)) continue;
+        if ((reach->seen[node >> 6] >> (node & 63u) & 1u) || !rv__store_live(&index->store, node))
+            continue;
         rv__hnsw_query_row(&query, node, connect->memory);
         start = rv__hnsw_descend(&query, &walk, &distance);
         if (!(reach->seen[start >> 6] >> (start & 63u) & 1u)) {
-            /* the node itself on an upper layer, or one no better: its links need not lead anywhere */
+            /* the node itself on an upper layer, or one no better: its links need not lead
+               anywhere */
             start = rv__hnsw_entry_slot(index);
             rv__hnsw_distances(&query, &start, 1, &distance);
         }
@@ -966,7 +1004,8 @@ static rv_status rv__hnsw_make_layers(rv_ctx *ctx, rv_hnsw *index)
     }
     if (index->n_levels == 0) return RV_OK;
     while (index->n_levels < RV__HNSW_LEVELS && count[index->n_levels]) {
-        rv_status status = rv__hnsw_layer_reserve(ctx, index, &index->layer[index->n_levels], count[index->n_levels]);
+        rv_status status = rv__hnsw_layer_reserve(ctx, index, &index->layer[index->n_levels],
+                                                  count[index->n_levels]);
         if (status) return status;
         index->n_levels++;
     }
@@ -984,16 +1023,19 @@ static rv_status rv__hnsw_make_layers(rv_ctx *ctx, rv_hnsw *index)
     return RV_OK;
 }
 
-/* Makes all layers of an index whose store is filled and that has none. code: byte codes, or NULL. */
+/* Makes all layers of an index whose store is filled and that has none. code: byte codes, or NULL.
+   */
 static rv_status rv__hnsw_make_graph(rv_ctx *ctx, rv_hnsw *index, const rv__code *code)
 {
     rv_status status = rv__hnsw_make_layers(ctx, index);
     for (uint32_t l = index->n_levels; l-- > 0 && !status;) {
         const rv__hnsw_layer *layer = &index->layer[l];
         if (l == 0) {
-            status = rv__build_layer(ctx, index, code, NULL, index->store.n, index->degree, index->links);
+            status = rv__build_layer(ctx, index, code, NULL, index->store.n, index->degree,
+                                     index->links);
         } else {
-            status = rv__build_layer(ctx, index, code, layer->slot, layer->n, index->m, layer->links);
+            status =
+                rv__build_layer(ctx, index, code, layer->slot, layer->n, index->m, layer->links);
         }
     }
     return status;
@@ -1011,7 +1053,8 @@ static int rv__hnsw_code_kind(rv_hnsw_codes wanted)
 }
 
 /* Codes for all rows of the store; kind NONE leaves code empty. */
-static rv_status rv__hnsw_learn(rv_ctx *ctx, const rv_hnsw *index, int kind, uint32_t code_bytes, rv__code *code)
+static rv_status rv__hnsw_learn(rv_ctx *ctx, const rv_hnsw *index, int kind, uint32_t code_bytes,
+                                rv__code *code)
 {
     rv_status status;
     memset(code, 0, sizeof *code);
@@ -1027,7 +1070,8 @@ static rv_status rv__hnsw_learn(rv_ctx *ctx, const rv_hnsw *index, int kind, uin
 }
 
 /* Fills an empty index. On failure it holds something half done and must be thrown away. */
-static rv_status rv__hnsw_fill(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys, const void *vectors, size_t n)
+static rv_status rv__hnsw_fill(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys,
+                               const void *vectors, size_t n)
 {
     int kind = rv__hnsw_code_kind(index->wanted);
     rv__code build;
@@ -1040,9 +1084,11 @@ static rv_status rv__hnsw_fill(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys
         status = rv__hnsw_make_graph(ctx, index, &index->code);
     } else if (!status) {
         /* coarse codes are too coarse to choose links by, and vectors too slow */
-        int fit = rv__hnsw_codes_fit(index->store.metric, index->store.type) && index->store.dim > RV__CODE_DIM_MIN;
+        int fit = rv__hnsw_codes_fit(index->store.metric, index->store.type) &&
+                  index->store.dim > RV__CODE_DIM_MIN;
         status = rv__hnsw_learn(ctx, index, fit ? RV__CODE_PCA : RV__CODE_NONE, 0, &build);
-        if (!status) status = rv__hnsw_make_graph(ctx, index, build.kind != RV__CODE_NONE ? &build : NULL);
+        if (!status)
+            status = rv__hnsw_make_graph(ctx, index, build.kind != RV__CODE_NONE ? &build : NULL);
         rv__code_free(&build);
     }
     if (!status) status = rv__hnsw_connect(ctx, index);

@@ -24,7 +24,7 @@ typedef struct rv__linker {
     rv__build b;                    /* distances between nodes; b.slot is the layer's             */
     rv__build_lane lane;
     uint32_t *links;
-    uint32_t handed;                /* links the newcomer's full list took over, from its end      */
+    uint32_t handed; /* links the newcomer's full list took over, from its end      */
 } rv__linker;
 
 /* Settings for thinning on an index; b->slot stays NULL (layer 0). The scratch is the caller's. */
@@ -53,13 +53,16 @@ static void rv__linker_layer(rv__linker *linker, rv_hnsw *index, uint32_t l)
 }
 
 /* Sorted keys of the distances from node to others[n]; those equal to node are left out. */
-static size_t rv__linker_keys(rv__linker *linker, uint32_t node, const uint32_t *others, size_t n, uint64_t *keys)
+static size_t rv__linker_keys(rv__linker *linker, uint32_t node, const uint32_t *others, size_t n,
+                              uint64_t *keys)
 {
     rv__build *b = &linker->b;
     uint32_t count = 0;
     rv__build_distances(b, &linker->lane, node, others, n, linker->lane.line);
     for (size_t i = 0; i < n; i++) {
-        if (others[i] != node) rv__pool_add(keys, &count, RV__THIN_MAX, rv__hnsw_key(linker->lane.line[i], others[i]), 1);
+        if (others[i] != node)
+            rv__pool_add(keys, &count, RV__THIN_MAX, rv__hnsw_key(linker->lane.line[i], others[i]),
+                         1);
     }
     return count;
 }
@@ -77,13 +80,16 @@ static int rv__linker_witness(const rv__linker *linker, const uint64_t *keys, si
     return 0;
 }
 
-/* Adds the link from -> to. A full list is thinned with the newcomer in it, but a node is let go only
-   if one that stays links to it, so that what was reachable stays so. When that leaves too many, the
+/* Adds the link from -> to. A full list is thinned with the newcomer in it, but a node is let go
+   only
+   if one that stays links to it, so that what was reachable stays so. When that leaves too many,
+   the
    last one is handed on to the newcomer's list, whose links nothing depends on yet. */
 static void rv__linker_add(rv__linker *linker, uint32_t from, uint32_t to)
 {
     const uint32_t degree = linker->b.degree;
-    uint32_t *links = linker->links + (size_t)from * degree, *other = linker->links + (size_t)to * degree, n = 0;
+    uint32_t *links = linker->links + (size_t)from * degree,
+             *other = linker->links + (size_t)to * degree, n = 0;
     uint32_t others[257];
     uint64_t sorted[257], *keys = linker->lane.keys;
     size_t kept, count;
@@ -103,12 +109,14 @@ static void rv__linker_add(rv__linker *linker, uint32_t from, uint32_t to)
     for (size_t i = 0, at = 0; i < count; i++) {
         if (at < kept && keys[at] == sorted[i]) {
             at++; /* thinned lists keep their order; what is saved below goes behind them */
-        } else if (rv__hnsw_node(sorted[i]) == to || !rv__linker_witness(linker, keys, kept, rv__hnsw_node(sorted[i]))) {
+        } else if (rv__hnsw_node(sorted[i]) == to ||
+                   !rv__linker_witness(linker, keys, kept, rv__hnsw_node(sorted[i]))) {
             others[n++ - degree] = rv__hnsw_node(sorted[i]);
         }
     }
     n -= degree; /* others[n]: those without a witness */
-    for (uint32_t i = 0; i < degree; i++) links[i] = i < kept ? rv__hnsw_node(keys[i]) : RV__NO_SLOT;
+    for (uint32_t i = 0; i < degree; i++)
+        links[i] = i < kept ? rv__hnsw_node(keys[i]) : RV__NO_SLOT;
     for (uint32_t i = 0; i < n; i++) {
         if (kept < degree) {
             links[kept++] = others[i];
@@ -127,7 +135,8 @@ static void rv__linker_add(rv__linker *linker, uint32_t from, uint32_t to)
 }
 
 /* Links a new node both ways to the best of sorted candidates. */
-static void rv__linker_join(rv__linker *linker, uint32_t node, uint64_t *keys, size_t n, size_t keep)
+static void rv__linker_join(rv__linker *linker, uint32_t node, uint64_t *keys, size_t n,
+                            size_t keep)
 {
     const uint32_t degree = linker->b.degree;
     uint32_t *links = linker->links + (size_t)node * degree;
@@ -159,7 +168,8 @@ typedef struct rv__insert {
 
 #define RV__INSERT_UPPER 32u        /* beam on the layers above 0                                 */
 
-/* Beam over an upper layer from a node of it; keys of nodes of that layer. Layers above 0 are entered
+/* Beam over an upper layer from a node of it; keys of nodes of that layer. Layers above 0 are
+   entered
    by one insertion in 32, so this walk is the plain one. */
 static size_t rv__insert_beam(rv__insert *insert, uint32_t l, uint32_t start, uint64_t *beam)
 {
@@ -174,7 +184,8 @@ static size_t rv__insert_beam(rv__insert *insert, uint32_t l, uint32_t start, ui
         const uint32_t *links = layer->links + (size_t)rv__hnsw_node(beam[at]) * index->m;
         uint32_t count = 0;
         beam[at] |= 1u;
-        for (; count < index->m && links[count] != RV__NO_SLOT; count++) ids[count] = layer->slot[links[count]];
+        for (; count < index->m && links[count] != RV__NO_SLOT; count++)
+            ids[count] = layer->slot[links[count]];
         rv__hnsw_distances(&insert->query, ids, count, distance);
         for (uint32_t i = 0; i < count; i++) {
             uint64_t key = rv__hnsw_key(distance[i], links[i]);
@@ -211,7 +222,8 @@ static rv_status rv__insert_search(rv_ctx *ctx, rv__insert *insert, uint32_t lev
     for (size_t i = 0; index->n_levels > 1 && i < insert->n_beam && i < RV__WALK_STARTS; i++) {
         uint64_t key = insert->found[1][i];
         uint32_t slot = index->layer[1].slot[rv__hnsw_node(key)];
-        insert->walk.start[insert->walk.n_starts++] = rv__hnsw_key(rv__hnsw_key_distance(key), slot);
+        insert->walk.start[insert->walk.n_starts++] =
+            rv__hnsw_key(rv__hnsw_key_distance(key), slot);
     }
     rv__walk_start(&insert->walk, node, distance);
     status = rv__walk_run(ctx, &insert->query, &insert->walk);
@@ -297,7 +309,8 @@ static rv_status rv__hnsw_learn_late(rv_ctx *ctx, rv_hnsw *index)
     rv_status status;
     if (rv__hnsw_coded(index) || index->wanted == RV_HNSW_CODES_NONE || index->code_tried ||
         rv_hnsw_count(index) < RV_HNSW_TRAIN) return RV_OK;
-    status = rv__hnsw_learn(ctx, index, rv__hnsw_code_kind(index->wanted), index->code_bytes, &code);
+    status =
+        rv__hnsw_learn(ctx, index, rv__hnsw_code_kind(index->wanted), index->code_bytes, &code);
     if (status) return status;
     index->code_tried = 1;
     if (code.kind == RV__CODE_NONE) return RV_OK;
@@ -313,7 +326,8 @@ static void rv__hnsw_hold(rv_hnsw *index, uint32_t slot)
 }
 
 /* Inserts a row; old: the slot that held this key until now, or RV__NO_SLOT. */
-static rv_status rv__hnsw_insert(rv_ctx *ctx, rv_hnsw *index, uint64_t key, const void *vector, uint32_t old)
+static rv_status rv__hnsw_insert(rv_ctx *ctx, rv_hnsw *index, uint64_t key, const void *vector,
+                                 uint32_t old)
 {
     rv__insert insert;
     uint32_t slot, level;
@@ -336,10 +350,12 @@ static rv_status rv__hnsw_insert(rv_ctx *ctx, rv_hnsw *index, uint64_t key, cons
     if (!status) status = rv__store_add(ctx, &index->store, key, vector, &slot);
     if (!status) {
         if (rv__hnsw_coded(index)) {
-            unsigned char *scratch = insert.memory + rv__round_up(rv__store_query_bytes(&index->store), 64) +
+            unsigned char *scratch = insert.memory +
+                                     rv__round_up(rv__store_query_bytes(&index->store), 64) +
                                      rv__round_up(rv__code_elements(&index->code), 64);
             rv__code_encode(&index->code, (const float *)(const void *)insert.memory,
-                            index->code.records + (size_t)slot * index->code.record, (float *)(void *)scratch);
+                            index->code.records + (size_t)slot * index->code.record,
+                            (float *)(void *)scratch);
         }
         rv__insert_link(&insert, slot, level);
     }
@@ -350,7 +366,8 @@ static rv_status rv__hnsw_insert(rv_ctx *ctx, rv_hnsw *index, uint64_t key, cons
 RV_API rv_status rv_hnsw_add(rv_ctx *ctx, rv_hnsw *index, uint64_t key, const void *vector)
 {
     rv_status status = rv__hnsw_writable(ctx, index);
-    if (!status && rv__store_find(&index->store, key) != RV__NO_SLOT) status = rv__store_exists(ctx, key);
+    if (!status && rv__store_find(&index->store, key) != RV__NO_SLOT)
+        status = rv__store_exists(ctx, key);
     if (!status) status = rv__hnsw_insert(ctx, index, key, vector, RV__NO_SLOT);
     return status ? status : rv__ok(ctx);
 }
@@ -378,7 +395,8 @@ RV_API rv_status rv_hnsw_get(rv_ctx *ctx, const rv_hnsw *index, uint64_t key, vo
     uint32_t slot;
     if (!index || !out) return rv__fail(ctx, RV_ERR_ARG, 0, "index and out must not be NULL");
     slot = rv__store_find(&index->store, key);
-    if (slot == RV__NO_SLOT) return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "key %l is not present", key);
+    if (slot == RV__NO_SLOT)
+        return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "key %l is not present", key);
     if (!index->store.no_rows) {
         rv__store_decode(&index->store, slot, out);
     } else {
@@ -387,7 +405,8 @@ RV_API rv_status rv_hnsw_get(rv_ctx *ctx, const rv_hnsw *index, uint64_t key, vo
         float *scratch = (float *)rv__get(&alloc, n, sizeof(float));
         if (!scratch) return rv__no_memory(ctx, n * sizeof(float));
         rv__code_decode(&index->code, slot, (float *)out, scratch);
-        if (index->store.norms) rv_scale_f32(index->store.norms[slot], (float *)out, index->store.dim);
+        if (index->store.norms)
+            rv_scale_f32(index->store.norms[slot], (float *)out, index->store.dim);
         rv__put(&alloc, scratch, n, sizeof(float));
     }
     return rv__ok(ctx);
@@ -399,7 +418,8 @@ RV_API rv_status rv_hnsw_remove(rv_ctx *ctx, rv_hnsw *index, uint64_t key)
     uint32_t slot;
     if (status) return status;
     slot = rv__store_find(&index->store, key);
-    if (slot == RV__NO_SLOT) return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "key %l is not present", key);
+    if (slot == RV__NO_SLOT)
+        return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "key %l is not present", key);
     status = rv__store_remove(ctx, &index->store, slot);
     if (status) return status;
     rv__hnsw_hold(index, slot);
@@ -408,7 +428,8 @@ RV_API rv_status rv_hnsw_remove(rv_ctx *ctx, rv_hnsw *index, uint64_t key)
 }
 
 /* Many rows for an index that has some: one by one, and out again when one fails. */
-static rv_status rv__hnsw_add_many(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys, const void *vectors, size_t n)
+static rv_status rv__hnsw_add_many(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys,
+                                   const void *vectors, size_t n)
 {
     const unsigned char *at = (const unsigned char *)vectors;
     size_t done = 0, bytes = rv__store_vector_bytes(&index->store);
@@ -428,7 +449,8 @@ static rv_status rv__hnsw_add_many(rv_ctx *ctx, rv_hnsw *index, const uint64_t *
     return status;
 }
 
-RV_API rv_status rv_hnsw_build(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys, const void *vectors, size_t n)
+RV_API rv_status rv_hnsw_build(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys,
+                               const void *vectors, size_t n)
 {
     rv_status status = rv__hnsw_writable(ctx, index);
     rv_hnsw *fresh;
@@ -441,7 +463,8 @@ RV_API rv_status rv_hnsw_build(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys
     if (rv_hnsw_count(index)) return rv__hnsw_add_many(ctx, index, keys, vectors, n);
     status = rv__hnsw_like(ctx, index, &fresh);
     if (status) return status;
-    status = rv__store_reserve(ctx, &fresh->store, n > index->store.capacity ? n : index->store.capacity);
+    status = rv__store_reserve(ctx, &fresh->store,
+                               n > index->store.capacity ? n : index->store.capacity);
     if (!status) status = rv__hnsw_fill(ctx, fresh, keys, vectors, n);
     if (!status) rv__hnsw_swap(index, fresh);
     rv_hnsw_destroy(fresh);
@@ -460,7 +483,8 @@ static int rv__hnsw_held(const rv_hnsw *index, uint32_t slot)
     return index->held && (index->held[slot / 64] >> (slot % 64) & 1u) != 0;
 }
 
-/* Replaces held neighbours of the nodes begin..end-1 of layer 0 by the neighbours of those. Lists of
+/* Replaces held neighbours of the nodes begin..end-1 of layer 0 by the neighbours of those. Lists
+   of
    held nodes are read and not written, so the order of nodes does not matter. */
 static void rv__repair_range(void *arg, size_t lane, size_t begin, size_t end)
 {
@@ -474,7 +498,8 @@ static void rv__repair_range(void *arg, size_t lane, size_t begin, size_t end)
         uint32_t *links = index->links + node * degree, n = 0, count = 0;
         int broken = 0;
         if (!rv__store_live(&index->store, (uint32_t)node)) continue;
-        for (uint32_t i = 0; i < degree && links[i] != RV__NO_SLOT; i++) broken |= rv__hnsw_held(index, links[i]);
+        for (uint32_t i = 0; i < degree && links[i] != RV__NO_SLOT; i++)
+            broken |= rv__hnsw_held(index, links[i]);
         if (!broken) continue;
         for (uint32_t i = 0; i <= degree; i++) {
             /* the node's own links first, then those of each held neighbour */
@@ -482,16 +507,20 @@ static void rv__repair_range(void *arg, size_t lane, size_t begin, size_t end)
             if (i > 0 && links[i - 1] == RV__NO_SLOT) break;
             if (i > 0 && !rv__hnsw_held(index, links[i - 1])) continue;
             count = 0;
-            for (uint32_t j = 0; j < degree && list[j] != RV__NO_SLOT && count < RV__THIN_MAX; j++) {
+            for (uint32_t j = 0; j < degree && list[j] != RV__NO_SLOT && count < RV__THIN_MAX;
+                 j++) {
                 if (!rv__hnsw_held(index, list[j]) && list[j] != node) part[count++] = list[j];
             }
-            rv__build_distances(&linker->b, &linker->lane, (uint32_t)node, part, count, linker->lane.line);
+            rv__build_distances(&linker->b, &linker->lane, (uint32_t)node, part, count,
+                                linker->lane.line);
             for (uint32_t j = 0; j < count; j++) {
-                rv__pool_add(keys, &n, RV__THIN_MAX, rv__hnsw_key(linker->lane.line[j], part[j]), 1);
+                rv__pool_add(keys, &n, RV__THIN_MAX, rv__hnsw_key(linker->lane.line[j], part[j]),
+                             1);
             }
         }
         n = (uint32_t)rv__build_thin(&linker->b, &linker->lane, keys, n, degree);
-        for (uint32_t i = 0; i < degree; i++) links[i] = i < n ? rv__hnsw_node(keys[i]) : RV__NO_SLOT;
+        for (uint32_t i = 0; i < degree; i++)
+            links[i] = i < n ? rv__hnsw_node(keys[i]) : RV__NO_SLOT;
     }
 }
 
@@ -515,8 +544,8 @@ static rv_status rv__repair_layers(rv_ctx *ctx, rv_hnsw *index, rv_hnsw *upper)
     status = rv__hnsw_make_layers(ctx, upper);
     for (uint32_t l = 1; l < upper->n_levels && !status; l++) {
         const rv__code *code = index->code.bits == 8 ? &index->code : NULL;
-        status = rv__build_layer(ctx, upper, code, upper->layer[l].slot, upper->layer[l].n, index->m,
-                                 upper->layer[l].links);
+        status = rv__build_layer(ctx, upper, code, upper->layer[l].slot, upper->layer[l].n,
+                                 index->m, upper->layer[l].links);
     }
     if (status) {
         for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++) rv__hnsw_layer_free(index, &upper->layer[l]);
@@ -543,7 +572,8 @@ static rv_status rv__hnsw_repair(rv_ctx *ctx, rv_hnsw *index)
     calm.poll = NULL; /* the last steps are short and must not stop half way */
     job.index = index;
     job.linker = (rv__linker *)rv__get(alloc, lanes, sizeof(rv__linker));
-    status = job.linker ? rv__connect_open(ctx, index, &connect) : rv__no_memory(ctx, lanes * sizeof(rv__linker));
+    status = job.linker ? rv__connect_open(ctx, index, &connect)
+                        : rv__no_memory(ctx, lanes * sizeof(rv__linker));
     if (!status) {
         for (size_t i = 0; i < lanes; i++) rv__linker_init(&job.linker[i], ctx, index);
         scratch = (unsigned char *)rv__get(alloc, lanes, job.linker[0].b.lane_bytes);
@@ -559,7 +589,8 @@ static rv_status rv__hnsw_repair(rv_ctx *ctx, rv_hnsw *index)
     if (!status) {
         status = rv__parallel_for(ctx, n, 64, 1024, rv__repair_range, &job);
         if (status) {
-            for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++) rv__hnsw_layer_free(index, &upper.layer[l]);
+            for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++)
+                rv__hnsw_layer_free(index, &upper.layer[l]);
         }
     }
     if (!status) {
@@ -587,10 +618,11 @@ static void rv__hnsw_tidy(rv_ctx *ctx, rv_hnsw *index)
 
 /* ---- compaction ---- */
 
-/* Moves codes and links to the slots that new_slot tells. links, records: new arrays, both may be as
+/* Moves codes and links to the slots that new_slot tells. links, records: new arrays, both may be
+   as
    small as the live rows. */
-static void rv__compact_move(const rv_hnsw *index, const uint32_t *new_slot, size_t n, uint32_t *links,
-                             unsigned char *records)
+static void rv__compact_move(const rv_hnsw *index, const uint32_t *new_slot, size_t n,
+                             uint32_t *links, unsigned char *records)
 {
     const uint32_t degree = index->degree;
     for (size_t slot = 0; slot < n; slot++) {
@@ -598,7 +630,8 @@ static void rv__compact_move(const rv_hnsw *index, const uint32_t *new_slot, siz
         uint32_t *to;
         if (new_slot[slot] == RV__NO_SLOT) continue;
         to = links + (size_t)new_slot[slot] * degree;
-        for (uint32_t i = 0; i < degree; i++) to[i] = from[i] == RV__NO_SLOT ? RV__NO_SLOT : new_slot[from[i]];
+        for (uint32_t i = 0; i < degree; i++)
+            to[i] = from[i] == RV__NO_SLOT ? RV__NO_SLOT : new_slot[from[i]];
         if (records) {
             memcpy(records + (size_t)new_slot[slot] * index->code.record,
                    index->code.records + slot * index->code.record, index->code.record);
@@ -660,5 +693,16 @@ RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index)
     rv__put(alloc, new_slot, n, sizeof(uint32_t));
     return status ? status : rv__ok(ctx);
 }
+
+#undef RV__CODE_DIM_MIN
+#undef RV__CONNECT_EF
+#undef RV__INSERT_UPPER
+#undef RV__LEADERS
+#undef RV__LEAF
+#undef RV__LEAF_BATCH
+#undef RV__MATCH_ROWS
+#undef RV__PICK
+#undef RV__THIN_MAX
+#undef RV__WALK_STARTS
 
 #endif /* RV_HNSW_EDIT_C */

@@ -97,7 +97,7 @@ static float rv__hnsw_margin(const uint64_t *keys, const float *distance, size_t
 
 /* Exact distances of keys[count], or what the codes say when there are no vectors. ids, distance:
    [count]. */
-static void rv__hnsw_exact(const rv__hnsw_query *query, const uint64_t *keys, size_t count,
+RV__FN void rv__hnsw_exact(const rv__hnsw_query *query, const uint64_t *keys, size_t count,
                            uint32_t *ids, float *distance)
 {
     rv__hnsw_estimates(query, keys, count, ids, distance);

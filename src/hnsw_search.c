@@ -8,8 +8,10 @@
 
 /* The walk: greedy descent through the upper layers, a beam over layer 0.
 
-   The beam is one array sorted by distance; what has been expanded is marked in place, so the walk is
-   "expand the first unmarked entry until there is none". Three entries are expanded at a time: their
+   The beam is one array sorted by distance; what has been expanded is marked in place, so the walk
+   is
+   "expand the first unmarked entry until there is none". Three entries are expanded at a time:
+   their
    link lists make one gather of up to 6 m records, whose cache lines are all asked for before the
    first is used, because the walk is bound by the latency of lines, not by arithmetic.
 
@@ -48,7 +50,8 @@ static size_t rv__walk_bytes(const rv_hnsw *index, size_t ef)
 static void rv__walk_init(rv__walk *walk, const rv_hnsw *index, size_t ef, void *memory)
 {
     unsigned char *at = (unsigned char *)memory;
-    size_t seen = rv__walk_seen(ef), list = rv__round_up(RV__WALK_WIDTH * index->degree * sizeof(uint32_t), 64);
+    size_t seen = rv__walk_seen(ef),
+           list = rv__round_up(RV__WALK_WIDTH * index->degree * sizeof(uint32_t), 64);
     walk->beam = (uint64_t *)(void *)at;
     at += rv__round_up((ef + 1) * sizeof(uint64_t), 64);
     walk->seen = (uint32_t *)(void *)at;
@@ -91,7 +94,8 @@ RV__INLINE size_t rv__walk_insert(rv__walk *walk, uint64_t key)
 
 static uint32_t rv__hnsw_entry_slot(const rv_hnsw *index)
 {
-    return index->n_levels > 1 ? index->layer[index->n_levels - 1].slot[index->entry] : index->entry;
+    return index->n_levels > 1 ? index->layer[index->n_levels - 1].slot[index->entry]
+                               : index->entry;
 }
 
 static void rv__walk_note(rv__walk *walk, uint64_t key)
@@ -126,7 +130,8 @@ static uint32_t rv__hnsw_descend(const rv__hnsw_query *query, rv__walk *walk, fl
         for (;;) {
             const uint32_t *links = layer->links + (size_t)node * index->m;
             uint32_t next = node, n = 0;
-            for (; n < index->m && links[n] != RV__NO_SLOT; n++) walk->ids[n] = layer->slot[links[n]];
+            for (; n < index->m && links[n] != RV__NO_SLOT; n++)
+                walk->ids[n] = layer->slot[links[n]];
             rv__hnsw_distances(query, walk->ids, n, walk->distance);
             walk->distances += n;
             walk->hops++;
@@ -155,7 +160,8 @@ static void rv__walk_start(rv__walk *walk, uint32_t node, float distance)
     walk->beam[0] = rv__hnsw_key(distance, node);
     walk->n = 1;
     for (size_t i = 0; i < walk->n_starts; i++) {
-        if (rv__walk_visit(walk, rv__hnsw_node(walk->start[i]))) (void)rv__walk_insert(walk, walk->start[i]);
+        if (rv__walk_visit(walk, rv__hnsw_node(walk->start[i])))
+            (void)rv__walk_insert(walk, walk->start[i]);
     }
 }
 
@@ -197,7 +203,9 @@ static rv_status rv__walk_run(rv_ctx *ctx, const rv__hnsw_query *query, rv__walk
         rv__hnsw_distances(query, walk->ids, n, walk->distance);
         for (size_t i = 0; i < n; i++) {
             size_t place;
-            if (walk->n == walk->ef && walk->distance[i] > rv__hnsw_key_distance(walk->beam[walk->n - 1])) continue;
+            if (walk->n == walk->ef &&
+                walk->distance[i] > rv__hnsw_key_distance(walk->beam[walk->n - 1]))
+                continue;
             place = rv__walk_insert(walk, rv__hnsw_key(walk->distance[i], walk->ids[i]));
             if (place < walk->ef) {
                 const uint32_t *links = index->links + (size_t)walk->ids[i] * index->degree;

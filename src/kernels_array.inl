@@ -9,7 +9,8 @@ RV__ISA static void RV__F(axpy_f32)(float alpha, const float *x, float *y, size_
         rv__vstore(y + i, rv__vfma(a, rv__vload(x + i), rv__vload(y + i)));
     }
     if (i < n) {
-        rv__vstore_tail(y + i, rv__vfma(a, rv__vload_tail(x + i, n - i), rv__vload_tail(y + i, n - i)), n - i);
+        rv__vstore_tail(
+            y + i, rv__vfma(a, rv__vload_tail(x + i, n - i), rv__vload_tail(y + i, n - i)), n - i);
     }
 }
 
@@ -28,7 +29,8 @@ RV__ISA static void RV__F(add_f32)(const float *x, float *y, size_t n)
         rv__vstore(y + i, rv__vadd(rv__vload(x + i), rv__vload(y + i)));
     }
     if (i < n) {
-        rv__vstore_tail(y + i, rv__vadd(rv__vload_tail(x + i, n - i), rv__vload_tail(y + i, n - i)), n - i);
+        rv__vstore_tail(y + i, rv__vadd(rv__vload_tail(x + i, n - i), rv__vload_tail(y + i, n - i)),
+                        n - i);
     }
 }
 
@@ -64,7 +66,8 @@ RV__ISA static void RV__F(widen_i8)(const int8_t *src, float scale, float *dst, 
 {
     rv__v s = rv__vset(scale);
     size_t i = 0;
-    for (; i + RV__LANES <= n; i += RV__LANES) rv__vstore(dst + i, rv__vmul(s, rv__vload_i8(src + i)));
+    for (; i + RV__LANES <= n; i += RV__LANES)
+        rv__vstore(dst + i, rv__vmul(s, rv__vload_i8(src + i)));
     for (; i < n; i++) rv__store_f32(dst + i, (float)src[i] * scale);
 }
 
@@ -153,10 +156,10 @@ RV__ISA RV__INLINE rv__v RV__F(v_log)(rv__v x)
 {
     const rv__vi low = rv__iset(0x3F3504F3); /* sqrt(1/2) */
     rv__vi bits = rv__vbits(x), magnitude = rv__iand(bits, rv__iset(0x7FFFFFFF)), e;
-    rv__v small = rv__vmul(x, rv__vset(8388608.0f)), f, p, g, ff, nan;
-    rv__vi is_small = rv__vbits(rv__vpick(rv__igreater(rv__iset(0x00800000), bits), small, x));
-    e = rv__isar(rv__isub(is_small, low), 23);
-    f = rv__vfrom(rv__iadd(rv__iand(rv__isub(is_small, low), rv__iset(0x007FFFFF)), low));
+    rv__v up = rv__vmul(x, rv__vset(8388608.0f)), f, p, g, ff, nan;
+    rv__vi scaled = rv__vbits(rv__vpick(rv__igreater(rv__iset(0x00800000), bits), up, x));
+    e = rv__isar(rv__isub(scaled, low), 23);
+    f = rv__vfrom(rv__iadd(rv__iand(rv__isub(scaled, low), rv__iset(0x007FFFFF)), low));
     f = rv__vsub(f, rv__vset(1.0f));
     g = rv__vfloat(e);
     g = rv__vpick(rv__igreater(rv__iset(0x00800000), bits), rv__vsub(g, rv__vset(23.0f)), g);
@@ -176,14 +179,16 @@ RV__ISA RV__INLINE rv__v RV__F(v_log)(rv__v x)
     p = rv__vfma(g, rv__vset(0.693359375f), RV__F(keep)(rv__vadd(f, p)));
     nan = rv__vfrom(rv__iset(0x7FC00000));
     p = rv__vpick(rv__igreater(rv__iset(0), bits), nan, p);
-    p = rv__vpick(rv__igreater(rv__iset(1), magnitude), rv__vfrom(rv__iset((int32_t)0xFF800000u)), p);
+    p = rv__vpick(rv__igreater(rv__iset(1), magnitude), rv__vfrom(rv__iset((int32_t)0xFF800000u)),
+                  p);
     p = rv__vpick(rv__igreater(bits, rv__iset(0x7F7FFFFF)), x, p);
     return RV__F(unless_nan)(x, p);
 }
 
 RV__ISA RV__INLINE rv__v RV__F(with_sign)(rv__v magnitude, rv__v x)
 {
-    return rv__vfrom(rv__ior(rv__vbits(magnitude), rv__iand(rv__vbits(x), rv__iset((int32_t)0x80000000u))));
+    return rv__vfrom(
+        rv__ior(rv__vbits(magnitude), rv__iand(rv__vbits(x), rv__iset((int32_t)0x80000000u))));
 }
 
 /* x + x^3 P(x^2) below 0.625, else 1 - 2 / (exp(2 |x|) + 1). */
@@ -306,7 +311,8 @@ RV__ISA static float RV__F(max_f32)(const float *x, float scale, size_t n, int *
 }
 
 /* out[i] = exp(scale * x[i] - top); returns their sum. */
-RV__ISA static float RV__F(exp_sum_f32)(const float *x, float scale, float top, float *out, size_t n)
+RV__ISA static float RV__F(exp_sum_f32)(const float *x, float scale, float top, float *out,
+                                        size_t n)
 {
     const rv__v s = rv__vset(scale), t = rv__vset(top);
     rv__v sum = rv__vzero(), y;
@@ -320,7 +326,8 @@ RV__ISA static float RV__F(exp_sum_f32)(const float *x, float scale, float top, 
         float last[RV__LANES];
         y = RV__F(v_exp)(rv__vsub(RV__F(keep)(rv__vmul(s, rv__vload_tail(x + i, n - i))), t));
         rv__vstore_tail(out + i, y, n - i);
-        for (size_t j = 0; j < RV__LANES; j++) last[j] = i + j < n ? rv__load_f32(out + i + j) : 0.0f;
+        for (size_t j = 0; j < RV__LANES; j++)
+            last[j] = i + j < n ? rv__load_f32(out + i + j) : 0.0f;
         sum = rv__vadd(sum, rv__vload(last));
     }
     return rv__vsum(sum);

@@ -24,7 +24,8 @@ RV__ISA RV__INLINE uint32_t RV__F(differ)(const uint8_t *a, const uint8_t *b, si
         s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
         t = rv__wpop(t, rv__wxor(rv__wload(a + i + RV__WORD), rv__wload(b + i + RV__WORD)));
     }
-    for (; i < n; i += RV__WORD) s = rv__wpop(s, rv__wxor(RV__F(word)(a, i, n), RV__F(word)(b, i, n)));
+    for (; i < n; i += RV__WORD)
+        s = rv__wpop(s, rv__wxor(RV__F(word)(a, i, n), RV__F(word)(b, i, n)));
     return (uint32_t)rv__psum(rv__padd(s, t));
 }
 
@@ -47,7 +48,8 @@ RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n,
 }
 
 RV__ISA RV__INLINE void RV__F(bit_scan)(int jaccard, const void *query, const unsigned char *rows,
-                                        size_t stride, const uint32_t *ids, size_t n, size_t dim, float *out)
+                                        size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                        float *out)
 {
     const unsigned char *q = (const unsigned char *)query;
     const size_t bytes = (dim + 7) / 8, ahead = rv__rows_ahead(bytes);

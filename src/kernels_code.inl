@@ -26,10 +26,11 @@ RV__ISA RV__INLINE void RV__F(code_zip)(rv__v r0, rv__v r1, rv__v r2, rv__v r3, 
 }
 #endif
 
-/* Packs rows of b, at most RV__COLS of them: [words][RV__COLS], all bytes xor flip. Columns that are
-   missing repeat the last one as far as a vector goes, further ones are left as they are: nothing is
-   read from their products. */
-RV__ISA static void RV__F(pack_i8)(const int8_t *b, size_t ldb, size_t nb, size_t n, uint32_t flip, uint32_t *packed)
+/* Packs rows of b, at most RV__COLS of them: [words][RV__COLS], all bytes xor flip. Missing columns
+   repeat the last one as far as a vector goes; further ones are left as they are, because nothing
+   is read from their products. */
+RV__ISA static void RV__F(pack_i8)(const int8_t *b, size_t ldb, size_t nb, size_t n, uint32_t flip,
+                                   uint32_t *packed)
 {
 #if defined(RV__SCALAR)
     for (size_t j = 0; j < nb; j++) {
@@ -45,18 +46,21 @@ RV__ISA static void RV__F(pack_i8)(const int8_t *b, size_t ldb, size_t nb, size_
         for (size_t k = 0; k < RV__WORDS(n); k += 4) {
             const size_t at = k * RV__GROUP;
             rv__vi r0 = rv__ixor(rv__gquads(row, at), f), r1 = rv__ixor(rv__gquads(row + 1, at), f);
-            rv__vi r2 = rv__ixor(rv__gquads(row + 2, at), f), r3 = rv__ixor(rv__gquads(row + 3, at), f);
-            RV__F(code_zip)(rv__vfrom(r0), rv__vfrom(r1), rv__vfrom(r2), rv__vfrom(r3), packed + k * RV__COLS + j);
+            rv__vi r2 = rv__ixor(rv__gquads(row + 2, at), f),
+                   r3 = rv__ixor(rv__gquads(row + 3, at), f);
+            RV__F(code_zip)(rv__vfrom(r0), rv__vfrom(r1), rv__vfrom(r2), rv__vfrom(r3),
+                            packed + k * RV__COLS + j);
         }
     }
 #endif
 }
 
-typedef struct RV__F(code_strip) {
+typedef struct {
     rv__vi a, b, c, d;
 } RV__F(code_strip);
 
-RV__ISA RV__INLINE void RV__F(code_tile_row)(uint32_t a, const RV__F(code_strip) *b, RV__F(code_strip) *c)
+RV__ISA RV__INLINE void RV__F(code_tile_row)(uint32_t a, const RV__F(code_strip) * b,
+                                             RV__F(code_strip) * c)
 {
     rv__vi x = rv__iset((int32_t)a);
     c->a = rv__gdot(c->a, b->a, x);
@@ -79,7 +83,8 @@ RV__ISA RV__INLINE void RV__F(code_vector)(rv__vi v, int32_t bias, int32_t *out,
     }
 }
 
-RV__ISA RV__INLINE void RV__F(code_store)(const RV__F(code_strip) *c, int32_t bias, int32_t *out, size_t nb)
+RV__ISA RV__INLINE void RV__F(code_store)(const RV__F(code_strip) * c, int32_t bias, int32_t *out,
+                                          size_t nb)
 {
     const size_t L = RV__LANES;
     RV__F(code_vector)(c->a, bias, out, nb);
@@ -89,12 +94,15 @@ RV__ISA RV__INLINE void RV__F(code_store)(const RV__F(code_strip) *c, int32_t bi
 }
 
 /* na <= 6 rows of A as words. */
-RV__ISA static void RV__F(tile_i8)(const unsigned char *a, size_t lda, size_t na, const uint32_t *packed,
-                                   size_t nb, size_t words, const int32_t *bias, int32_t *out, size_t ldo)
+RV__ISA static void RV__F(tile_i8)(const unsigned char *a, size_t lda, size_t na,
+                                   const uint32_t *packed, size_t nb, size_t words,
+                                   const int32_t *bias, int32_t *out, size_t ldo)
 {
     const size_t last = na - 1;
-    const unsigned char *a1 = a + (last < 1 ? last : 1) * lda, *a2 = a + (last < 2 ? last : 2) * lda;
-    const unsigned char *a3 = a + (last < 3 ? last : 3) * lda, *a4 = a + (last < 4 ? last : 4) * lda;
+    const unsigned char *a1 = a + (last < 1 ? last : 1) * lda,
+                        *a2 = a + (last < 2 ? last : 2) * lda;
+    const unsigned char *a3 = a + (last < 3 ? last : 3) * lda,
+                        *a4 = a + (last < 4 ? last : 4) * lda;
     const unsigned char *a5 = a + last * lda;
     RV__F(code_strip) b, c0, c1, c2, c3, c4, c5;
     b.a = b.b = b.c = b.d = rv__iset(0);
@@ -122,14 +130,15 @@ RV__ISA static void RV__F(tile_i8)(const unsigned char *a, size_t lda, size_t na
 }
 
 /* The scratch holds six rows of A as 16-bit numbers (where the words are those), then B packed. */
-RV__ISA static void RV__F(gram_i8)(const int8_t *a, size_t lda, size_t na, const int8_t *b, size_t ldb,
-                                   size_t nb, size_t n, int32_t *out, size_t ldo, void *scratch)
+RV__ISA static void RV__F(gram_i8)(const int8_t *a, size_t lda, size_t na, const int8_t *b,
+                                   size_t ldb, size_t nb, size_t n, int32_t *out, size_t ldo,
+                                   void *scratch)
 {
     uint32_t *wide = (uint32_t *)scratch, *packed = wide + 6 * n / 2;
     const size_t words = RV__WORDS(n), panel = words * RV__COLS;
     for (size_t j = 0; j < nb; j += RV__COLS) {
-        RV__F(pack_i8)(b + j * ldb, ldb, nb - j < RV__COLS ? nb - j : RV__COLS, n,
-                       RV__GROUP_FLIP, packed + j / RV__COLS * panel);
+        RV__F(pack_i8)(b + j * ldb, ldb, nb - j < RV__COLS ? nb - j : RV__COLS, n, RV__GROUP_FLIP,
+                       packed + j / RV__COLS * panel);
     }
     for (size_t i = 0; i < na; i += 6) {
         const size_t rows = na - i < 6 ? na - i : 6;
@@ -150,7 +159,8 @@ RV__ISA static void RV__F(gram_i8)(const int8_t *a, size_t lda, size_t na, const
         }
         for (size_t j = 0; j < nb; j += RV__COLS) {
             RV__F(tile_i8)(tile, pitch, rows, packed + j / RV__COLS * panel,
-                           nb - j < RV__COLS ? nb - j : RV__COLS, words, bias, out + i * ldo + j, ldo);
+                           nb - j < RV__COLS ? nb - j : RV__COLS, words, bias, out + i * ldo + j,
+                           ldo);
         }
     }
 }
@@ -161,7 +171,8 @@ RV__ISA static void RV__F(gram_i8)(const int8_t *a, size_t lda, size_t na, const
 /* ---- product codes of four bits ---- */
 
 #if defined(RV__SCALAR)
-static void rv__pq4_scan_scalar(const uint8_t *lut, const uint8_t *codes, size_t m, size_t n_blocks, uint16_t *out)
+static void rv__pq4_scan_scalar(const uint8_t *lut, const uint8_t *codes, size_t m, size_t n_blocks,
+                                uint16_t *out)
 {
     for (size_t b = 0; b < n_blocks; b++, codes += 16 * m, out += 32) {
         for (size_t i = 0; i < 32; i++) {
@@ -177,8 +188,8 @@ static void rv__pq4_scan_scalar(const uint8_t *lut, const uint8_t *codes, size_t
 /* Entries come from a byte shuffle; sums of 16 bits. The bytes at odd places are summed alone; the
    sum of all 16-bit words is even + 256 odd modulo 2^16, so that the even ones cost no masking.
    After 256 sub-quantizers (at most 65280) the sums move out, saturating. */
-RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, size_t m, size_t n_blocks,
-                                    uint16_t *out)
+RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, size_t m,
+                                    size_t n_blocks, uint16_t *out)
 {
     const size_t bytes = 16 * m;
     for (size_t block = 0; block < n_blocks; block++, codes += bytes, out += 32) {

@@ -1,5 +1,5 @@
-/* Kernels over floating point rows, written once and expanded for every instruction set. op and type
-   are constants at every call, so that of each switch one branch survives. */
+/* Kernels over floating point rows, written once and expanded for every instruction set. op and
+   type are constants at every call, so that of each switch one branch survives. */
 
 /* Elements i .. i + LANES - 1 of a row as floats. */
 RV__ISA RV__INLINE rv__v RV__F(get)(int type, const unsigned char *p, size_t i)
@@ -119,7 +119,8 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
 /* Four rows against one query. The loads of the query are shared, and four rows of memory are on
    their way at once. */
 RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
-                                    const unsigned char *const *rows, size_t n, float qq, float *out)
+                                    const unsigned char *const *rows, size_t n, float qq,
+                                    float *out)
 {
     const size_t L = RV__LANES, head = type == RV__TYPE_I8 ? 4 : 0;
     const unsigned char *r0 = rows[0] + head, *r1 = rows[1] + head;
@@ -220,134 +221,142 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
     for (; i < n; i++) {
         const unsigned char *row = rows + (ids ? ids[i] : i) * stride;
         if (type == RV__TYPE_I8) memcpy(&scale, row, 4);
-        out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, row + (type == RV__TYPE_I8 ? 4 : 0), scale, dim, qq);
+        out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, row + (type == RV__TYPE_I8 ? 4 : 0), scale,
+                            dim, qq);
     }
 }
 
 /* ---- the instances ---- */
 
 RV__ISA static void RV__F(scan_l2_f32)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L2, RV__TYPE_F32, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_l2_f16)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L2, RV__TYPE_F16, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_l2_bf16)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L2, RV__TYPE_BF16, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_l2_i8)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L2, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_ip_f32)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_IP, RV__TYPE_F32, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_ip_f16)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_IP, RV__TYPE_F16, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_ip_bf16)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_IP, RV__TYPE_BF16, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_ip_i8)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_IP, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
-RV__ISA static void RV__F(scan_cosine_f32)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+RV__ISA static void RV__F(scan_cosine_f32)(const void *query, const unsigned char *rows,
+                                           size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                           float *out)
 {
     RV__F(scan)(RV__OP_COSINE, RV__TYPE_F32, query, rows, stride, ids, n, dim, out);
 }
 
-RV__ISA static void RV__F(scan_cosine_f16)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+RV__ISA static void RV__F(scan_cosine_f16)(const void *query, const unsigned char *rows,
+                                           size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                           float *out)
 {
     RV__F(scan)(RV__OP_COSINE, RV__TYPE_F16, query, rows, stride, ids, n, dim, out);
 }
 
-RV__ISA static void RV__F(scan_cosine_bf16)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+RV__ISA static void RV__F(scan_cosine_bf16)(const void *query, const unsigned char *rows,
+                                            size_t stride, const uint32_t *ids, size_t n,
+                                            size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_COSINE, RV__TYPE_BF16, query, rows, stride, ids, n, dim, out);
 }
 
-RV__ISA static void RV__F(scan_cosine_i8)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+RV__ISA static void RV__F(scan_cosine_i8)(const void *query, const unsigned char *rows,
+                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                          float *out)
 {
     RV__F(scan)(RV__OP_COSINE, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_l1_f32)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L1, RV__TYPE_F32, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_l1_f16)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L1, RV__TYPE_F16, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_l1_bf16)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L1, RV__TYPE_BF16, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_l1_i8)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L1, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
-RV__ISA static void RV__F(scan_linf_f32)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+RV__ISA static void RV__F(scan_linf_f32)(const void *query, const unsigned char *rows,
+                                         size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                         float *out)
 {
     RV__F(scan)(RV__OP_LINF, RV__TYPE_F32, query, rows, stride, ids, n, dim, out);
 }
 
-RV__ISA static void RV__F(scan_linf_f16)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+RV__ISA static void RV__F(scan_linf_f16)(const void *query, const unsigned char *rows,
+                                         size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                         float *out)
 {
     RV__F(scan)(RV__OP_LINF, RV__TYPE_F16, query, rows, stride, ids, n, dim, out);
 }
 
-RV__ISA static void RV__F(scan_linf_bf16)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+RV__ISA static void RV__F(scan_linf_bf16)(const void *query, const unsigned char *rows,
+                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                          float *out)
 {
     RV__F(scan)(RV__OP_LINF, RV__TYPE_BF16, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_linf_i8)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_LINF, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_dot_f32)(const void *query, const unsigned char *rows, size_t stride,
-    const uint32_t *ids, size_t n, size_t dim, float *out)
+                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_DOT, RV__TYPE_F32, query, rows, stride, ids, n, dim, out);
 }

@@ -1,8 +1,8 @@
 /* Distances between byte codes from their dot products: base + h[j] + (slope g[j]) dot[j]. One form
    of the sum for every position, so that a pair has the same distance wherever it stands. */
 
-RV__ISA RV__INLINE uint32_t RV__F(near_block)(const int32_t *dot, const float *h, const float *g, rv__v base,
-                                              rv__v slope, rv__v limit, float *value)
+RV__ISA RV__INLINE uint32_t RV__F(near_block)(const int32_t *dot, const float *h, const float *g,
+                                              rv__v base, rv__v slope, rv__v limit, float *value)
 {
     uint32_t mask = 0;
     for (size_t j = 0; j < 16; j += RV__LANES) {
@@ -15,10 +15,12 @@ RV__ISA RV__INLINE uint32_t RV__F(near_block)(const int32_t *dot, const float *h
 }
 
 /* The first block of 16 positions from begin (a multiple of 16) on that has a distance below limit:
-   returns its start, its distances in value[16] and a bit for each below; n and no bits when there is
+   returns its start, its distances in value[16] and a bit for each below; n and no bits when there
+   is
    none. */
-RV__ISA static size_t RV__F(near_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
-                                      size_t begin, size_t n, float limit, float *value, uint32_t *mask)
+RV__ISA static size_t RV__F(near_i32)(const int32_t *dot, const float *h, const float *g,
+                                      float base, float slope, size_t begin, size_t n, float limit,
+                                      float *value, uint32_t *mask)
 {
     rv__v b = rv__vset(base), s = rv__vset(slope), l = rv__vset(limit);
     size_t i = begin;
@@ -43,14 +45,15 @@ RV__ISA static size_t RV__F(near_i32)(const int32_t *dot, const float *h, const 
 }
 
 /* All of them: line[n]. */
-RV__ISA static void RV__F(line_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
-                                    size_t n, float *line)
+RV__ISA static void RV__F(line_i32)(const int32_t *dot, const float *h, const float *g, float base,
+                                    float slope, size_t n, float *line)
 {
     float value[16];
     uint32_t mask;
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        (void)RV__F(near_block)(dot + i, h + i, g + i, rv__vset(base), rv__vset(slope), rv__vset(base), line + i);
+        (void)RV__F(near_block)(dot + i, h + i, g + i, rv__vset(base), rv__vset(slope),
+                                rv__vset(base), line + i);
     }
     if (i < n) {
         (void)RV__F(near_i32)(dot, h, g, base, slope, i, n, base, value, &mask);

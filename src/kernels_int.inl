@@ -115,12 +115,14 @@ RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n,
 RV__ISA RV__INLINE int32_t RV__F(sum_i8)(const int8_t *a, size_t n)
 {
     rv__vi s = rv__iset(0);
-    for (size_t k = 0; k < n; k += RV__BYTES) s = rv__bdot_small(s, rv__bone(), rv__bload((const unsigned char *)a + k));
+    for (size_t k = 0; k < n; k += RV__BYTES)
+        s = rv__bdot_small(s, rv__bone(), rv__bload((const unsigned char *)a + k));
     return rv__isum(s);
 }
 
 /* The next 64 bytes of a row (bits: 64 / 8 of them, 64 elements), times the query. */
-RV__ISA RV__INLINE rv__vi RV__F(code_step)(int code, rv__vi acc, const unsigned char *row, const int8_t *query)
+RV__ISA RV__INLINE rv__vi RV__F(code_step)(int code, rv__vi acc, const unsigned char *row,
+                                           const int8_t *query)
 {
     for (size_t j = 0; j < 64; j += RV__BYTES) {
         rv__vb r, q = rv__bload(query + j);
@@ -178,20 +180,23 @@ RV__ISA RV__INLINE void RV__F(code_scan)(int code, const int8_t *query, const un
     }
 }
 
-RV__ISA static void RV__F(dot_i8_scan)(const int8_t *query, const unsigned char *rows, size_t stride,
-                                       const uint32_t *ids, size_t n, size_t n_bytes, int32_t *out)
+RV__ISA static void RV__F(dot_i8_scan)(const int8_t *query, const unsigned char *rows,
+                                       size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
+                                       int32_t *out)
 {
     RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, out);
 }
 
-RV__ISA static void RV__F(dot_u4_scan)(const int8_t *query, const unsigned char *rows, size_t stride,
-                                       const uint32_t *ids, size_t n, size_t n_bytes, int32_t *out)
+RV__ISA static void RV__F(dot_u4_scan)(const int8_t *query, const unsigned char *rows,
+                                       size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
+                                       int32_t *out)
 {
     RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, out);
 }
 
-RV__ISA static void RV__F(dot_u1_scan)(const int8_t *query, const unsigned char *rows, size_t stride,
-                                       const uint32_t *ids, size_t n, size_t n_bytes, int32_t *out)
+RV__ISA static void RV__F(dot_u1_scan)(const int8_t *query, const unsigned char *rows,
+                                       size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
+                                       int32_t *out)
 {
     RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, out);
 }

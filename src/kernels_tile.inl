@@ -1,10 +1,10 @@
-/* All dot products between two sets of rows, floats. A tile of six rows of A and RV__TILE vectors of
-   columns of B stays in registers; B is packed so that one column vector is one load. */
+/* All dot products between two sets of rows, floats. A tile of six rows of A and RV__TILE vectors
+   of columns of B stays in registers; B is packed so that one column vector is one load. */
 
 #define RV__COLS (RV__TILE * RV__LANES)
 
 #if !defined(RV__SCALAR)
-/* Four words of LANES rows to four column vectors: r_i holds rows i, i + 4, ... by lanes of four. */
+/* Four words of LANES rows to four column vectors: r_i holds rows i, i + 4, ... in lanes of 4. */
 RV__ISA RV__INLINE void RV__F(zip)(rv__v r0, rv__v r1, rv__v r2, rv__v r3, float *out)
 {
     rv__v t0 = rv__vzip_low(r0, r1), t1 = rv__vzip_high(r0, r1);
@@ -28,27 +28,30 @@ RV__ISA static void RV__F(pack_f32)(const float *b, size_t ldb, size_t nb, size_
             for (; j + RV__LANES <= nb; j += RV__LANES) {
                 for (size_t k = first; k < end; k += 4) {
                     const float *p = b + j * ldb + k;
-                    RV__F(zip)(rv__vquads(p, ldb), rv__vquads(p + ldb, ldb), rv__vquads(p + 2 * ldb, ldb),
-                               rv__vquads(p + 3 * ldb, ldb), packed + k * RV__COLS + j);
+                    RV__F(zip)(rv__vquads(p, ldb), rv__vquads(p + ldb, ldb),
+                               rv__vquads(p + 2 * ldb, ldb), rv__vquads(p + 3 * ldb, ldb),
+                               packed + k * RV__COLS + j);
                 }
             }
         }
 #endif
         for (size_t zero = rv__round_up(nb, RV__LANES); zero < RV__COLS; zero += RV__LANES) {
-            for (size_t k = first; k < end; k++) rv__vstore(packed + k * RV__COLS + zero, rv__vzero());
+            for (size_t k = first; k < end; k++)
+                rv__vstore(packed + k * RV__COLS + zero, rv__vzero());
         }
         for (; j < rv__round_up(nb, RV__LANES); j++) {
-            for (size_t k = first; k < end; k++) packed[k * RV__COLS + j] = j < nb ? b[j * ldb + k] : 0.0f;
+            for (size_t k = first; k < end; k++)
+                packed[k * RV__COLS + j] = j < nb ? b[j * ldb + k] : 0.0f;
         }
     }
 }
 
 /* One row of the tile, RV__TILE vectors. Named members: compilers keep arrays in memory. */
-typedef struct RV__F(strip) {
+typedef struct {
     rv__v a, b, c, d;
 } RV__F(strip);
 
-RV__ISA RV__INLINE void RV__F(tile_row)(int wide, float a, const RV__F(strip) *b, RV__F(strip) *c)
+RV__ISA RV__INLINE void RV__F(tile_row)(int wide, float a, const RV__F(strip) * b, RV__F(strip) * c)
 {
     rv__v x = rv__vset(a);
     c->a = rv__vfma(x, b->a, c->a);
@@ -70,7 +73,8 @@ RV__ISA RV__INLINE void RV__F(tile_vector)(rv__v v, float *out, size_t n, int ac
     }
 }
 
-RV__ISA RV__INLINE void RV__F(tile_store)(const RV__F(strip) *c, float *out, size_t nb, int accumulate)
+RV__ISA RV__INLINE void RV__F(tile_store)(const RV__F(strip) * c, float *out, size_t nb,
+                                          int accumulate)
 {
     const size_t L = RV__LANES;
     RV__F(tile_vector)(c->a, out, nb, accumulate);
@@ -80,8 +84,9 @@ RV__ISA RV__INLINE void RV__F(tile_store)(const RV__F(strip) *c, float *out, siz
 }
 
 /* na <= 6 rows, nb <= RV__COLS columns; wide: four vectors of columns, else two. */
-RV__ISA RV__INLINE void RV__F(tile)(int wide, const float *a, size_t lda, size_t na, const float *packed,
-                                    size_t nb, size_t n, int accumulate, float *out, size_t ldo)
+RV__ISA RV__INLINE void RV__F(tile)(int wide, const float *a, size_t lda, size_t na,
+                                    const float *packed, size_t nb, size_t n, int accumulate,
+                                    float *out, size_t ldo)
 {
     const size_t last = na - 1;
     const float *a1 = a + (last < 1 ? last : 1) * lda, *a2 = a + (last < 2 ? last : 2) * lda;
@@ -112,8 +117,8 @@ RV__ISA RV__INLINE void RV__F(tile)(int wide, const float *a, size_t lda, size_t
     if (na > 5) RV__F(tile_store)(&c5, out + 5 * ldo, nb, accumulate);
 }
 
-RV__ISA static void RV__F(tile_f32)(const float *a, size_t lda, size_t na, const float *packed, size_t nb,
-                                    size_t n, int accumulate, float *out, size_t ldo)
+RV__ISA static void RV__F(tile_f32)(const float *a, size_t lda, size_t na, const float *packed,
+                                    size_t nb, size_t n, int accumulate, float *out, size_t ldo)
 {
     if (RV__TILE == 4 && nb > 2 * RV__LANES) {
         RV__F(tile)(1, a, lda, na, packed, nb, n, accumulate, out, ldo);
@@ -122,8 +127,9 @@ RV__ISA static void RV__F(tile_f32)(const float *a, size_t lda, size_t na, const
     }
 }
 
-RV__ISA static void RV__F(gemm_f32)(const float *a, size_t lda, size_t na, const float *b, size_t ldb,
-                                    size_t nb, size_t n, int accumulate, float *out, size_t ldo, void *scratch)
+RV__ISA static void RV__F(gemm_f32)(const float *a, size_t lda, size_t na, const float *b,
+                                    size_t ldb, size_t nb, size_t n, int accumulate, float *out,
+                                    size_t ldo, void *scratch)
 {
     float *packed = (float *)scratch;
     for (size_t k = 0; k < n || k == 0; k += RV__GEMM_DEPTH) {
@@ -139,8 +145,9 @@ RV__ISA static void RV__F(gemm_f32)(const float *a, size_t lda, size_t na, const
     }
 }
 
-RV__ISA static void RV__F(gram_f32)(const float *a, size_t lda, size_t na, const float *b, size_t ldb,
-                                    size_t nb, size_t n, float *out, size_t ldo, void *scratch)
+RV__ISA static void RV__F(gram_f32)(const float *a, size_t lda, size_t na, const float *b,
+                                    size_t ldb, size_t nb, size_t n, float *out, size_t ldo,
+                                    void *scratch)
 {
     RV__F(gemm_f32)(a, lda, na, b, ldb, nb, n, 0, out, ldo, scratch);
 }

@@ -63,8 +63,8 @@ RV_API void rv_gemv_f32(const float *a, size_t lda, const float *x, size_t m, si
     rv__kernels_for(RV_ISA_BEST)->scan_dot_f32(x, (const unsigned char *)a, 4 * lda, NULL, m, n, y);
 }
 
-#define RV__MATHX_ROWS 192u  /* rows and columns of C that one body of the parallel loop computes, */
-#define RV__MATHX_COLS 512u  /* at most a few milliseconds of work                                 */
+#define RV__MATHX_ROWS 192u /* rows and columns of C that one body of the parallel loop computes, */
+#define RV__MATHX_COLS 512u /* at most a few milliseconds of work                                 */
 
 typedef struct rv__mathx_gemm {
     const rv__kernels *kernels;
@@ -178,7 +178,8 @@ RV__FN double rv__log(double x)
     s = (x - 1.0) / (x + 1.0);
     z = s * s;
     for (int k = 23; k >= 3; k -= 2) sum = (sum + 1.0 / (double)k) * z;
-    return (double)e * 6.93147180369123816490e-01 + (2.0 * s + (2.0 * s * sum + (double)e * 1.90821492927058770002e-10));
+    return (double)e * 6.93147180369123816490e-01 +
+           (2.0 * s + (2.0 * s * sum + (double)e * 1.90821492927058770002e-10));
 }
 
 /* Sine and cosine for |x| <= 2^20, absolute error below 2^-52; NaN and larger x give NaN. x is
@@ -192,7 +193,8 @@ RV__FN void rv__sincos(double x, double *sine, double *cosine)
         return;
     }
     f = floor(x * 0.63661977236758134 + 0.5);
-    r = ((x - f * 1.57079632673412561417e+00) - f * 6.07710050630396597660e-11) - f * 2.02226624879595063154e-21;
+    r = ((x - f * 1.57079632673412561417e+00) - f * 6.07710050630396597660e-11) -
+        f * 2.02226624879595063154e-21;
     z = r * r;
     for (int k = 18; k > 0; k -= 2) {
         s = 1.0 - s * z / (double)(k * (k + 1));

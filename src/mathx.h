@@ -14,7 +14,7 @@ RV_API void rv_sigmoid_f32(const float *x, float *out, size_t n);
 RV_API void rv_erf_f32    (const float *x, float *out, size_t n);
 
 /* out = softmax(scale * x), shifted by the maximum. A row of -infinity (all masked) gives zeros,
-   n = 0 does nothing; a NaN anywhere makes the whole row NaN. */
+   n = 0 does nothing; a NaN anywhere, or scale * x of +infinity, makes the whole row NaN. */
 RV_API void rv_softmax_f32(const float *x, float scale, float *out, size_t n);
 
 /* y[m] = A x, A: [m, n] row-major with row stride lda (0 = n). y must not overlap A or x. */

@@ -25,8 +25,8 @@
 #elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN)
 #define RV__NEON 1
 #include <arm_neon.h>
-/* How to compile one function for the 8-bit dot product; older clangs declare it only when the whole
-   file is compiled for it. */
+/* How to compile one function for the 8-bit dot product; older clangs declare it only when the
+   whole file is compiled for it. */
 #if defined(__ARM_FEATURE_DOTPROD)
 #define RV__DOTPROD_TARGET
 #elif defined(__clang__) && __clang_major__ >= 16
@@ -43,7 +43,7 @@
 #endif
 
 /* AMX needs a compiler that knows it (gcc 11, clang 12), 64 bits, and Linux's consent. */
-#if defined(RV__X86) && defined(__x86_64__) && defined(__linux__) && defined(__LP64__) && \
+#if defined(RV__X86) && defined(__x86_64__) && defined(__linux__) && defined(__LP64__) &&          \
     ((defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11))
 #define RV__AMX 1
 #define RV__BARRIER() __asm__ __volatile__("" : : : "memory")
@@ -120,7 +120,8 @@ typedef struct rv__kernels {
                      size_t n, int accumulate, float *out, size_t ldo, void *scratch);
     /* Sums of table entries, saturating at 65535. lut: [m][16], m even. codes: per block of 32 rows
        16 m bytes, see rv__pq4_pack. out: [n_blocks * 32]. */
-    void (*pq4_scan)(const uint8_t *lut, const uint8_t *codes, size_t m, size_t n_blocks, uint16_t *out);
+    void (*pq4_scan)(const uint8_t *lut, const uint8_t *codes, size_t m, size_t n_blocks,
+                     uint16_t *out);
 
     void (*axpy_f32)(float alpha, const float *x, float *y, size_t n);
     void (*scale_f32)(float alpha, float *y, size_t n);
@@ -258,7 +259,7 @@ RV__FN uint16_t rv__f32_f16(float x)
     if (bits > 0x7F800000u) return (uint16_t)(sign | 0x7E00u | (bits >> 13 & 0x3FFu));
     if (bits >= 0x47800000u) return (uint16_t)(sign | 0x7C00u); /* 65536 and up */
     if (bits < 0x33000000u) return (uint16_t)sign;              /* below half of the least value */
-    if (bits < 0x38800000u) { /* a subnormal result: shift the significand into place */
+    if (bits < 0x38800000u) {        /* a subnormal result: shift the significand into place */
         shift = 126u - (bits >> 23); /* 14 .. 24 */
         bits = (bits & 0x007FFFFFu) | 0x00800000u;
         rest = bits & ((1u << shift) - 1u);
@@ -267,7 +268,8 @@ RV__FN uint16_t rv__f32_f16(float x)
         return (uint16_t)(sign | (bits + (rest > half || (rest == half && (bits & 1u)) ? 1u : 0u)));
     }
     bits -= (127u - 15u) << 23;
-    return (uint16_t)(sign | ((bits + 0xFFFu + (bits >> 13 & 1u)) >> 13)); /* may round up to infinity */
+    return (uint16_t)(sign |
+                      ((bits + 0xFFFu + (bits >> 13 & 1u)) >> 13)); /* may round up to infinity */
 }
 
 RV__INLINE int8_t rv__f32_i8(float x)
@@ -276,14 +278,15 @@ RV__INLINE int8_t rv__f32_i8(float x)
     return (int8_t)rv__round_i32(x > 127.0f ? 127.0f : x < -127.0f ? -127.0f : x);
 }
 
-/* Fetches all lines of a row into the second-level cache; asking for the first level is slower when
-   more lines are on their way than that one has buffers (random rows of 256 bytes: 37 against 47 ns). */
+/* Fetches all lines of a row into the second-level cache. The first level has too few buffers for
+   all that is on its way: random rows of 256 bytes take 47 ns through it, 37 ns so. */
 RV__INLINE void rv__touch(const unsigned char *p, size_t bytes)
 {
     const unsigned char *end = p + bytes;
     if (bytes == 0) return;
     for (; p < end; p += RV__LINE) RV__PREFETCH_FAR(p);
-    if (((uintptr_t)p ^ (uintptr_t)(end - 1)) < RV__LINE) RV__PREFETCH_FAR(end - 1); /* p is past a line */
+    if (((uintptr_t)p ^ (uintptr_t)(end - 1)) < RV__LINE)
+        RV__PREFETCH_FAR(end - 1); /* p is past a line */
 }
 
 /* Rows a gather fetches ahead of the four it works on: 32, of long rows as many as leave room in
@@ -352,7 +355,6 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
     }
     return rv__cosine_wide(ta, tb, a, b, scale, n);
 }
-
 
 /* ---- expansions ---- */
 
@@ -441,28 +443,58 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
 /* ---- tables ---- */
 
 #define RV__SCAN_ROW(op, F)                                                                        \
-    { rv__scan_##op##_f32_##F, rv__scan_##op##_f16_##F, rv__scan_##op##_bf16_##F, rv__scan_##op##_i8_##F }
+    {rv__scan_##op##_f32_##F, rv__scan_##op##_f16_##F, rv__scan_##op##_bf16_##F,                   \
+     rv__scan_##op##_i8_##F}
 #define RV__PAIR_ROW(type, F)                                                                      \
-    { rv__pair_l2_##type##_##F, rv__pair_ip_##type##_##F, rv__pair_cosine_##type##_##F,            \
-      rv__pair_l1_##type##_##F, rv__pair_linf_##type##_##F }
+    {rv__pair_l2_##type##_##F, rv__pair_ip_##type##_##F, rv__pair_cosine_##type##_##F,             \
+     rv__pair_l1_##type##_##F, rv__pair_linf_##type##_##F}
 /* Float kernels of F, integer kernels of I, bit kernels of B, bfloat16 pairs of H. */
-#define RV__TABLE(isa, F, I, B, H, G)                                                                \
-    { isa, { RV__SCAN_ROW(l2, F), RV__SCAN_ROW(ip, F), RV__SCAN_ROW(cosine, F),                    \
-             RV__SCAN_ROW(l1, F), RV__SCAN_ROW(linf, F) },                                         \
-      rv__scan_hamming_##B, rv__scan_jaccard_##B, rv__scan_dot_f32_##F,                            \
-      RV__PAIR_ROW(f32, F), { RV__PAIR_ROW(f16, F), RV__PAIR_ROW(bf16, H) },                       \
-      rv__dot_i8_##I, rv__l2sq_i8_##I, rv__l1_i8_##I, rv__cosine_i8_##I, rv__dot_u8_##I,           \
-      rv__l2sq_u8_##I, rv__hamming_##B, rv__overlap_##B,                                           \
-      rv__dot_i8_scan_##I, rv__dot_u4_scan_##I, rv__dot_u1_scan_##I, rv__gram_i8_##G,              \
-      rv__gram_f32_##F, rv__gemm_f32_##F, rv__pq4_scan_##I,                                        \
-      rv__axpy_f32_##F, rv__scale_f32_##F, rv__add_f32_##F, rv__find_below_##F,                    \
-      rv__near_i32_##F, rv__line_i32_##F,                                                          \
-      rv__widen_f16_##F, rv__widen_bf16_##F, rv__widen_i8_##F,                                     \
-      rv__narrow_f16_##F, rv__narrow_bf16_##F, rv__narrow_i8_##F,                                  \
-      rv__exp_f32_##F, rv__log_f32_##F, rv__tanh_f32_##F, rv__sigmoid_f32_##F, rv__erf_f32_##F,    \
-      rv__max_f32_##F, rv__exp_sum_f32_##F }
+#define RV__TABLE(isa, F, I, B, H, G)                                                              \
+    {isa,                                                                                          \
+     {RV__SCAN_ROW(l2, F), RV__SCAN_ROW(ip, F), RV__SCAN_ROW(cosine, F), RV__SCAN_ROW(l1, F),      \
+      RV__SCAN_ROW(linf, F)},                                                                      \
+     rv__scan_hamming_##B,                                                                         \
+     rv__scan_jaccard_##B,                                                                         \
+     rv__scan_dot_f32_##F,                                                                         \
+     RV__PAIR_ROW(f32, F),                                                                         \
+     {RV__PAIR_ROW(f16, F), RV__PAIR_ROW(bf16, H)},                                                \
+     rv__dot_i8_##I,                                                                               \
+     rv__l2sq_i8_##I,                                                                              \
+     rv__l1_i8_##I,                                                                                \
+     rv__cosine_i8_##I,                                                                            \
+     rv__dot_u8_##I,                                                                               \
+     rv__l2sq_u8_##I,                                                                              \
+     rv__hamming_##B,                                                                              \
+     rv__overlap_##B,                                                                              \
+     rv__dot_i8_scan_##I,                                                                          \
+     rv__dot_u4_scan_##I,                                                                          \
+     rv__dot_u1_scan_##I,                                                                          \
+     rv__gram_i8_##G,                                                                              \
+     rv__gram_f32_##F,                                                                             \
+     rv__gemm_f32_##F,                                                                             \
+     rv__pq4_scan_##I,                                                                             \
+     rv__axpy_f32_##F,                                                                             \
+     rv__scale_f32_##F,                                                                            \
+     rv__add_f32_##F,                                                                              \
+     rv__find_below_##F,                                                                           \
+     rv__near_i32_##F,                                                                             \
+     rv__line_i32_##F,                                                                             \
+     rv__widen_f16_##F,                                                                            \
+     rv__widen_bf16_##F,                                                                           \
+     rv__widen_i8_##F,                                                                             \
+     rv__narrow_f16_##F,                                                                           \
+     rv__narrow_bf16_##F,                                                                          \
+     rv__narrow_i8_##F,                                                                            \
+     rv__exp_f32_##F,                                                                              \
+     rv__log_f32_##F,                                                                              \
+     rv__tanh_f32_##F,                                                                             \
+     rv__sigmoid_f32_##F,                                                                          \
+     rv__erf_f32_##F,                                                                              \
+     rv__max_f32_##F,                                                                              \
+     rv__exp_sum_f32_##F}
 
-static const rv__kernels rv__kernels_scalar = RV__TABLE(RV_ISA_SCALAR, scalar, scalar, scalar, scalar, scalar);
+static const rv__kernels rv__kernels_scalar =
+    RV__TABLE(RV_ISA_SCALAR, scalar, scalar, scalar, scalar, scalar);
 #if defined(RV__X86)
 static const rv__kernels rv__kernels_avx2 = RV__TABLE(RV_ISA_AVX2, avx2, avx2, avx2, avx2, avx2);
 #define RV__TABLE_512(I, B, H, G) RV__TABLE(RV_ISA_AVX512, avx512, I, B, H, G)
@@ -525,7 +557,10 @@ static uint64_t rv__xcr0(void)
 static int rv__amx_allowed(void)
 {
     long result;
-    __asm__ __volatile__("syscall" : "=a"(result) : "a"(158L), "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
+    __asm__ __volatile__("syscall"
+                         : "=a"(result)
+                         : "a"(158L), "D"(0x1023L), "S"(18L)
+                         : "rcx", "r11", "memory");
     return result == 0;
 }
 #endif
@@ -539,7 +574,8 @@ static rv_isa rv__detect(uint32_t *features)
     if (!(one[2] & 1u << 27)) return RV_ISA_SCALAR; /* OSXSAVE */
     saved = rv__xcr0();
     rv__cpuid(7, 0, seven);
-    if ((saved & 6u) != 6u || !(one[2] & 1u << 12) || !(one[2] & 1u << 29) || !(seven[1] & 1u << 5)) {
+    if ((saved & 6u) != 6u || !(one[2] & 1u << 12) || !(one[2] & 1u << 29) ||
+        !(seven[1] & 1u << 5)) {
         return RV_ISA_SCALAR; /* ymm state, FMA, F16C, AVX2 */
     }
     if ((saved & 0xE6u) != 0xE6u || (seven[1] & 0xC0030000u) != 0xC0030000u) return RV_ISA_AVX2;
@@ -562,7 +598,8 @@ static const rv__kernels *rv__kernels_detect(void)
     uint32_t features;
     rv_isa isa = rv__detect(&features);
     if (isa == RV_ISA_AVX512) {
-        size_t i = (features & RV_FEATURE_VNNI ? 1u : 0u) + (features & RV_FEATURE_POPCNT512 ? 2u : 0u) +
+        size_t i = (features & RV_FEATURE_VNNI ? 1u : 0u) +
+                   (features & RV_FEATURE_POPCNT512 ? 2u : 0u) +
                    (features & RV_FEATURE_BF16 ? 4u : 0u);
         if (i == 7 && (features & RV_FEATURE_AMX_INT8)) i = 8;
         return &rv__kernels_avx512[i];
@@ -615,7 +652,7 @@ static const rv__kernels *rv__kernels_detect(void)
 }
 #endif
 
-/* The one mutable static of the library: chosen at first use; every thread would choose the same. */
+/* The one mutable static of the library, chosen at first use; all threads choose the same. */
 static const rv__kernels *rv__kernels_best;
 
 RV__FN const rv__kernels *rv__kernels_for(rv_isa isa)
@@ -690,12 +727,14 @@ RV__FN size_t rv__gram_f32_scratch(void)
    sub-quantizer s: byte i holds the code of row i in its low half and that of row i + 16 in its
    high half. Tables and codes of neighbouring sub-quantizers thus lie in neighbouring lanes of a
    wide register in both arrays, and a byte shuffle per lane does the look-up.
-   Source: Andre, Kermarrec, Le Scouarnec, Accelerated nearest neighbor search with Quick ADC, 2017. */
+   Source: Andre, Kermarrec, Le Scouarnec, Accelerated Nearest Neighbor Search with Quick ADC,
+   2017. */
 RV__FN void rv__pq4_pack(const uint8_t *codes, size_t m, uint8_t *block)
 {
     for (size_t s = 0; s < m; s++) {
         for (size_t i = 0; i < 16; i++) {
-            block[16 * s + i] = (uint8_t)((codes[i * m + s] & 15u) | (codes[(i + 16) * m + s] & 15u) << 4);
+            block[16 * s + i] =
+                (uint8_t)((codes[i * m + s] & 15u) | (codes[(i + 16) * m + s] & 15u) << 4);
         }
     }
 }
@@ -707,6 +746,7 @@ RV__FN void rv__pq4_pack(const uint8_t *codes, size_t m, uint8_t *block)
 #undef RV__AMX
 #undef RV__BARRIER
 #undef RV__TARGET
+#undef RV__PREFETCH_FAR
 #undef RV__GEMM_DEPTH
 #undef RV__COLS_MAX
 #undef RV__SCAN_ROW

@@ -23,7 +23,7 @@
 #define rv__vfma(a, b, c) _mm256_fmadd_ps((a), (b), (c))
 #define rv__vmax(a, b) _mm256_max_ps((a), (b))
 #define rv__vmin(a, b) _mm256_min_ps((a), (b))
-#define rv__vround(a) \
+#define rv__vround(a)                                                                              \
     _mm256_cvtps_epi32(_mm256_round_ps((a), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))
 #define rv__vfloat(a) _mm256_cvtepi32_ps(a)
 #define rv__vbits(a) _mm256_castps_si256(a)
@@ -49,24 +49,26 @@
 #define rv__vload_tail(p, n) _mm256_maskload_ps((const float *)(const void *)(p), RV__F(mask)(n))
 #define rv__vstore_tail(p, a, n) _mm256_maskstore_ps((float *)(void *)(p), RV__F(mask)(n), (a))
 #define rv__vload_f16(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p)))
-#define rv__vload_bf16(p) \
-    _mm256_castsi256_ps(_mm256_slli_epi32( \
+#define rv__vload_bf16(p)                                                                          \
+    _mm256_castsi256_ps(_mm256_slli_epi32(                                                         \
         _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))), 16))
-#define rv__vload_i8(p) \
+#define rv__vload_i8(p)                                                                            \
     _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
 #define rv__vkeep_last(a, n) _mm256_andnot_ps(_mm256_castsi256_ps(RV__F(mask)(8 - (n))), (a))
 #define rv__vabs(a) _mm256_and_ps((a), _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF)))
-#define rv__vmaxbits(a, b) \
+#define rv__vmaxbits(a, b)                                                                         \
     _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)))
-#define rv__vstore_f16(p, a) \
+#define rv__vstore_f16(p, a)                                                                       \
     _mm_storeu_si128((__m128i *)(void *)(p), _mm256_cvtps_ph((a), _MM_FROUND_TO_NEAREST_INT))
 /* 128-bit lanes: four floats of a row, and of the row four rows (strides of s) on; interleaving. */
-#define rv__vquads(p, s) \
+#define rv__vquads(p, s)                                                                           \
     _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps((p) + 4 * (s)), 1)
 #define rv__vzip_low(a, b) _mm256_unpacklo_ps((a), (b))
 #define rv__vzip_high(a, b) _mm256_unpackhi_ps((a), (b))
-#define rv__vzip2_low(a, b) _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)))
-#define rv__vzip2_high(a, b) _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)))
+#define rv__vzip2_low(a, b)                                                                        \
+    _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)))
+#define rv__vzip2_high(a, b)                                                                       \
+    _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)))
 #define rv__ixor(a, b) _mm256_xor_si256((a), (b))
 #define rv__istore_top16(p, a) RV__F(store_top16)((p), (a))
 #define rv__istore_i8(p, a) RV__F(store_i8)((p), (a))
@@ -162,7 +164,8 @@ RV__ISA RV__INLINE __m256i RV__F(gquads)(const int8_t *p, const int8_t *q)
 /* 32 bits as bytes of 0 and 1. */
 RV__ISA RV__INLINE __m256i RV__F(v_bits)(const unsigned char *p)
 {
-    const __m256i place = _mm256_setr_epi64x(0, 0x0101010101010101LL, 0x0202020202020202LL, 0x0303030303030303LL);
+    const __m256i place =
+        _mm256_setr_epi64x(0, 0x0101010101010101LL, 0x0202020202020202LL, 0x0303030303030303LL);
     const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201ull);
     __m256i x = _mm256_shuffle_epi8(_mm256_set1_epi32((int)rv__load_u32(p)), place);
     return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(x, bit), bit), _mm256_set1_epi8(1));
@@ -186,9 +189,12 @@ RV__ISA RV__INLINE __m256i RV__F(v_dot_small)(__m256i acc, __m256i r, __m256i q)
 
 RV__ISA RV__INLINE __m256i RV__F(v_dot_any)(__m256i acc, __m256i a, __m256i b)
 {
-    __m256i a0 = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(a)), a1 = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(a, 1));
-    __m256i b0 = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(b)), b1 = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(b, 1));
-    return _mm256_add_epi32(acc, _mm256_add_epi32(_mm256_madd_epi16(a0, b0), _mm256_madd_epi16(a1, b1)));
+    __m256i a0 = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(a)),
+            a1 = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(a, 1));
+    __m256i b0 = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(b)),
+            b1 = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(b, 1));
+    return _mm256_add_epi32(acc,
+                            _mm256_add_epi32(_mm256_madd_epi16(a0, b0), _mm256_madd_epi16(a1, b1)));
 }
 
 RV__ISA RV__INLINE __m256i RV__F(v_dot_u8)(__m256i acc, __m256i a, __m256i b)
@@ -214,7 +220,8 @@ RV__ISA RV__INLINE __m256i RV__F(v_l2_i8)(__m256i acc, __m256i a, __m256i b)
 RV__ISA RV__INLINE __m256i RV__F(v_l1_i8)(__m256i acc, __m256i a, __m256i b)
 {
     __m256i flip = _mm256_set1_epi8(-128);
-    return _mm256_add_epi32(acc, _mm256_sad_epu8(_mm256_xor_si256(a, flip), _mm256_xor_si256(b, flip)));
+    return _mm256_add_epi32(acc,
+                            _mm256_sad_epu8(_mm256_xor_si256(a, flip), _mm256_xor_si256(b, flip)));
 }
 
 /* ---- table look-up in lanes of 16 bytes ---- */
@@ -252,8 +259,10 @@ RV__ISA RV__INLINE void RV__F(qfold)(__m256i even, __m256i odd, uint16_t *out, i
 /* Mula, Kurz, Lemire, Faster population counts using AVX2 instructions, 2018: nibbles by table. */
 RV__ISA RV__INLINE __m256i RV__F(v_pop)(__m256i acc, __m256i x)
 {
-    const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
-                                           0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-    __m256i low = _mm256_shuffle_epi8(table, rv__blow(x)), high = _mm256_shuffle_epi8(table, rv__bhigh(x));
-    return _mm256_add_epi64(acc, _mm256_sad_epu8(_mm256_add_epi8(low, high), _mm256_setzero_si256()));
+    const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1,
+                                           2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+    __m256i low = _mm256_shuffle_epi8(table, rv__blow(x)),
+            high = _mm256_shuffle_epi8(table, rv__bhigh(x));
+    return _mm256_add_epi64(acc,
+                            _mm256_sad_epu8(_mm256_add_epi8(low, high), _mm256_setzero_si256()));
 }

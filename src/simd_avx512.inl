@@ -58,36 +58,40 @@
 #define rv__vstore(p, a) _mm512_storeu_ps((void *)(p), (a))
 #define rv__vload_tail(p, n) _mm512_maskz_loadu_ps(RV__F(mask)(n), (const void *)(p))
 #define rv__vstore_tail(p, a, n) _mm512_mask_storeu_ps((void *)(p), RV__F(mask)(n), (a))
-#define rv__vload_f16(p) _mm512_maskz_cvtph_ps(RV__ALL16, _mm256_loadu_si256((const __m256i *)(const void *)(p)))
+#define rv__vload_f16(p)                                                                           \
+    _mm512_maskz_cvtph_ps(RV__ALL16, _mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #define rv__vload_bf16(p) RV__F(from_bf16)(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
-#define rv__vload_i8(p) \
-    RV__F(from_i8)(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define rv__vload_i8(p) RV__F(from_i8)(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 #define rv__vabs(a) _mm512_abs_ps(a)
-#define rv__vmaxbits(a, b) \
-    _mm512_castsi512_ps(_mm512_maskz_max_epi32(RV__ALL16, _mm512_castps_si512(a), _mm512_castps_si512(b)))
+#define rv__vmaxbits(a, b)                                                                         \
+    _mm512_castsi512_ps(                                                                           \
+        _mm512_maskz_max_epi32(RV__ALL16, _mm512_castps_si512(a), _mm512_castps_si512(b)))
 #define rv__vmaximum(a) RV__F(vmaximum)(a)
 #define rv__vstore_f16(p, a) RV__F(store_f16)((p), (a))
-/* 128-bit lanes: four words of a row, and of the rows 4, 8, 12 rows (strides of s) on; interleaving. */
-#define rv__vquads(p, s) \
+/* 128-bit lanes: four words of a row and of those 4, 8, 12 rows (strides of s) on; interleaving. */
+#define rv__vquads(p, s)                                                                           \
     _mm512_castsi512_ps(RV__F(quads)((p), (p) + 4 * (s), (p) + 8 * (s), (p) + 12 * (s)))
 #define rv__vzip_low(a, b) _mm512_maskz_unpacklo_ps(RV__ALL16, (a), (b))
 #define rv__vzip_high(a, b) _mm512_maskz_unpackhi_ps(RV__ALL16, (a), (b))
-#define rv__vzip2_low(a, b) \
+#define rv__vzip2_low(a, b)                                                                        \
     _mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xFF, _mm512_castps_pd(a), _mm512_castps_pd(b)))
-#define rv__vzip2_high(a, b) \
+#define rv__vzip2_high(a, b)                                                                       \
     _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xFF, _mm512_castps_pd(a), _mm512_castps_pd(b)))
 #define rv__ixor(a, b) _mm512_xor_si512((a), (b))
-#define rv__istore_top16(p, a) \
-    _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_maskz_cvtepi32_epi16(RV__ALL16, _mm512_maskz_srli_epi32(RV__ALL16, (a), 16)))
-#define rv__istore_i8(p, a) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_maskz_cvtepi32_epi8(RV__ALL16, (a)))
+#define rv__istore_top16(p, a)                                                                     \
+    _mm256_storeu_si256(                                                                           \
+        (__m256i *)(void *)(p),                                                                    \
+        _mm512_maskz_cvtepi32_epi16(RV__ALL16, _mm512_maskz_srli_epi32(RV__ALL16, (a), 16)))
+#define rv__istore_i8(p, a)                                                                        \
+    _mm_storeu_si128((__m128i *)(void *)(p), _mm512_maskz_cvtepi32_epi8(RV__ALL16, (a)))
 
 /* Reads rows' tails under a mask. */
 #define RV__MASKED 1
-#define rv__vtail_f16(p, n) \
+#define rv__vtail_f16(p, n)                                                                        \
     _mm512_maskz_cvtph_ps(RV__ALL16, _mm256_maskz_loadu_epi16(RV__F(mask)(n), (const void *)(p)))
-#define rv__vtail_bf16(p, n) RV__F(from_bf16)(_mm256_maskz_loadu_epi16(RV__F(mask)(n), (const void *)(p)))
-#define rv__vtail_i8(p, n) \
-    RV__F(from_i8)(_mm_maskz_loadu_epi8(RV__F(mask)(n), (const void *)(p)))
+#define rv__vtail_bf16(p, n)                                                                       \
+    RV__F(from_bf16)(_mm256_maskz_loadu_epi16(RV__F(mask)(n), (const void *)(p)))
+#define rv__vtail_i8(p, n) RV__F(from_i8)(_mm_maskz_loadu_epi8(RV__F(mask)(n), (const void *)(p)))
 
 RV__ISA RV__INLINE __mmask16 RV__F(mask)(size_t n)
 {
@@ -129,7 +133,8 @@ RV__ISA RV__INLINE void RV__F(store_f16)(void *p, __m512 a)
 RV__ISA RV__INLINE __m256 RV__F(vhalf)(__m512 a)
 {
     __m512i x = _mm512_castps_si512(a);
-    return _mm256_add_ps(_mm256_castsi256_ps(RV__F(lower)(x)), _mm256_castsi256_ps(RV__F(upper)(x)));
+    return _mm256_add_ps(_mm256_castsi256_ps(RV__F(lower)(x)),
+                         _mm256_castsi256_ps(RV__F(upper)(x)));
 }
 
 RV__ISA RV__INLINE __m256i RV__F(ihalf)(__m512i a)
@@ -188,8 +193,7 @@ RV__ISA RV__INLINE __m512 RV__F(from_bf16)(__m256i x)
 /* ---- bytes ---- */
 
 #define rv__bload(p) _mm512_loadu_si512((const void *)(p))
-#define rv__btail(p, n) \
-    _mm512_maskz_loadu_epi8(((__mmask64)1 << (n)) - 1u, (const void *)(p))
+#define rv__btail(p, n) _mm512_maskz_loadu_epi8(((__mmask64)1 << (n)) - 1u, (const void *)(p))
 #define rv__blow(a) _mm512_and_si512((a), _mm512_set1_epi8(15))
 #define rv__bhigh(a) _mm512_and_si512(_mm512_srli_epi16((a), 4), _mm512_set1_epi8(15))
 #define rv__bbits(p, j) _mm512_maskz_mov_epi8(rv__load_u64((p) + ((j) >> 3)), _mm512_set1_epi8(1))
@@ -248,7 +252,7 @@ RV__ISA RV__INLINE __m512i RV__F(v_l1_i8)(__m512i acc, __m512i a, __m512i b)
 
 #define rv__bone() _mm512_set1_epi8(1)
 #ifdef RV__VNNI
-/* One operand must be unsigned: row bytes are shifted, which adds 128 times the sum of the query. */
+/* One operand must be unsigned: row bytes are shifted, which adds 128 times the query's sum. */
 #define rv__bdot_any(acc, a, b) _mm512_dpbusd_epi32((acc), rv__bflip(a), (b))
 #define rv__bbias(acc, b) _mm512_dpbusd_epi32((acc), _mm512_set1_epi8(-128), (b))
 #define rv__bdot_u8(acc, a, b) _mm512_dpbusd_epi32((acc), (a), rv__bflip(b))
@@ -259,7 +263,8 @@ RV__ISA RV__INLINE __m512i RV__F(v_l1_i8)(__m512i acc, __m512i a, __m512i b)
 #define rv__bdot_small(acc, r, q) _mm512_dpbusd_epi32((acc), (r), (q))
 #define RV__GROUP 4u
 #define RV__GROUP_FLIP 0x80808080u
-#define rv__gquads(row, k) RV__F(quads)((row)[0] + (k), (row)[4] + (k), (row)[8] + (k), (row)[12] + (k))
+#define rv__gquads(row, k)                                                                         \
+    RV__F(quads)((row)[0] + (k), (row)[4] + (k), (row)[8] + (k), (row)[12] + (k))
 #define rv__gdot(acc, b, a) _mm512_dpbusd_epi32((acc), (b), (a))
 #else
 #define rv__bdot_any(acc, a, b) RV__F(v_dot_any)((acc), (a), (b))
@@ -268,7 +273,8 @@ RV__ISA RV__INLINE __m512i RV__F(v_l1_i8)(__m512i acc, __m512i a, __m512i b)
 #define rv__bbias_u8(acc, a) (acc)
 #define RV__GROUP 2u
 #define RV__GROUP_FLIP 0u
-#define rv__gquads(row, k) RV__F(gquads)((row)[0] + (k), (row)[4] + (k), (row)[8] + (k), (row)[12] + (k))
+#define rv__gquads(row, k)                                                                         \
+    RV__F(gquads)((row)[0] + (k), (row)[4] + (k), (row)[8] + (k), (row)[12] + (k))
 #define rv__gdot(acc, b, a) _mm512_add_epi32((acc), _mm512_madd_epi16((b), (a)))
 #define RV__BIAS 0
 #define rv__bflip(a) (a)
@@ -278,8 +284,10 @@ RV__ISA RV__INLINE __m512i RV__F(v_l1_i8)(__m512i acc, __m512i a, __m512i b)
 /* Eight bytes of four rows as 16-bit numbers. */
 RV__ISA RV__INLINE __m512i RV__F(gquads)(const void *p, const void *q, const void *r, const void *s)
 {
-    __m128i low = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)p), _mm_loadl_epi64((const __m128i *)q));
-    __m128i high = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)r), _mm_loadl_epi64((const __m128i *)s));
+    __m128i low = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)p),
+                                     _mm_loadl_epi64((const __m128i *)q));
+    __m128i high = _mm_unpacklo_epi64(_mm_loadl_epi64((const __m128i *)r),
+                                      _mm_loadl_epi64((const __m128i *)s));
     return _mm512_cvtepi8_epi16(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
 }
 
@@ -317,8 +325,7 @@ RV__ISA RV__INLINE void RV__F(qfold)(__m512i even, __m512i odd, uint16_t *out, i
 /* ---- bits ---- */
 
 #define rv__wload(p) _mm512_loadu_si512((const void *)(p))
-#define rv__wtail(p, n) \
-    _mm512_maskz_loadu_epi8(((__mmask64)1 << (n)) - 1u, (const void *)(p))
+#define rv__wtail(p, n) _mm512_maskz_loadu_epi8(((__mmask64)1 << (n)) - 1u, (const void *)(p))
 #define rv__wand(a, b) _mm512_and_si512((a), (b))
 #define rv__wor(a, b) _mm512_or_si512((a), (b))
 #define rv__wxor(a, b) _mm512_xor_si512((a), (b))
@@ -333,8 +340,11 @@ RV__ISA RV__INLINE void RV__F(qfold)(__m512i even, __m512i odd, uint16_t *out, i
 /* Mula, Kurz, Lemire, Faster population counts using AVX2 instructions, 2018: nibbles by table. */
 RV__ISA RV__INLINE __m512i RV__F(v_pop)(__m512i acc, __m512i x)
 {
-    __m512i table = _mm512_maskz_broadcast_i32x4(RV__ALL16, _mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
-    __m512i low = _mm512_shuffle_epi8(table, rv__blow(x)), high = _mm512_shuffle_epi8(table, rv__bhigh(x));
-    return _mm512_add_epi64(acc, _mm512_sad_epu8(_mm512_add_epi8(low, high), _mm512_setzero_si512()));
+    __m512i table = _mm512_maskz_broadcast_i32x4(
+        RV__ALL16, _mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    __m512i low = _mm512_shuffle_epi8(table, rv__blow(x)),
+            high = _mm512_shuffle_epi8(table, rv__bhigh(x));
+    return _mm512_add_epi64(acc,
+                            _mm512_sad_epu8(_mm512_add_epi8(low, high), _mm512_setzero_si512()));
 }
 #endif

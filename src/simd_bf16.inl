@@ -13,10 +13,12 @@ RV__BF16_ISA RV__INLINE __m512bh rv__bf16_get(const uint16_t *p, size_t i)
 RV__BF16_ISA RV__INLINE __m512bh rv__bf16_tail(const uint16_t *p, size_t i, size_t n)
 {
     __mmask32 mask = ((__mmask32)1 << (n - i)) - 1u;
-    return (__m512bh)_mm512_maskz_loadu_epi16(mask, (const void *)((const unsigned char *)p + 2 * i));
+    return (__m512bh)_mm512_maskz_loadu_epi16(mask,
+                                              (const void *)((const unsigned char *)p + 2 * i));
 }
 
-RV__BF16_ISA static float rv__pair_ip_bf16_avx512bf16(const uint16_t *a, const uint16_t *b, size_t n)
+RV__BF16_ISA static float rv__pair_ip_bf16_avx512bf16(const uint16_t *a, const uint16_t *b,
+                                                      size_t n)
 {
     __m512 s = _mm512_setzero_ps(), t = s, u = s, v = s;
     size_t i = 0;
@@ -31,7 +33,8 @@ RV__BF16_ISA static float rv__pair_ip_bf16_avx512bf16(const uint16_t *a, const u
     return -rv__vsum_avx512(_mm512_add_ps(_mm512_add_ps(s, t), _mm512_add_ps(u, v)));
 }
 
-RV__BF16_ISA static float rv__pair_cosine_bf16_avx512bf16(const uint16_t *a, const uint16_t *b, size_t n)
+RV__BF16_ISA static float rv__pair_cosine_bf16_avx512bf16(const uint16_t *a, const uint16_t *b,
+                                                          size_t n)
 {
     __m512 ab = _mm512_setzero_ps(), aa = ab, bb = ab;
     for (size_t i = 0; i < n; i += 32) {
@@ -42,8 +45,9 @@ RV__BF16_ISA static float rv__pair_cosine_bf16_avx512bf16(const uint16_t *a, con
         aa = _mm512_dpbf16_ps(aa, x, x);
         bb = _mm512_dpbf16_ps(bb, y, y);
     }
-    return rv__cosine_finish(RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a, (const unsigned char *)b,
-                             1.0f, n, rv__vsum_avx512(ab), rv__vsum_avx512(aa), rv__vsum_avx512(bb));
+    return rv__cosine_finish(RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
+                             (const unsigned char *)b, 1.0f, n, rv__vsum_avx512(ab),
+                             rv__vsum_avx512(aa), rv__vsum_avx512(bb));
 }
 
 #define rv__pair_l2_bf16_avx512bf16 rv__pair_l2_bf16_avx512

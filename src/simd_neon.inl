@@ -47,31 +47,38 @@
 #define rv__igreater(a, b) vcgtq_s32((a), (b))
 #define rv__isum(a) vaddvq_s32(a)
 #define rv__vsum(a) vaddvq_f32(a)
-#define rv__isum4(out, a, b, c, d) vst1q_s32((out), vpaddq_s32(vpaddq_s32((a), (b)), vpaddq_s32((c), (d))))
-#define rv__vsum4(out, a, b, c, d) vst1q_f32((out), vpaddq_f32(vpaddq_f32((a), (b)), vpaddq_f32((c), (d))))
+#define rv__isum4(out, a, b, c, d)                                                                 \
+    vst1q_s32((out), vpaddq_s32(vpaddq_s32((a), (b)), vpaddq_s32((c), (d))))
+#define rv__vsum4(out, a, b, c, d)                                                                 \
+    vst1q_f32((out), vpaddq_f32(vpaddq_f32((a), (b)), vpaddq_f32((c), (d))))
 #define rv__vmaximum(a) rv__from_bits_f32(vmaxvq_s32(vreinterpretq_s32_f32(a)))
 /* Loads of bytes take any alignment. */
 #define rv__vload(p) vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)(const void *)(p)))
 #define rv__vstore(p, a) vst1q_u8((uint8_t *)(void *)(p), vreinterpretq_u8_f32(a))
 #define rv__vload_tail(p, n) RV__F(load_tail)((p), (n))
 #define rv__vstore_tail(p, a, n) RV__F(store_tail)((p), (a), (n))
-#define rv__vload_f16(p) vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t *)(const void *)(p))))
-#define rv__vload_bf16(p) \
-    vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(const void *)(p))), 16))
-#define rv__vload_i8(p) vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(rv__load_u32(p))))))
+#define rv__vload_f16(p)                                                                           \
+    vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t *)(const void *)(p))))
+#define rv__vload_bf16(p)                                                                          \
+    vreinterpretq_f32_u32(                                                                         \
+        vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(const void *)(p))), 16))
+#define rv__vload_i8(p)                                                                            \
+    vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(rv__load_u32(p))))))
 #define rv__vkeep_last(a, n) RV__F(keep_last)((a), (n))
 #define rv__vabs(a) vabsq_f32(a)
-#define rv__vmaxbits(a, b) \
+#define rv__vmaxbits(a, b)                                                                         \
     vreinterpretq_f32_s32(vmaxq_s32(vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(b)))
 #define rv__vstore_f16(p, a) vst1_u8((uint8_t *)(void *)(p), vreinterpret_u8_f16(vcvt_f16_f32(a)))
-#define rv__istore_top16(p, a) \
+#define rv__istore_top16(p, a)                                                                     \
     vst1_u8((uint8_t *)(void *)(p), vreinterpret_u8_u16(vshrn_n_u32(vreinterpretq_u32_s32(a), 16)))
 #define rv__istore_i8(p, a) RV__F(store_i8)((p), (a))
 #define rv__vquads(p, s) rv__vload(p)
 #define rv__vzip_low(a, b) vzip1q_f32((a), (b))
 #define rv__vzip_high(a, b) vzip2q_f32((a), (b))
-#define rv__vzip2_low(a, b) vreinterpretq_f32_f64(vzip1q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b)))
-#define rv__vzip2_high(a, b) vreinterpretq_f32_f64(vzip2q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b)))
+#define rv__vzip2_low(a, b)                                                                        \
+    vreinterpretq_f32_f64(vzip1q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b)))
+#define rv__vzip2_high(a, b)                                                                       \
+    vreinterpretq_f32_f64(vzip2q_f64(vreinterpretq_f64_f32(a), vreinterpretq_f64_f32(b)))
 
 RV__ISA RV__INLINE uint32_t RV__F(lane_mask)(uint32x4_t less)
 {
@@ -123,12 +130,15 @@ RV__ISA RV__INLINE void RV__F(store_i8)(void *p, int32x4_t a)
 #define rv__bdot(acc, r, q) RV__F(v_dot)((acc), (r), (q))
 #define rv__bdot_small(acc, r, q) RV__F(v_dot)((acc), (r), (q))
 #define rv__bdot_any(acc, a, b) RV__F(v_dot_any)((acc), (a), (b))
-#define rv__bdot_u8(acc, a, b) RV__F(v_dot_u8)((acc), vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b))
-#define rv__bl2_u8(acc, a, b) RV__F(v_square)((acc), vabdq_u8(vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b)))
+#define rv__bdot_u8(acc, a, b)                                                                     \
+    RV__F(v_dot_u8)((acc), vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b))
+#define rv__bl2_u8(acc, a, b)                                                                      \
+    RV__F(v_square)((acc), vabdq_u8(vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b)))
 /* The difference of signed bytes wraps to the right unsigned one. */
 #define rv__bl2_i8(acc, a, b) RV__F(v_square)((acc), vreinterpretq_u8_s8(vabdq_s8((a), (b))))
-#define rv__bl1_i8(acc, a, b) \
-    vreinterpretq_s32_u32(vpadalq_u16(vreinterpretq_u32_s32(acc), vpaddlq_u8(vreinterpretq_u8_s8(vabdq_s8((a), (b))))))
+#define rv__bl1_i8(acc, a, b)                                                                      \
+    vreinterpretq_s32_u32(vpadalq_u16(vreinterpretq_u32_s32(acc),                                  \
+                                      vpaddlq_u8(vreinterpretq_u8_s8(vabdq_s8((a), (b))))))
 
 RV__ISA RV__INLINE int8x16_t RV__F(v_bits)(const unsigned char *p)
 {
@@ -158,7 +168,7 @@ RV__ISA RV__INLINE int32x4_t RV__F(v_dot_u8)(int32x4_t acc, uint8x16_t a, uint8x
 }
 #else
 #define RV__GROUP 2u
-#define rv__gquads(row, k) \
+#define rv__gquads(row, k)                                                                         \
     vreinterpretq_s32_s16(vmovl_s8(vreinterpret_s8_u8(vld1_u8((const uint8_t *)((row)[0] + (k))))))
 #define rv__gdot(acc, b, a) RV__F(v_gdot)((acc), vreinterpretq_s16_s32(b), vreinterpretq_s16_s32(a))
 
@@ -183,7 +193,8 @@ RV__ISA RV__INLINE int32x4_t RV__F(v_dot_any)(int32x4_t acc, int8x16_t a, int8x1
 
 RV__ISA RV__INLINE int32x4_t RV__F(v_dot_u8)(int32x4_t acc, uint8x16_t a, uint8x16_t b)
 {
-    uint32x4_t sum = vpadalq_u16(vreinterpretq_u32_s32(acc), vmull_u8(vget_low_u8(a), vget_low_u8(b)));
+    uint32x4_t sum =
+        vpadalq_u16(vreinterpretq_u32_s32(acc), vmull_u8(vget_low_u8(a), vget_low_u8(b)));
     return vreinterpretq_s32_u32(vpadalq_u16(sum, vmull_high_u8(a, b)));
 }
 #endif
@@ -201,10 +212,12 @@ RV__ISA RV__INLINE int32x4_t RV__F(v_square)(int32x4_t acc, uint8x16_t d)
 #define rv__qlow(a) vandq_u8((a), vdupq_n_u8(15))
 #define rv__qhigh(a) vshrq_n_u8((a), 4)
 #define rv__qlook(table, index) vqtbl1q_u8((table), (index))
-#define rv__qadd(a, b) vreinterpretq_u8_u16(vaddq_u16(vreinterpretq_u16_u8(a), vreinterpretq_u16_u8(b)))
+#define rv__qadd(a, b)                                                                             \
+    vreinterpretq_u8_u16(vaddq_u16(vreinterpretq_u16_u8(a), vreinterpretq_u16_u8(b)))
 #define rv__qodd(a) vreinterpretq_u8_u16(vshrq_n_u16(vreinterpretq_u16_u8(a), 8))
-#define rv__qeven(all, odd) \
-    vreinterpretq_u8_u16(vsubq_u16(vreinterpretq_u16_u8(all), vshlq_n_u16(vreinterpretq_u16_u8(odd), 8)))
+#define rv__qeven(all, odd)                                                                        \
+    vreinterpretq_u8_u16(                                                                          \
+        vsubq_u16(vreinterpretq_u16_u8(all), vshlq_n_u16(vreinterpretq_u16_u8(odd), 8)))
 
 RV__ISA RV__INLINE void RV__F(qfold)(uint8x16_t even, uint8x16_t odd, uint16_t *out, int add)
 {

@@ -10,8 +10,8 @@
 #define rv__v float
 #define rv__vi int32_t
 #define rv__vb int32_t
-#define RV__TILE 2u     /* column vectors of a matrix tile */
-#define RV__GROUP 2u    /* bytes of a row that one 32-bit lane multiplies at once */
+#define RV__TILE 2u  /* column vectors of a matrix tile */
+#define RV__GROUP 2u /* bytes of a row that one 32-bit lane multiplies at once */
 #define RV__GROUP_FLIP 0u
 #define rv__vw uint64_t
 #define rv__vp uint64_t
@@ -103,7 +103,7 @@ RV__INLINE uint64_t rv__wpop_scalar(uint64_t acc, uint64_t x)
 /* The same byte unsigned. */
 #define rv__bdot_u8(acc, a, b) rv__iadd((acc), ((a) & 255) * ((b) & 255))
 #define rv__bl2_i8(acc, a, b) rv__iadd((acc), ((a) - (b)) * ((a) - (b)))
-#define rv__bl2_u8(acc, a, b) \
+#define rv__bl2_u8(acc, a, b)                                                                      \
     rv__iadd((acc), (((a) & 255) - ((b) & 255)) * (((a) & 255) - ((b) & 255)))
 #define rv__bl1_i8(acc, a, b) rv__iadd((acc), (a) > (b) ? (a) - (b) : (b) - (a))
 #define rv__gdot(acc, b, a) rv__gdot_scalar((acc), (b), (a))

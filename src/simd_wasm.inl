@@ -53,9 +53,10 @@
 #define rv__vstore_tail(p, a, n) RV__F(store_tail)((p), (a), (n))
 #define rv__vload_f16(p) RV__F(from_f16)(wasm_u32x4_load16x4((const void *)(p)))
 #define rv__vload_bf16(p) wasm_i32x4_shl(wasm_u32x4_load16x4((const void *)(p)), 16)
-#define rv__vload_i8(p) \
-    wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero((const void *)(p)))))
-#define rv__vkeep_last(a, n) \
+#define rv__vload_i8(p)                                                                            \
+    wasm_f32x4_convert_i32x4(wasm_i32x4_extend_low_i16x8(                                          \
+        wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero((const void *)(p)))))
+#define rv__vkeep_last(a, n)                                                                       \
     wasm_v128_and((a), wasm_i32x4_gt(wasm_i32x4_make(1, 2, 3, 4), wasm_i32x4_splat((int)(4 - (n)))))
 #define rv__vabs(a) wasm_f32x4_abs(a)
 #define rv__vmaxbits(a, b) wasm_i32x4_max((a), (b))
@@ -165,30 +166,35 @@ RV__INLINE void RV__F(store_i8)(void *p, v128_t a)
 #define rv__bdot_u8(acc, a, b) RV__F(v_dot_u8)((acc), (a), (b))
 #define rv__bl2_u8(acc, a, b) RV__F(v_square)((acc), RV__F(v_gap)((a), (b)))
 #define rv__bl2_i8(acc, a, b) RV__F(v_square)((acc), RV__F(v_gap_i8)((a), (b)))
-#define rv__bl1_i8(acc, a, b) \
-    wasm_i32x4_add((acc), wasm_u32x4_extadd_pairwise_u16x8(wasm_u16x8_extadd_pairwise_u8x16(RV__F(v_gap_i8)((a), (b)))))
+#define rv__bl1_i8(acc, a, b)                                                                      \
+    wasm_i32x4_add((acc), wasm_u32x4_extadd_pairwise_u16x8(                                        \
+                              wasm_u16x8_extadd_pairwise_u8x16(RV__F(v_gap_i8)((a), (b)))))
 #define rv__gquads(row, k) wasm_i16x8_load8x8((const void *)((row)[0] + (k)))
 #define rv__gdot(acc, b, a) wasm_i32x4_add((acc), wasm_i32x4_dot_i16x8((b), (a)))
 
 RV__INLINE v128_t RV__F(v_bits)(const unsigned char *p)
 {
     v128_t places = wasm_i64x2_splat((int64_t)0x8040201008040201ull);
-    v128_t x = wasm_i8x16_shuffle(wasm_u8x16_splat(p[0]), wasm_u8x16_splat(p[1]), 0, 0, 0, 0, 0, 0, 0, 0,
-                                  16, 16, 16, 16, 16, 16, 16, 16);
+    v128_t x = wasm_i8x16_shuffle(wasm_u8x16_splat(p[0]), wasm_u8x16_splat(p[1]), 0, 0, 0, 0, 0, 0,
+                                  0, 0, 16, 16, 16, 16, 16, 16, 16, 16);
     return wasm_v128_and(wasm_i8x16_eq(wasm_v128_and(x, places), places), wasm_i8x16_splat(1));
 }
 
 RV__INLINE v128_t RV__F(v_dot)(v128_t acc, v128_t a, v128_t b)
 {
-    v128_t low = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(a), wasm_i16x8_extend_low_i8x16(b));
-    v128_t high = wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(a), wasm_i16x8_extend_high_i8x16(b));
+    v128_t low =
+        wasm_i32x4_dot_i16x8(wasm_i16x8_extend_low_i8x16(a), wasm_i16x8_extend_low_i8x16(b));
+    v128_t high =
+        wasm_i32x4_dot_i16x8(wasm_i16x8_extend_high_i8x16(a), wasm_i16x8_extend_high_i8x16(b));
     return wasm_i32x4_add(acc, wasm_i32x4_add(low, high));
 }
 
 RV__INLINE v128_t RV__F(v_dot_u8)(v128_t acc, v128_t a, v128_t b)
 {
-    v128_t low = wasm_i32x4_dot_i16x8(wasm_u16x8_extend_low_u8x16(a), wasm_u16x8_extend_low_u8x16(b));
-    v128_t high = wasm_i32x4_dot_i16x8(wasm_u16x8_extend_high_u8x16(a), wasm_u16x8_extend_high_u8x16(b));
+    v128_t low =
+        wasm_i32x4_dot_i16x8(wasm_u16x8_extend_low_u8x16(a), wasm_u16x8_extend_low_u8x16(b));
+    v128_t high =
+        wasm_i32x4_dot_i16x8(wasm_u16x8_extend_high_u8x16(a), wasm_u16x8_extend_high_u8x16(b));
     return wasm_i32x4_add(acc, wasm_i32x4_add(low, high));
 }
 
@@ -240,6 +246,7 @@ RV__INLINE void RV__F(qfold)(v128_t even, v128_t odd, uint16_t *out, int add)
 #define rv__wxor(a, b) wasm_v128_xor((a), (b))
 #define rv__padd(a, b) wasm_i32x4_add((a), (b))
 #define rv__pzero() wasm_i32x4_splat(0)
-#define rv__wpop(acc, x) \
-    wasm_i32x4_add((acc), wasm_u32x4_extadd_pairwise_u16x8(wasm_u16x8_extadd_pairwise_u8x16(wasm_i8x16_popcnt(x))))
+#define rv__wpop(acc, x)                                                                           \
+    wasm_i32x4_add((acc), wasm_u32x4_extadd_pairwise_u16x8(                                        \
+                              wasm_u16x8_extadd_pairwise_u8x16(wasm_i8x16_popcnt(x))))
 #define rv__psum(acc) ((uint32_t)RV__F(isum)(acc))

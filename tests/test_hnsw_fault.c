@@ -337,7 +337,7 @@ static void still_good(const rv_hnsw *index, size_t count, const float *query)
     RV_EQUAL(rv_hnsw_count(index), count);
     RV_EQUAL(rv_hnsw_check(NULL, index), RV_OK);
     RV_EQUAL(rv_hnsw_search(NULL, index, query, K, 0, hits, &n_hits), RV_OK);
-    RV_EQUAL(n_hits, count < K ? count : K);
+    RV_EQUAL(n_hits, count < (size_t)K ? count : (size_t)K);
 }
 
 typedef struct build_arg {
@@ -432,7 +432,7 @@ static rv_status body_read(rv_ctx *ctx, void *arg)
     memset(&filter, 0, sizeof filter);
     filter.bits = bits;
     filter.n_bits = 72;
-    for (size_t i = 0; i < DIM; i++) query[i] = (float)i / DIM;
+    for (size_t i = 0; i < DIM; i++) query[i] = (float)i / (float)DIM;
     result = rv_hnsw_search(ctx, index, query, K, 0, hits, n_hits);
     options.filter = &filter;
     if (!result) result = rv_hnsw_search_with(ctx, index, query, K, &options, hits, n_hits);
@@ -465,7 +465,7 @@ static rv_status body_batch(rv_ctx *ctx, void *arg)
     float queries[4 * DIM];
     rv_hit hits[4 * K];
     size_t n_hits[4];
-    for (size_t i = 0; i < 4 * DIM; i++) queries[i] = (float)i / DIM;
+    for (size_t i = 0; i < 4 * DIM; i++) queries[i] = (float)i / (float)DIM;
     return rv_hnsw_search_batch(ctx, index, queries, 4, K, NULL, hits, n_hits);
 }
 

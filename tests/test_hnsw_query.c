@@ -72,7 +72,7 @@ static double filtered(rv_ctx *ctx, const rv_hnsw *index, const hnsw_set *set, s
     for (size_t i = 0; i < s->n; i++) matches += s->pass[i];
     for (size_t q = 0; q < set->n_queries; q++) {
         const float *query = set->queries + q * set->dim;
-        const size_t want = matches < K ? matches : K;
+        const size_t want = matches < (size_t)K ? matches : (size_t)K;
         size_t n_hits = 99, n_again = 99;
         double kth;
         RV_OKAY(ctx, rv_hnsw_search_with(ctx, index, query, K, &options, hits, &n_hits));

@@ -1,5 +1,6 @@
-/* Every kernel of every instruction set this machine can run, against plain loops in double (floats)
-   or exact loops (integers); rows in heap blocks of exactly their size, at byte offsets 0..3. */
+/* Every kernel of every instruction set this machine can run, against plain loops in double
+   (floats) or exact loops (integers); rows in heap blocks of exactly their size, at byte offsets
+   0..3. */
 #include "rv_test.h"
 
 #include "../src/mathx.c"
@@ -95,8 +96,9 @@ static double reference(int metric, const double *a, const double *b, size_t n, 
         if (metric == RV_METRIC_IP || metric == RV_METRIC_COSINE) t = a[i] * b[i];
         sum = metric == RV_METRIC_LINF ? (t > sum ? t : sum) : sum + t;
         /* a difference carries the roundings of its operands */
-        size += metric == RV_METRIC_L2 ? t + 2.0 * d * fabs(b[i])
-                : metric == RV_METRIC_L1 || metric == RV_METRIC_LINF ? t + fabs(b[i]) : fabs(t);
+        size += metric == RV_METRIC_L2                               ? t + 2.0 * d * fabs(b[i])
+                : metric == RV_METRIC_L1 || metric == RV_METRIC_LINF ? t + fabs(b[i])
+                                                                     : fabs(t);
         aa += a[i] * a[i];
         bb += b[i] * b[i];
     }
@@ -110,11 +112,14 @@ static double reference(int metric, const double *a, const double *b, size_t n, 
 
 static const char *const type_names[] = {"f32", "f16", "bf16", "i8"};
 
-static void check_scan(const rv__kernels *k, int metric, int type, size_t n, size_t n_rows, rv_test_rng *rng)
+static void check_scan(const rv__kernels *k, int metric, int type, size_t n, size_t n_rows,
+                       rv_test_rng *rng)
 {
-    const size_t bytes = rv_dtype_bytes((rv_dtype)type, n), offset = rv_test_below(rng, 4), stride = bytes + offset;
+    const size_t bytes = rv_dtype_bytes((rv_dtype)type, n), offset = rv_test_below(rng, 4),
+                 stride = bytes + offset;
     unsigned char *raw = (unsigned char *)malloc(stride * n_rows + 1);
-    double *value = (double *)malloc(sizeof(double) * (n * (n_rows + 1) + 1)), *query = value + n * n_rows;
+    double *value = (double *)malloc(sizeof(double) * (n * (n_rows + 1) + 1)),
+           *query = value + n * n_rows;
     float *q32 = (float *)malloc(4 * n + 1), *out = (float *)malloc(4 * n_rows);
     uint32_t *ids = (uint32_t *)malloc(4 * n_rows);
     block rows, q;
@@ -154,7 +159,8 @@ static void test_scan(void)
         for (int metric = 0; metric <= RV_METRIC_LINF; metric++) {
             for (int type = 0; type <= RV_DTYPE_I8; type++) {
                 for (size_t i = 0; i < LENGTHS; i += RV_TEST_SCALE > 1 ? 7 : 1) {
-                    rv_test_row(type_names[type], length_at(i) + 10000 * (size_t)metric + 100000 * t);
+                    rv_test_row(type_names[type],
+                                length_at(i) + 10000 * (size_t)metric + 100000 * t);
                     check_scan(list[t], metric, type, length_at(i), i < 131 ? 1 + i % 13 : 5, &rng);
                 }
             }
@@ -166,7 +172,8 @@ static void test_pairs(void)
 {
     const rv__kernels *list[16];
     size_t n_tables = tables(list);
-    double *a = (double *)malloc(sizeof(double) * 1536), *b = (double *)malloc(sizeof(double) * 1536);
+    double *a = (double *)malloc(sizeof(double) * 1536),
+           *b = (double *)malloc(sizeof(double) * 1536);
     unsigned char *ra = (unsigned char *)malloc(4 * 1536), *rb = (unsigned char *)malloc(4 * 1536);
     rv_test_rng rng;
     rv_test_seed(&rng, 2);
@@ -183,8 +190,10 @@ static void test_pairs(void)
                 for (int metric = 0; metric <= RV_METRIC_LINF; metric++) {
                     double bound, want = reference(metric, a, b, n, &bound);
                     const void *p = x.at, *q = y.at;
-                    float got = type ? list[t]->pair_u16[type - 1][metric]((const uint16_t *)p, (const uint16_t *)q, n)
-                                     : list[t]->pair_f32[metric]((const float *)p, (const float *)q, n);
+                    float got =
+                        type ? list[t]->pair_u16[type - 1][metric]((const uint16_t *)p,
+                                                                   (const uint16_t *)q, n)
+                             : list[t]->pair_f32[metric]((const float *)p, (const float *)q, n);
                     RV_NEAR((double)got, want, bound);
                 }
                 free(x.heap);
@@ -225,7 +234,8 @@ static void test_meaning(void)
                     RV_CHECK(rv__is_nan(k->pair_f32[metric](b, a, n)));
                     a[where] = -nan;
                     RV_CHECK(rv__is_nan(k->pair_f32[metric](a, b, n)));
-                    k->scan[metric][RV_DTYPE_F32](b, (const unsigned char *)a, 4 * n, ids, 5, n, out);
+                    k->scan[metric][RV_DTYPE_F32](b, (const unsigned char *)a, 4 * n, ids, 5, n,
+                                                  out);
                     for (size_t r = 0; r < 5; r++) RV_CHECK(rv__is_nan(out[r]));
                     a[where] = inf; /* against -3 or 0: inf, -3 * inf, inf * 0 = NaN */
                     if (metric == RV_METRIC_COSINE || (metric == RV_METRIC_IP && where < n - 1)) {
@@ -241,8 +251,10 @@ static void test_meaning(void)
                 a[i] = 1e30f;
                 b[i] = i % 2 ? 1e-30f : -1e-30f;
             }
-            RV_NEAR((double)k->pair_f32[RV_METRIC_COSINE](a, b, n), n % 2 ? 1.0 + 1.0 / (double)n : 1.0, 4 * U);
-            k->scan[RV_METRIC_COSINE][RV_DTYPE_F32](a, (const unsigned char *)b, 4 * n, ids, 5, n, out);
+            RV_NEAR((double)k->pair_f32[RV_METRIC_COSINE](a, b, n),
+                    n % 2 ? 1.0 + 1.0 / (double)n : 1.0, 4 * U);
+            k->scan[RV_METRIC_COSINE][RV_DTYPE_F32](a, (const unsigned char *)b, 4 * n, ids, 5, n,
+                                                    out);
             RV_NEAR((double)out[4], n % 2 ? 1.0 + 1.0 / (double)n : 1.0, 4 * U);
         }
         RV_CHECK(k->pair_f32[RV_METRIC_COSINE](a, b, 0) == 0.0f);
@@ -268,15 +280,18 @@ static void test_byte_pairs(void)
             block x, y;
             const int8_t *p, *q;
             for (size_t j = 0; j < n; j++) { /* odd rounds: extremes only */
-                a[j] = (int8_t)(i % 2 ? (rv_test_u64(&rng) & 1 ? -128 : 127) : (int)rv_test_below(&rng, 256) - 128);
-                b[j] = (int8_t)(i % 2 ? (rv_test_u64(&rng) & 7 ? -128 : 127) : (int)rv_test_below(&rng, 256) - 128);
+                a[j] = (int8_t)(i % 2 ? (rv_test_u64(&rng) & 1 ? -128 : 127)
+                                      : (int)rv_test_below(&rng, 256) - 128);
+                b[j] = (int8_t)(i % 2 ? (rv_test_u64(&rng) & 7 ? -128 : 127)
+                                      : (int)rv_test_below(&rng, 256) - 128);
                 dot += a[j] * b[j];
                 aa += a[j] * a[j];
                 bb += b[j] * b[j];
                 l2 += (a[j] - b[j]) * (a[j] - b[j]);
                 l1 += abs(a[j] - b[j]);
                 udot += (uint32_t)(uint8_t)a[j] * (uint8_t)b[j];
-                ul2 += (uint32_t)(((uint8_t)a[j] - (uint8_t)b[j]) * ((uint8_t)a[j] - (uint8_t)b[j]));
+                ul2 +=
+                    (uint32_t)(((uint8_t)a[j] - (uint8_t)b[j]) * ((uint8_t)a[j] - (uint8_t)b[j]));
             }
             x = block_of(a, n, i % 4);
             y = block_of(b, n, i / 4 % 4);
@@ -361,28 +376,37 @@ static void test_codes(void)
     for (size_t t = 0; t < n_tables; t++) {
         for (int code = 0; code < 3; code++) {
             for (size_t round = 0; round < 40; round++) {
-                const size_t n_bytes = 64 * (1 + round % 6), n_rows = 1 + round % 11, stride = n_bytes + 64 * (round % 2);
-                const size_t n = code == RV__CODE_I8 ? n_bytes : code == RV__CODE_U4 ? 2 * n_bytes : 8 * n_bytes;
+                const size_t n_bytes = 64 * (1 + round % 6), n_rows = 1 + round % 11,
+                             stride = n_bytes + 64 * (round % 2);
+                const size_t n = code == RV__CODE_I8   ? n_bytes
+                                 : code == RV__CODE_U4 ? 2 * n_bytes
+                                                       : 8 * n_bytes;
                 rv_alloc alloc = rv__allocator(NULL);
                 uint8_t *rows = (uint8_t *)rv__get(&alloc, n_rows, stride);
                 int8_t *query = (int8_t *)rv__get(&alloc, n, 1);
                 uint32_t ids[11];
                 int32_t out[11];
-                rv__dot_scan_fn scan = code == RV__CODE_I8 ? list[t]->dot_i8_scan
-                                       : code == RV__CODE_U4 ? list[t]->dot_u4_scan : list[t]->dot_u1_scan;
+                rv__dot_scan_fn scan = code == RV__CODE_I8   ? list[t]->dot_i8_scan
+                                       : code == RV__CODE_U4 ? list[t]->dot_u4_scan
+                                                             : list[t]->dot_u1_scan;
                 for (size_t j = 0; j < n; j++) {
-                    query[j] = (int8_t)(round < 6 ? (j & 1 ? 127 : -127) : (int)rv_test_below(&rng, 255) - 127);
+                    query[j] = (int8_t)(round < 6 ? (j & 1 ? 127 : -127)
+                                                  : (int)rv_test_below(&rng, 255) - 127);
                 }
                 for (size_t j = 0; j < n_rows * stride; j++) {
-                    rows[j] = (uint8_t)(round < 3 ? 0x80 : round < 6 ? 0xFF : (unsigned)rv_test_below(&rng, 256));
+                    rows[j] = (uint8_t)(round < 3   ? 0x80
+                                        : round < 6 ? 0xFF
+                                                    : (unsigned)rv_test_below(&rng, 256));
                 }
                 for (int gather = 0; gather < 2; gather++) {
-                    for (size_t r = 0; r < n_rows; r++) ids[r] = (uint32_t)(gather ? rv_test_below(&rng, n_rows) : r);
+                    for (size_t r = 0; r < n_rows; r++)
+                        ids[r] = (uint32_t)(gather ? rv_test_below(&rng, n_rows) : r);
                     scan(query, rows, stride, gather ? ids : NULL, n_rows, n_bytes, out);
                     rv_test_row("table, code, round", 10000 * t + 1000 * (size_t)code + round);
                     for (size_t r = 0; r < n_rows; r++) {
                         int32_t want = 0;
-                        for (size_t j = 0; j < n; j++) want += query[j] * code_at(code, rows + ids[r] * stride, j);
+                        for (size_t j = 0; j < n; j++)
+                            want += query[j] * code_at(code, rows + ids[r] * stride, j);
                         RV_EQUAL(out[r], want);
                     }
                 }
@@ -397,7 +421,8 @@ static void test_gram_i8(void)
 {
     static const struct {
         size_t na, nb, n;
-    } rows[] = {{1, 1, 64}, {6, 64, 64}, {7, 65, 128}, {5, 3, 192}, {13, 130, 64}, {33, 33, 256}, {40, 16, 64}, {64, 100, 320}};
+    } rows[] = {{1, 1, 64},    {6, 64, 64},   {7, 65, 128}, {5, 3, 192},
+                {13, 130, 64}, {33, 33, 256}, {40, 16, 64}, {64, 100, 320}};
     const rv__kernels *list[16];
     const size_t n_tables = tables(list);
     rv_test_rng rng;
@@ -412,16 +437,20 @@ static void test_gram_i8(void)
             int8_t *a = (int8_t *)malloc(na * lda), *b = (int8_t *)malloc(nb * ldb);
             int32_t *out = (int32_t *)malloc(4 * na * ldo);
             if (!a || !b || !out) exit(2);
-            for (size_t j = 0; j < na * lda; j++) a[j] = (int8_t)(i % 2 ? -128 : (int)rv_test_below(&rng, 256) - 128);
-            for (size_t j = 0; j < nb * ldb; j++) b[j] = (int8_t)(i % 2 ? -128 : (int)rv_test_below(&rng, 256) - 128);
+            for (size_t j = 0; j < na * lda; j++)
+                a[j] = (int8_t)(i % 2 ? -128 : (int)rv_test_below(&rng, 256) - 128);
+            for (size_t j = 0; j < nb * ldb; j++)
+                b[j] = (int8_t)(i % 2 ? -128 : (int)rv_test_below(&rng, 256) - 128);
             memset(out, 0x55, 4 * na * ldo);
             list[t]->gram_i8(a, lda, na, b, ldb, nb, n, out, ldo, scratch);
             rv_test_row("table, row", 100 * t + i);
             for (size_t r = 0; r < na; r++) {
                 for (size_t c = 0; c < ldo; c++) {
                     int32_t want = 0;
-                    for (size_t j = 0; c < nb && j < n; j++) want += a[r * lda + j] * b[c * ldb + j];
-                    RV_EQUAL(out[r * ldo + c], c < nb ? want : 0x55555555); /* nothing beside the result */
+                    for (size_t j = 0; c < nb && j < n; j++)
+                        want += a[r * lda + j] * b[c * ldb + j];
+                    RV_EQUAL(out[r * ldo + c],
+                             c < nb ? want : 0x55555555); /* nothing beside the result */
                 }
             }
             free(a);
@@ -444,8 +473,10 @@ static void test_gram_f32(void)
     for (size_t t = 0; t < n_tables; t++) {
         for (size_t round = 0; round < 40; round++) {
             const size_t na = 1 + rv_test_below(&rng, 20), nb = 1 + rv_test_below(&rng, 140);
-            const size_t n = round < 30 ? round : 200 + rv_test_below(&rng, 500), ldo = nb + round % 2;
-            float *a = (float *)malloc(4 * na * n + 1), *b = (float *)malloc(4 * nb * n + 1), *out = (float *)malloc(4 * na * ldo);
+            const size_t n = round < 30 ? round : 200 + rv_test_below(&rng, 500),
+                         ldo = nb + round % 2;
+            float *a = (float *)malloc(4 * na * n + 1), *b = (float *)malloc(4 * nb * n + 1),
+                  *out = (float *)malloc(4 * na * ldo);
             if (!a || !b || !out) exit(2);
             rv_test_fill(&rng, a, na * n);
             rv_test_fill(&rng, b, nb * n);
@@ -461,7 +492,8 @@ static void test_gram_f32(void)
                             size += fabs((double)a[r * n + j] * (double)b[c * n + j]);
                         }
                         want *= accumulate + 1;
-                        RV_NEAR((double)out[r * ldo + c], want, U * (3.0 + sqrt((double)n)) * size * (accumulate + 1));
+                        RV_NEAR((double)out[r * ldo + c], want,
+                                U * (3.0 + sqrt((double)n)) * size * (accumulate + 1));
                     }
                     if (ldo > nb) RV_CHECK(out[r * ldo + nb] == 2.0f);
                 }
@@ -482,14 +514,19 @@ static void test_pq4(void)
     rv_test_seed(&rng, 8);
     for (size_t t = 0; t < n_tables; t++) {
         for (size_t round = 0; round < 24; round++) {
-            const size_t m = round < 20 ? 2 + 2 * (round % 20) : round < 22 ? 256 + 2 * (round - 20) : 600;
+            const size_t m = round < 20   ? 2 + 2 * (round % 20)
+                             : round < 22 ? 256 + 2 * (round - 20)
+                                          : 600;
             uint8_t *lut = (uint8_t *)malloc(16 * m), *codes = (uint8_t *)malloc(32 * m * blocks);
             uint8_t *packed = (uint8_t *)malloc(16 * m * blocks);
             uint16_t out[96];
             if (!lut || !codes || !packed) exit(2);
-            for (size_t j = 0; j < 16 * m; j++) lut[j] = (uint8_t)(round % 4 == 3 ? 255 : rv_test_below(&rng, 256));
-            for (size_t j = 0; j < 32 * m * blocks; j++) codes[j] = (uint8_t)rv_test_below(&rng, 16);
-            for (size_t j = 0; j < blocks; j++) rv__pq4_pack(codes + 32 * m * j, m, packed + 16 * m * j);
+            for (size_t j = 0; j < 16 * m; j++)
+                lut[j] = (uint8_t)(round % 4 == 3 ? 255 : rv_test_below(&rng, 256));
+            for (size_t j = 0; j < 32 * m * blocks; j++)
+                codes[j] = (uint8_t)rv_test_below(&rng, 16);
+            for (size_t j = 0; j < blocks; j++)
+                rv__pq4_pack(codes + 32 * m * j, m, packed + 16 * m * j);
             list[t]->pq4_scan(lut, packed, m, blocks, out);
             rv_test_row("table, m", 1000 * t + m);
             for (size_t r = 0; r < 32 * blocks; r++) {
@@ -529,7 +566,8 @@ static void test_arrays(void)
             for (size_t i = 0; i < n; i++) {
                 float got;
                 memcpy(&got, by.at + 4 * i, 4);
-                RV_NEAR((double)got, (double)0.3f * (double)x[i] + (double)y[i], 2 * U * (fabs((double)x[i]) + fabs((double)y[i])));
+                RV_NEAR((double)got, (double)0.3f * (double)x[i] + (double)y[i],
+                        2 * U * (fabs((double)x[i]) + fabs((double)y[i])));
             }
             memcpy(by.at, y, 4 * n);
             k->add_f32(p, q, n);
@@ -576,7 +614,8 @@ static void test_conversions(void)
         for (size_t round = 0; round < 8; round++) {
             for (size_t i = 0; i < n; i++) {
                 uint32_t bits = (uint32_t)rv_test_u64(&rng);
-                if (round & 1) bits = (bits & 0x8FFFFFFFu) | 0x30000000u; /* around the range of halves */
+                if (round & 1)
+                    bits = (bits & 0x8FFFFFFFu) | 0x30000000u; /* around the range of halves */
                 memcpy(&x[i], &bits, 4);
             }
             k->narrow_f16(x, back, n - 3);
@@ -625,10 +664,8 @@ static void test_elementary(void)
         double (*reference)(double);
         double low, high, limit;
     } rows[] = {
-        {"exp", exp, -104.5, 89.5, 2.0},
-        {"log", log, 1e-42, 3e38, 2.0},
-        {"tanh", tanh, -11.0, 11.0, 4.0},
-        {"sigmoid", sigmoid_reference, -104.0, 40.0, 4.0},
+        {"exp", exp, -104.5, 89.5, 2.0},  {"log", log, 1e-42, 3e38, 2.0},
+        {"tanh", tanh, -11.0, 11.0, 4.0}, {"sigmoid", sigmoid_reference, -104.0, 40.0, 4.0},
         {"erf", erf, -4.5, 4.5, 8.0},
     };
     const rv__kernels *list[16];
@@ -637,15 +674,18 @@ static void test_elementary(void)
     rv_test_rng rng;
     rv_test_seed(&rng, 11);
     for (size_t t = 0; t < n_tables; t++) {
-        void (*const fn[])(const float *, float *, size_t) = {list[t]->exp_f32, list[t]->log_f32, list[t]->tanh_f32,
-                                                              list[t]->sigmoid_f32, list[t]->erf_f32};
+        void (*const fn[])(const float *, float *,
+                           size_t) = {list[t]->exp_f32, list[t]->log_f32, list[t]->tanh_f32,
+                                      list[t]->sigmoid_f32, list[t]->erf_f32};
         for (size_t row = 0; row < RV_COUNT_OF(rows); row++) {
             double worst = 0.0;
             size_t at = 0;
             for (size_t i = 0; i < n; i++) {
                 double w = ((double)rv_test_f32(&rng) + 1.0) / 2.0;
                 if (row == 1) {
-                    x[i] = (float)(i % 2 ? 0.5 + 1.5 * w : exp(log(rows[row].low) + w * (log(rows[row].high) - log(rows[row].low))));
+                    x[i] = (float)(i % 2 ? 0.5 + 1.5 * w
+                                         : exp(log(rows[row].low) +
+                                               w * (log(rows[row].high) - log(rows[row].low))));
                 } else {
                     x[i] = (float)(rows[row].low + w * (rows[row].high - rows[row].low));
                     if (i % 3 == 0) x[i] *= (float)ldexp(1.0, -(int)(i % 120));
@@ -662,7 +702,8 @@ static void test_elementary(void)
             rv_test_row(rows[row].name, t);
             RV_CHECK(worst <= rows[row].limit);
             if (worst > rows[row].limit || getenv("RV_TEST_VERBOSE")) {
-                printf("%s table %u: %.2f ulp at %.9g\n", rows[row].name, (unsigned)t, worst, (double)x[at]);
+                printf("%s table %u: %.2f ulp at %.9g\n", rows[row].name, (unsigned)t, worst,
+                       (double)x[at]);
             }
         }
     }
@@ -773,7 +814,8 @@ static void test_scalar_functions(void)
     rv_test_rng rng;
     rv_test_seed(&rng, 13);
     for (size_t i = 0; i < RV_SCALED(100000, 1000); i++) {
-        double w = (double)(rv_test_u64(&rng) >> 11) / 9007199254740992.0, x = w * 1400.0 - 700.0, s, c;
+        double w = (double)(rv_test_u64(&rng) >> 11) / 9007199254740992.0, x = w * 1400.0 - 700.0,
+               s, c;
         double p = exp(w * 1400.0 - 700.0);
         RV_NEAR(rv__exp(x), exp(x), exp(x) * 4.5e-16);
         RV_NEAR(rv__log(p), log(p), fabs(log(p)) * 4.5e-16);
