@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 34e1fe5acfeb3fcfc47be5f2195dbac91bfb5ec21ac74dc2488bff49963f5604 */
+/* Version 0.1.0, parts sha256 1921b9518376af05365cad7c8d45e9c5a0374b22da2c68a8aa2cb06e756cd312 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -355,8 +355,8 @@ typedef struct rv_kmeans_config {
 /* rows: [n, dim] with a stride in floats (0 = dim), dim 1..65535. centroids: [k, dim]. assign: [n]
    nearest centroid of every row (ties: the lower), or NULL. inertia: the sum of the rows' squared
    distances to them, summed over all n rows, or NULL. Starts from k-means++ where k <= 256, else from
-   k random rows; a cluster that loses all its rows moves to one of the rows farthest from their
-   centroids. Of duplicate rows several centroids may stay equal. NaN or infinity in a row that is
+   k random rows; a cluster that loses all its rows moves to a random row of the cluster with the
+   largest sum of distances. Of duplicate rows several centroids may stay equal. NaN or infinity in a row that is
    used: RV_ERR_ARG with the element's index in ctx->where. On failure the outputs hold nothing
    useful. */
 RV_API rv_status rv_kmeans_train(rv_ctx *ctx, const rv_kmeans_config *config, const float *rows,
@@ -2690,7 +2690,7 @@ RV__ISA RV__INLINE rv__v RV__F(v_exp)(rv__v x)
     p = rv__vfma(p, r, rv__vset(0.166666657f));
     p = rv__vfma(p, r, rv__vset(0.5f));
     p = rv__vadd(rv__vfma(rv__vmul(r, r), p, r), rv__vset(1.0f));
-    p = rv__vmul(rv__vmul(p, RV__F(pow2)(n0)), RV__F(pow2)(rv__isub(n, n0)));
+    p = rv__vmul(RV__F(keep)(rv__vmul(p, RV__F(pow2)(n0))), RV__F(pow2)(rv__isub(n, n0)));
     return RV__F(unless_nan)(x, p);
 }
 
@@ -4592,7 +4592,7 @@ RV__ISA RV__INLINE rv__v RV__F(v_exp)(rv__v x)
     p = rv__vfma(p, r, rv__vset(0.166666657f));
     p = rv__vfma(p, r, rv__vset(0.5f));
     p = rv__vadd(rv__vfma(rv__vmul(r, r), p, r), rv__vset(1.0f));
-    p = rv__vmul(rv__vmul(p, RV__F(pow2)(n0)), RV__F(pow2)(rv__isub(n, n0)));
+    p = rv__vmul(RV__F(keep)(rv__vmul(p, RV__F(pow2)(n0))), RV__F(pow2)(rv__isub(n, n0)));
     return RV__F(unless_nan)(x, p);
 }
 
@@ -6575,7 +6575,7 @@ RV__ISA RV__INLINE rv__v RV__F(v_exp)(rv__v x)
     p = rv__vfma(p, r, rv__vset(0.166666657f));
     p = rv__vfma(p, r, rv__vset(0.5f));
     p = rv__vadd(rv__vfma(rv__vmul(r, r), p, r), rv__vset(1.0f));
-    p = rv__vmul(rv__vmul(p, RV__F(pow2)(n0)), RV__F(pow2)(rv__isub(n, n0)));
+    p = rv__vmul(RV__F(keep)(rv__vmul(p, RV__F(pow2)(n0))), RV__F(pow2)(rv__isub(n, n0)));
     return RV__F(unless_nan)(x, p);
 }
 
@@ -10032,7 +10032,7 @@ RV__ISA RV__INLINE rv__v RV__F(v_exp)(rv__v x)
     p = rv__vfma(p, r, rv__vset(0.166666657f));
     p = rv__vfma(p, r, rv__vset(0.5f));
     p = rv__vadd(rv__vfma(rv__vmul(r, r), p, r), rv__vset(1.0f));
-    p = rv__vmul(rv__vmul(p, RV__F(pow2)(n0)), RV__F(pow2)(rv__isub(n, n0)));
+    p = rv__vmul(RV__F(keep)(rv__vmul(p, RV__F(pow2)(n0))), RV__F(pow2)(rv__isub(n, n0)));
     return RV__F(unless_nan)(x, p);
 }
 
@@ -12701,7 +12701,7 @@ RV__ISA RV__INLINE rv__v RV__F(v_exp)(rv__v x)
     p = rv__vfma(p, r, rv__vset(0.166666657f));
     p = rv__vfma(p, r, rv__vset(0.5f));
     p = rv__vadd(rv__vfma(rv__vmul(r, r), p, r), rv__vset(1.0f));
-    p = rv__vmul(rv__vmul(p, RV__F(pow2)(n0)), RV__F(pow2)(rv__isub(n, n0)));
+    p = rv__vmul(RV__F(keep)(rv__vmul(p, RV__F(pow2)(n0))), RV__F(pow2)(rv__isub(n, n0)));
     return RV__F(unless_nan)(x, p);
 }
 
@@ -14231,6 +14231,15 @@ RV__FN float rv__logf(float x)
     return rv__v_log_scalar(x);
 }
 
+/* Keeps -ffast-math from merging what stands on either side. */
+static double rv__mathx_keep(double x)
+{
+#if defined(__FAST_MATH__) && defined(__GNUC__)
+    __asm__("" : "+m"(x));
+#endif
+    return x;
+}
+
 /* 2^n, n in -1022 .. 1023. */
 static double rv__mathx_pow2(int n)
 {
@@ -14250,7 +14259,7 @@ RV__FN double rv__exp(double x)
     if (x < -745.2) return 0.0;
     f = floor(x * 1.4426950408889634 + 0.5);
     n = (int)f;
-    r = (x - f * 6.93147180369123816490e-01) - f * 1.90821492927058770002e-10;
+    r = rv__mathx_keep(x - f * 6.93147180369123816490e-01) - f * 1.90821492927058770002e-10;
     for (int k = 13; k > 0; k--) p = 1.0 + p * r / (double)k;
     return p * rv__mathx_pow2(n / 2) * rv__mathx_pow2(n - n / 2);
 }
@@ -14282,7 +14291,8 @@ RV__FN double rv__log(double x)
     z = s * s;
     for (int k = 23; k >= 3; k -= 2) sum = (sum + 1.0 / (double)k) * z;
     return (double)e * 6.93147180369123816490e-01 +
-           (2.0 * s + (2.0 * s * sum + (double)e * 1.90821492927058770002e-10));
+           rv__mathx_keep(2.0 * s +
+                          rv__mathx_keep(2.0 * s * sum + (double)e * 1.90821492927058770002e-10));
 }
 
 /* Sine and cosine for |x| <= 2^20, absolute error below 2^-52; NaN and larger x give NaN. x is
@@ -14296,8 +14306,8 @@ RV__FN void rv__sincos(double x, double *sine, double *cosine)
         return;
     }
     f = floor(x * 0.63661977236758134 + 0.5);
-    r = ((x - f * 1.57079632673412561417e+00) - f * 6.07710050630396597660e-11) -
-        f * 2.02226624879595063154e-21;
+    r = rv__mathx_keep(x - f * 1.57079632673412561417e+00);
+    r = rv__mathx_keep(r - f * 6.07710050630396597660e-11) - f * 2.02226624879595063154e-21;
     z = r * r;
     for (int k = 18; k > 0; k -= 2) {
         s = 1.0 - s * z / (double)(k * (k + 1));
@@ -14882,21 +14892,25 @@ static void rv__kmeans_sort(const rv__kmeans *job, uint32_t *order, uint32_t *st
     for (size_t i = 0; i < job->m; i++) order[start[job->assign[i] + 1]++] = (uint32_t)i;
 }
 
-/* Clusters without rows take the rows that are farthest from their centroids. dist is used up. */
-static void rv__kmeans_refill(const rv__kmeans *job, const uint32_t *start, float *dist, float *centroids,
-                              uint32_t *order)
+/* A cluster without rows takes a row of the cluster with the largest sum of distances, which counts
+   half from then on. weight: [k] scratch. */
+static void rv__kmeans_refill(const rv__kmeans *job, rv__rng *rng, const float *dist, float *weight,
+                              float *centroids)
 {
-    size_t empty = 0, given = 0;
-    for (size_t c = 0; c < job->k; c++) empty += start[c] == start[c + 1];
-    if (!empty) return;
-    for (size_t i = 0; i < job->m; i++) dist[i] = -dist[i];
-    empty = rv_topk_f32(dist, job->m, empty, order, NULL);
-    for (size_t c = 0; c < job->k && given < empty; c++) {
-        const float *row;
+    const uint32_t *start = job->start;
+    for (size_t c = 0; c < job->k; c++) {
+        weight[c] = 0.0f;
+        for (uint32_t i = start[c]; i < start[c + 1]; i++) weight[c] += dist[job->order[i]];
+    }
+    for (size_t c = 0; c < job->k; c++) {
+        size_t donor = 0;
+        uint32_t pick;
         if (start[c] != start[c + 1]) continue;
-        if (!(dist[order[given]] < 0.0f)) return;
-        row = rv__kmeans_row(job, order[given++]);
-        memcpy(centroids + c * job->dim, row, job->dim * sizeof(float));
+        for (size_t i = 1; i < job->k; i++) donor = weight[i] > weight[donor] ? i : donor;
+        if (!(weight[donor] > 0.0f)) return;
+        weight[donor] *= 0.5f;
+        pick = start[donor] + rv__rng_below(rng, start[donor + 1] - start[donor]);
+        memcpy(centroids + c * job->dim, rv__kmeans_row(job, job->order[pick]), job->dim * sizeof(float));
     }
 }
 
@@ -14935,7 +14949,7 @@ static rv_status rv__kmeans_lloyd(rv_ctx *ctx, rv__kmeans *job, rv__kmeans_space
         if (status) break;
         if (round > 0 && last - total <= 1e-4 * last) break;
         last = total;
-        if (round + 1 < iterations) rv__kmeans_refill(job, space->start, space->dist, centroids, space->order);
+        if (round + 1 < iterations) rv__kmeans_refill(job, &rng, space->dist, space->half, centroids);
     }
     return status;
 }
@@ -16443,41 +16457,62 @@ RV__FN void rv__quant_normalise(float *x, size_t n)
     for (size_t i = 0; i < n; i++) x[i] = (float)((double)x[i] * sum);
 }
 
-/* Tables of m sub-quantizers of 16 entries as bytes: entry = low(s) + step * byte, one step for all,
-   such that no sum passes 16 bits. lut: [m rounded up to even][16]. */
-RV__FN void rv__quant_table(const float *table, size_t m, uint8_t *lut, rv__quant_query *head)
+/* Least and largest of 16. Loops of constant length, so that they become vector instructions. */
+static void rv__quant_extremes(const float *row, float *low, float *high)
+{
+    float a[8], b[8];
+    for (size_t i = 0; i < 8; i++) {
+        a[i] = row[i] < row[i + 8] ? row[i] : row[i + 8];
+        b[i] = row[i] > row[i + 8] ? row[i] : row[i + 8];
+    }
+    for (size_t i = 0; i < 4; i++) {
+        a[i] = a[i] < a[i + 4] ? a[i] : a[i + 4];
+        b[i] = b[i] > b[i + 4] ? b[i] : b[i + 4];
+    }
+    a[0] = a[0] < a[2] ? a[0] : a[2];
+    a[1] = a[1] < a[3] ? a[1] : a[3];
+    b[0] = b[0] > b[2] ? b[0] : b[2];
+    b[1] = b[1] > b[3] ? b[1] : b[3];
+    *low = a[0] < a[1] ? a[0] : a[1];
+    *high = b[0] > b[1] ? b[0] : b[1];
+}
+
+/* Tables of m sub-quantizers of 16 entries as bytes 0..254: entry = low(s) + step * byte, one step for
+   all, such that no sum passes 16 bits. lut: [m rounded up to even][16]. */
+RV__FN void rv__quant_table(const rv__kernels *kernels, const float *table, size_t m, uint8_t *lut,
+                            rv__quant_query *head)
 {
     double low_sum = 0.0, range_sum = 0.0;
-    float widest = 0.0f, step, inverse;
+    float widest = 0.0f, step, low, high;
     for (size_t s = 0; s < m; s++) {
-        const float *row = table + 16 * s;
-        float low = row[0], high = row[0];
-        for (size_t i = 1; i < 16; i++) {
-            low = row[i] < low ? row[i] : low;
-            high = row[i] > high ? row[i] : high;
-        }
+        rv__quant_extremes(table + 16 * s, &low, &high);
         low_sum += (double)low;
         range_sum += (double)(high - low);
         widest = high - low > widest ? high - low : widest;
     }
     /* rounding adds at most half a step per table, hence the m less than 65535 */
     step = (float)(range_sum / (65535.0 - (double)m));
-    if (step < widest / 255.0f) step = widest / 255.0f;
+    if (step < widest / 254.0f) step = widest / 254.0f;
     if (!(step > 1e-37f && step <= 1e36f)) step = 1.0f;
-    inverse = 1.0f / step;
-    for (size_t s = 0; s < m; s++) {
-        const float *row = table + 16 * s;
-        float low = row[0];
-        for (size_t i = 1; i < 16; i++) low = row[i] < low ? row[i] : low;
-        for (size_t i = 0; i < 16; i++) {
-            float level = (row[i] - low) * inverse + 0.5f;
-            lut[16 * s + i] = (uint8_t)(int32_t)(level < 255.0f ? level : 255.0f);
+    for (size_t s = 0; s < m; s += 16) {
+        /* through the kernel that narrows floats to -127..127 */
+        const size_t n = m - s < 16 ? m - s : 16;
+        float wide[256];
+        int8_t narrow[256];
+        for (size_t t = 0; t < n; t++) {
+            const float *row = table + 16 * (s + t);
+            rv__quant_extremes(row, &low, &high);
+            low += 127.0f * step;
+            for (size_t i = 0; i < 16; i++) wide[16 * t + i] = row[i] - low;
         }
+        kernels->narrow_i8(wide, 1.0f / step, narrow, 16 * n);
+        for (size_t i = 0; i < 16 * n; i++) lut[16 * s + i] = (uint8_t)(narrow[i] + 127);
     }
     if (m & 1u) memset(lut + 16 * m, 0, 16);
     head->table_scale = step;
     head->table_offset = (float)low_sum;
-    head->table_fuzz = 0.5001f * step * (float)m;
+    /* half a step, and what row - low - 127 step loses */
+    head->table_fuzz = (0.5001f * step + 1e-6f * (widest + 127.0f * step)) * (float)m;
 }
 
 #endif /* RV_QUANT_C */
@@ -17049,7 +17084,7 @@ static void rv__quant_pq_prepare(const rv_quant *quant, float *query, rv__quant_
             }
         }
     }
-    if (size == 16) rv__quant_table(table, quant->config.m, data + rv__quant_pq_lut(quant), head);
+    if (size == 16) rv__quant_table(quant->kernels, table, quant->config.m, data + rv__quant_pq_lut(quant), head);
 }
 
 static float rv__quant_pq_sum(const rv_quant *quant, const float *table, const unsigned char *code)
@@ -17341,11 +17376,23 @@ RV__FN void rv__rabitq_table(const float *q, size_t n, float *table)
 {
     for (size_t g = 0; g < n / 4; g++, q += 4, table += 16) {
         table[0] = 0.0f;
-        for (size_t v = 1; v < 16; v++) {
-            size_t bit = (v & 1u) ? 0 : (v & 2u) ? 1 : (v & 4u) ? 2 : 3;
-            table[v] = table[v & (v - 1)] + q[bit];
-        }
+        table[1] = q[0];
+        table[2] = q[1];
+        table[3] = q[0] + q[1];
+        for (size_t i = 0; i < 4; i++) table[4 + i] = table[i] + q[2];
+        for (size_t i = 0; i < 8; i++) table[8 + i] = table[i] + q[3];
     }
+}
+
+/* Table and bytes of a rotated query: their sum over a code is <y, q>. table: [n / 4][16]. */
+RV__FN void rv__rabitq_tables(const rv__kernels *kernels, const float *q, size_t n, float *table, uint8_t *lut,
+                              rv__quant_query *head)
+{
+    double sum = 0.0;
+    rv__rabitq_table(q, n, table);
+    rv__quant_table(kernels, table, n / 4, lut, head);
+    for (size_t j = 0; j < n; j++) sum += (double)q[j];
+    head->table_offset -= (float)(0.5 * sum);
 }
 
 static void rv__rabitq_prepare(const rv_quant *quant, float *query, rv__quant_query *head,
@@ -17368,12 +17415,8 @@ static void rv__rabitq_prepare(const rv_quant *quant, float *query, rv__quant_qu
     head->scale = rv__quant_narrow(quant, query, padded, padded, element, &lost);
     head->offset = rv__rabitq_shift(quant->config.bits) * (float)rv__quant_sum_i8(element, padded);
     if (quant->config.bits == 1) {
-        float *table = (float *)(void *)(data + padded);
-        double sum = 0.0;
-        rv__rabitq_table(query, padded, table);
-        rv__quant_table(table, padded / 4, data + rv__rabitq_lut(quant), head);
-        for (size_t j = 0; j < padded; j++) sum += (double)query[j];
-        head->table_offset -= (float)(0.5 * sum);
+        rv__rabitq_tables(quant->kernels, query, padded, (float *)(void *)(data + padded),
+                          data + rv__rabitq_lut(quant), head);
     }
     if (rv__rabitq_levels(quant) == 2) {
         for (size_t j = 0; j < padded; j++) query[j] -= head->scale * (float)element[j];
@@ -18342,10 +18385,10 @@ static rv_status rv__store_check_spec(rv_ctx *ctx, const rv__store_spec *spec)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "dim is %l, it must be 1..65535",
                         (uint64_t)spec->dim);
     }
-    if ((int)spec->metric < 0 || (int)spec->metric > (int)RV_METRIC_CUSTOM) {
+    if ((unsigned)spec->metric > (unsigned)RV_METRIC_CUSTOM) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "metric is %d, it must be 0..7", (int)spec->metric);
     }
-    if ((int)spec->type < 0 || (int)spec->type > (int)RV_DTYPE_U1) {
+    if ((unsigned)spec->type > (unsigned)RV_DTYPE_U1) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "type is %d, it must be 0..4", (int)spec->type);
     }
     if ((spec->metric == RV_METRIC_CUSTOM) != (spec->custom != NULL)) {
@@ -19223,6 +19266,7 @@ static rv_status rv__store_check_rows(rv_ctx *ctx, const rv__store *s)
     size_t bad = SIZE_MAX, lanes = rv__lanes(ctx);
     rv__store_sound_job job;
     rv_status status;
+    if (!s->rows && !s->norms) return RV_OK; /* and then nothing here bounds n */
     job.s = s;
     for (size_t i = 0; i < lanes; i++) job.bad[i] = SIZE_MAX;
     status =
@@ -19293,8 +19337,9 @@ static rv_status rv__store_load_map(rv_ctx *ctx, rv__store *s)
 }
 
 /* Reads and validates the sections of rv__store_save. view: arrays stay in the image; the map is
-   built in memory. custom: for RV_METRIC_CUSTOM only, else not looked at. On failure there is
-   nothing to free. */
+   built in memory. custom: for RV_METRIC_CUSTOM only, else not looked at. Without rows, lengths and
+   keys nothing in the image bounds n: the index must hold it against arrays of its own before it
+   works on n slots. On failure there is nothing to free. */
 RV__FN rv_status rv__store_load(rv_ctx *ctx, rv__image_reader *r, int view, rv_custom_fn custom,
                                 void *custom_user, rv__store *s)
 {
@@ -20564,7 +20609,7 @@ static rv_status rv__hnsw_check_config(rv_ctx *ctx, const rv_hnsw_config *config
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "ef_construction is %z, must be m = %z..4096",
                         (size_t)config->ef_construction, (size_t)m);
     }
-    if ((int)config->codes < 0 || (int)config->codes > (int)RV_HNSW_CODES_RABITQ) {
+    if ((unsigned)config->codes > (unsigned)RV_HNSW_CODES_RABITQ) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "codes is %d, must be 0..5", (int)config->codes);
     }
     if (config->codes > RV_HNSW_CODES_NONE && !rv__hnsw_codes_fit(config->metric, config->type)) {
@@ -21650,12 +21695,17 @@ static void rv__leaf_merge(void *arg, size_t lane, size_t begin, size_t end)
 
 static rv_status rv__build_pools(rv__build *b, const rv__groups *leaves)
 {
-    const size_t most = (size_t)RV__LEAF_BATCH * RV__LEAF;
+    size_t most = 0; /* members of the largest batch */
     rv__leaves job;
     rv_status status = RV_OK;
     job.b = b;
     job.groups = leaves;
     job.shares = b->lanes;
+    for (size_t g = 0; g < leaves->n_groups; g += RV__LEAF_BATCH) {
+        size_t last = leaves->n_groups - g < RV__LEAF_BATCH ? leaves->n_groups : g + RV__LEAF_BATCH;
+        size_t n = leaves->start[last] - leaves->start[g];
+        if (n > most) most = n;
+    }
     job.best = (uint64_t *)rv__get(&b->alloc, most * b->pick, sizeof(uint64_t));
     job.count = (uint32_t *)rv__get(&b->alloc, most, sizeof(uint32_t));
     if (!job.best || !job.count) status = rv__no_memory(b->ctx, most * b->pick * sizeof(uint64_t));
@@ -21824,12 +21874,13 @@ static rv_status rv__build_join(rv__build *b, uint32_t *links)
 static void rv__build_effort(rv__build *b)
 {
     uint32_t ef = b->index->ef_construction;
-    b->fan[0] = ef < 64 ? 5u : ef < 200 ? 8u : ef < 400 ? 10u : 14u;
+    /* more leaves, not more of each leaf: many from one place crowd the far ones out of a pool */
+    b->fan[0] = ef < 64 ? 5u : ef < 200 ? 8u : ef < 400 ? 12u : 16u;
     b->fan[1] = 3u;
-    b->pick = ef < 200 ? 4u : 6u;
+    b->pick = 4u;
     b->keep = b->degree * 3 / 4;
     if (b->keep < 2) b->keep = 2;
-    b->width = b->degree * 3 / 2;
+    b->width = b->degree * 2;
     if (b->width > RV__THIN_MAX) b->width = RV__THIN_MAX;
     if (b->n <= RV__LEAF) {
         /* one leaf is all there is: no others will bring the candidates that make a graph
@@ -21859,7 +21910,8 @@ static rv_status rv__build_layer(rv_ctx *ctx, const rv_hnsw *index, const rv__co
     b.degree = degree;
     b.pair = index->store.metric == RV_METRIC_L2 ? 0.5f : 1.0f;
     b.lanes = rv__lanes(ctx);
-    b.columns = RV__LEADERS;
+    b.columns = n < RV__LEADERS ? n : RV__LEADERS;
+    if (b.columns < RV__THIN_MAX) b.columns = RV__THIN_MAX;
     rv__build_effort(&b);
     b.lane_bytes = rv__build_lane_bytes(&b);
     b.scratch = (unsigned char *)rv__get(&b.alloc, b.lanes, b.lane_bytes);
@@ -24446,7 +24498,7 @@ RV_API rv_status rv_hnsw_check(rv_ctx *ctx, const rv_hnsw *index)
    Estimates. With the row's list centre C, mu the mean of all centres, q' = q - mu, C' = C - mu,
    r = x - C, and <r, q - C> estimated by (r^, q') - (r^, C') from the code of r,
 
-       |q - x|^2 = |q - C|^2 + (|r|^2 + 2 (r^, C')) - 2 (r^, q')
+       |q - x|^2 = |q - C|^2 + (|r|^2 + 2 (r^, C')) - 2 (r^, q')        (PQ: |r^|^2 for |r|^2)
        -q x      = -q C      + ((r^, C') - r C)     -   (r^, q')
 
    so that one table made from q' serves all lists; the bracket is a factor kept with the row. PQ: r^
@@ -24743,7 +24795,7 @@ static void rv__ivf_code(const rv__ivf_lists *l, const float *x, uint32_t list, 
     const size_t dim = l->dim, wide = rv__round_up(dim > quant->padded ? dim : quant->padded, 16);
     const float *centre = l->means + (size_t)list * dim;
     float *r = scratch, *t = r + wide, *rest = t + wide;
-    double square = 0.0, with_centre = 0.0, product = 0.0;
+    double square = 0.0, with_centre = 0.0, product = 0.0, decoded = 0.0;
     for (size_t j = 0; j < dim; j++) {
         r[j] = x[j] - centre[j];
         t[j] = centre[j] - l->offset[j];
@@ -24766,8 +24818,14 @@ static void rv__ivf_code(const rv__ivf_lists *l, const float *x, uint32_t list, 
         for (size_t at = 0; at < dim; at += RV__IVF_CHUNK) {
             size_t n = dim - at < RV__IVF_CHUNK ? dim - at : RV__IVF_CHUNK;
             quant->ops->chunk(quant, code, at, n, chunk);
-            for (size_t j = 0; j < n; j++) product += (double)chunk[j] * (double)t[at + j];
+            for (size_t j = 0; j < n; j++) {
+                product += (double)chunk[j] * (double)t[at + j];
+                decoded += (double)chunk[j] * (double)chunk[j];
+            }
         }
+        /* the distance to what the code decodes to: its error at the row's neighbours is that of the
+           code times their distance, while |r|^2 would leave the distance to the centre in it */
+        square = decoded;
         /* the error at the end of the code must not be read as a nibble */
         memset(code + quant->payload, 0, quant->code_bytes - quant->payload);
     }
@@ -25222,7 +25280,7 @@ static rv_status rv__ivf_check_config(rv_ctx *ctx, const rv_ivf_config *config)
     if (config->n_lists > RV__IVF_LISTS_MAX) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "n_lists is %z, allowed: 1 to 1048576", (size_t)config->n_lists);
     }
-    if ((int)config->codes < 0 || (int)config->codes > (int)RV_IVF_CODES_RABITQ) {
+    if ((unsigned)config->codes > (unsigned)RV_IVF_CODES_RABITQ) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "codes is %d, allowed: 0 to 3", (int)config->codes);
     }
     if (!dense && config->codes > RV_IVF_CODES_NONE) {
@@ -25882,6 +25940,7 @@ static void rv__ivf_estimate(rv__ivf_query *q, uint32_t block, size_t n, float b
 static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int measure)
 {
     const rv__ivf_lists *l = q->l;
+    const size_t run_bytes = RV__IVF_RUN * 16 * l->n_sub;
     uint32_t left = l->size[list], block = l->head[list];
     q->trace.lists++;
     q->trace.scanned += left;
@@ -25894,6 +25953,8 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
             block++;
         }
         if (l->n_sub && !measure) {
+            /* the run behind this one travels while this one is summed */
+            if (n < left) rv__touch(l->codes + l->next[block] * run_bytes / RV__IVF_RUN, run_bytes);
             rv__ivf_estimate(q, first, n, base, q->distance);
         } else {
             rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);
@@ -25984,8 +26045,15 @@ static void rv__ivf_tables(rv__ivf_query *q)
 {
     const rv_quant *quant = q->l->quant;
     if (!quant) return;
-    quant->ops->prepare(quant, q->moved, &q->head, q->tables);
-    q->lut = q->tables + (quant->rotation ? rv__rabitq_lut(quant) : rv__quant_pq_lut(quant));
+    if (quant->rotation) {
+        q->lut = q->tables + rv__rabitq_lut(quant);
+        rv_rotation_apply(quant->rotation, q->moved, q->moved);
+        rv__rabitq_tables(q->kernels, q->moved, quant->padded, (float *)(void *)(q->tables + quant->padded),
+                          q->tables + rv__rabitq_lut(quant), &q->head);
+    } else {
+        q->lut = q->tables + rv__quant_pq_lut(quant);
+        quant->ops->prepare(quant, q->moved, &q->head, q->tables);
+    }
 }
 
 /* Share of the rows that a filter lets pass. */

@@ -123,7 +123,7 @@ static rv_status rv__hnsw_check_config(rv_ctx *ctx, const rv_hnsw_config *config
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "ef_construction is %z, must be m = %z..4096",
                         (size_t)config->ef_construction, (size_t)m);
     }
-    if ((int)config->codes < 0 || (int)config->codes > (int)RV_HNSW_CODES_RABITQ) {
+    if ((unsigned)config->codes > (unsigned)RV_HNSW_CODES_RABITQ) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "codes is %d, must be 0..5", (int)config->codes);
     }
     if (config->codes > RV_HNSW_CODES_NONE && !rv__hnsw_codes_fit(config->metric, config->type)) {

@@ -622,12 +622,17 @@ static void rv__leaf_merge(void *arg, size_t lane, size_t begin, size_t end)
 
 static rv_status rv__build_pools(rv__build *b, const rv__groups *leaves)
 {
-    const size_t most = (size_t)RV__LEAF_BATCH * RV__LEAF;
+    size_t most = 0; /* members of the largest batch */
     rv__leaves job;
     rv_status status = RV_OK;
     job.b = b;
     job.groups = leaves;
     job.shares = b->lanes;
+    for (size_t g = 0; g < leaves->n_groups; g += RV__LEAF_BATCH) {
+        size_t last = leaves->n_groups - g < RV__LEAF_BATCH ? leaves->n_groups : g + RV__LEAF_BATCH;
+        size_t n = leaves->start[last] - leaves->start[g];
+        if (n > most) most = n;
+    }
     job.best = (uint64_t *)rv__get(&b->alloc, most * b->pick, sizeof(uint64_t));
     job.count = (uint32_t *)rv__get(&b->alloc, most, sizeof(uint32_t));
     if (!job.best || !job.count) status = rv__no_memory(b->ctx, most * b->pick * sizeof(uint64_t));
@@ -796,12 +801,13 @@ static rv_status rv__build_join(rv__build *b, uint32_t *links)
 static void rv__build_effort(rv__build *b)
 {
     uint32_t ef = b->index->ef_construction;
-    b->fan[0] = ef < 64 ? 5u : ef < 200 ? 8u : ef < 400 ? 10u : 14u;
+    /* more leaves, not more of each leaf: many from one place crowd the far ones out of a pool */
+    b->fan[0] = ef < 64 ? 5u : ef < 200 ? 8u : ef < 400 ? 12u : 16u;
     b->fan[1] = 3u;
-    b->pick = ef < 200 ? 4u : 6u;
+    b->pick = 4u;
     b->keep = b->degree * 3 / 4;
     if (b->keep < 2) b->keep = 2;
-    b->width = b->degree * 3 / 2;
+    b->width = b->degree * 2;
     if (b->width > RV__THIN_MAX) b->width = RV__THIN_MAX;
     if (b->n <= RV__LEAF) {
         /* one leaf is all there is: no others will bring the candidates that make a graph
@@ -831,7 +837,8 @@ static rv_status rv__build_layer(rv_ctx *ctx, const rv_hnsw *index, const rv__co
     b.degree = degree;
     b.pair = index->store.metric == RV_METRIC_L2 ? 0.5f : 1.0f;
     b.lanes = rv__lanes(ctx);
-    b.columns = RV__LEADERS;
+    b.columns = n < RV__LEADERS ? n : RV__LEADERS;
+    if (b.columns < RV__THIN_MAX) b.columns = RV__THIN_MAX;
     rv__build_effort(&b);
     b.lane_bytes = rv__build_lane_bytes(&b);
     b.scratch = (unsigned char *)rv__get(&b.alloc, b.lanes, b.lane_bytes);

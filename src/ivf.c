@@ -19,7 +19,7 @@
    Estimates. With the row's list centre C, mu the mean of all centres, q' = q - mu, C' = C - mu,
    r = x - C, and <r, q - C> estimated by (r^, q') - (r^, C') from the code of r,
 
-       |q - x|^2 = |q - C|^2 + (|r|^2 + 2 (r^, C')) - 2 (r^, q')
+       |q - x|^2 = |q - C|^2 + (|r|^2 + 2 (r^, C')) - 2 (r^, q')        (PQ: |r^|^2 for |r|^2)
        -q x      = -q C      + ((r^, C') - r C)     -   (r^, q')
 
    so that one table made from q' serves all lists; the bracket is a factor kept with the row. PQ: r^
@@ -316,7 +316,7 @@ static void rv__ivf_code(const rv__ivf_lists *l, const float *x, uint32_t list, 
     const size_t dim = l->dim, wide = rv__round_up(dim > quant->padded ? dim : quant->padded, 16);
     const float *centre = l->means + (size_t)list * dim;
     float *r = scratch, *t = r + wide, *rest = t + wide;
-    double square = 0.0, with_centre = 0.0, product = 0.0;
+    double square = 0.0, with_centre = 0.0, product = 0.0, decoded = 0.0;
     for (size_t j = 0; j < dim; j++) {
         r[j] = x[j] - centre[j];
         t[j] = centre[j] - l->offset[j];
@@ -339,8 +339,14 @@ static void rv__ivf_code(const rv__ivf_lists *l, const float *x, uint32_t list, 
         for (size_t at = 0; at < dim; at += RV__IVF_CHUNK) {
             size_t n = dim - at < RV__IVF_CHUNK ? dim - at : RV__IVF_CHUNK;
             quant->ops->chunk(quant, code, at, n, chunk);
-            for (size_t j = 0; j < n; j++) product += (double)chunk[j] * (double)t[at + j];
+            for (size_t j = 0; j < n; j++) {
+                product += (double)chunk[j] * (double)t[at + j];
+                decoded += (double)chunk[j] * (double)chunk[j];
+            }
         }
+        /* the distance to what the code decodes to: its error at the row's neighbours is that of the
+           code times their distance, while |r|^2 would leave the distance to the centre in it */
+        square = decoded;
         /* the error at the end of the code must not be read as a nibble */
         memset(code + quant->payload, 0, quant->code_bytes - quant->payload);
     }

@@ -389,7 +389,7 @@ static rv_status rv__ivf_check_config(rv_ctx *ctx, const rv_ivf_config *config)
     if (config->n_lists > RV__IVF_LISTS_MAX) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "n_lists is %z, allowed: 1 to 1048576", (size_t)config->n_lists);
     }
-    if ((int)config->codes < 0 || (int)config->codes > (int)RV_IVF_CODES_RABITQ) {
+    if ((unsigned)config->codes > (unsigned)RV_IVF_CODES_RABITQ) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "codes is %d, allowed: 0 to 3", (int)config->codes);
     }
     if (!dense && config->codes > RV_IVF_CODES_NONE) {

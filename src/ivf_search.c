@@ -190,6 +190,7 @@ static void rv__ivf_estimate(rv__ivf_query *q, uint32_t block, size_t n, float b
 static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int measure)
 {
     const rv__ivf_lists *l = q->l;
+    const size_t run_bytes = RV__IVF_RUN * 16 * l->n_sub;
     uint32_t left = l->size[list], block = l->head[list];
     q->trace.lists++;
     q->trace.scanned += left;
@@ -202,6 +203,8 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
             block++;
         }
         if (l->n_sub && !measure) {
+            /* the run behind this one travels while this one is summed */
+            if (n < left) rv__touch(l->codes + l->next[block] * run_bytes / RV__IVF_RUN, run_bytes);
             rv__ivf_estimate(q, first, n, base, q->distance);
         } else {
             rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);
@@ -292,8 +295,15 @@ static void rv__ivf_tables(rv__ivf_query *q)
 {
     const rv_quant *quant = q->l->quant;
     if (!quant) return;
-    quant->ops->prepare(quant, q->moved, &q->head, q->tables);
-    q->lut = q->tables + (quant->rotation ? rv__rabitq_lut(quant) : rv__quant_pq_lut(quant));
+    if (quant->rotation) {
+        q->lut = q->tables + rv__rabitq_lut(quant);
+        rv_rotation_apply(quant->rotation, q->moved, q->moved);
+        rv__rabitq_tables(q->kernels, q->moved, quant->padded, (float *)(void *)(q->tables + quant->padded),
+                          q->tables + rv__rabitq_lut(quant), &q->head);
+    } else {
+        q->lut = q->tables + rv__quant_pq_lut(quant);
+        quant->ops->prepare(quant, q->moved, &q->head, q->tables);
+    }
 }
 
 /* Share of the rows that a filter lets pass. */

@@ -147,7 +147,7 @@ RV__ISA RV__INLINE rv__v RV__F(v_exp)(rv__v x)
     p = rv__vfma(p, r, rv__vset(0.166666657f));
     p = rv__vfma(p, r, rv__vset(0.5f));
     p = rv__vadd(rv__vfma(rv__vmul(r, r), p, r), rv__vset(1.0f));
-    p = rv__vmul(rv__vmul(p, RV__F(pow2)(n0)), RV__F(pow2)(rv__isub(n, n0)));
+    p = rv__vmul(RV__F(keep)(rv__vmul(p, RV__F(pow2)(n0))), RV__F(pow2)(rv__isub(n, n0)));
     return RV__F(unless_nan)(x, p);
 }
 

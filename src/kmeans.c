@@ -288,21 +288,25 @@ static void rv__kmeans_sort(const rv__kmeans *job, uint32_t *order, uint32_t *st
     for (size_t i = 0; i < job->m; i++) order[start[job->assign[i] + 1]++] = (uint32_t)i;
 }
 
-/* Clusters without rows take the rows that are farthest from their centroids. dist is used up. */
-static void rv__kmeans_refill(const rv__kmeans *job, const uint32_t *start, float *dist, float *centroids,
-                              uint32_t *order)
+/* A cluster without rows takes a row of the cluster with the largest sum of distances, which counts
+   half from then on. weight: [k] scratch. */
+static void rv__kmeans_refill(const rv__kmeans *job, rv__rng *rng, const float *dist, float *weight,
+                              float *centroids)
 {
-    size_t empty = 0, given = 0;
-    for (size_t c = 0; c < job->k; c++) empty += start[c] == start[c + 1];
-    if (!empty) return;
-    for (size_t i = 0; i < job->m; i++) dist[i] = -dist[i];
-    empty = rv_topk_f32(dist, job->m, empty, order, NULL);
-    for (size_t c = 0; c < job->k && given < empty; c++) {
-        const float *row;
+    const uint32_t *start = job->start;
+    for (size_t c = 0; c < job->k; c++) {
+        weight[c] = 0.0f;
+        for (uint32_t i = start[c]; i < start[c + 1]; i++) weight[c] += dist[job->order[i]];
+    }
+    for (size_t c = 0; c < job->k; c++) {
+        size_t donor = 0;
+        uint32_t pick;
         if (start[c] != start[c + 1]) continue;
-        if (!(dist[order[given]] < 0.0f)) return;
-        row = rv__kmeans_row(job, order[given++]);
-        memcpy(centroids + c * job->dim, row, job->dim * sizeof(float));
+        for (size_t i = 1; i < job->k; i++) donor = weight[i] > weight[donor] ? i : donor;
+        if (!(weight[donor] > 0.0f)) return;
+        weight[donor] *= 0.5f;
+        pick = start[donor] + rv__rng_below(rng, start[donor + 1] - start[donor]);
+        memcpy(centroids + c * job->dim, rv__kmeans_row(job, job->order[pick]), job->dim * sizeof(float));
     }
 }
 
@@ -341,7 +345,7 @@ static rv_status rv__kmeans_lloyd(rv_ctx *ctx, rv__kmeans *job, rv__kmeans_space
         if (status) break;
         if (round > 0 && last - total <= 1e-4 * last) break;
         last = total;
-        if (round + 1 < iterations) rv__kmeans_refill(job, space->start, space->dist, centroids, space->order);
+        if (round + 1 < iterations) rv__kmeans_refill(job, &rng, space->dist, space->half, centroids);
     }
     return status;
 }

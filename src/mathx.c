@@ -128,6 +128,15 @@ RV__FN float rv__logf(float x)
     return rv__v_log_scalar(x);
 }
 
+/* Keeps -ffast-math from merging what stands on either side. */
+static double rv__mathx_keep(double x)
+{
+#if defined(__FAST_MATH__) && defined(__GNUC__)
+    __asm__("" : "+m"(x));
+#endif
+    return x;
+}
+
 /* 2^n, n in -1022 .. 1023. */
 static double rv__mathx_pow2(int n)
 {
@@ -147,7 +156,7 @@ RV__FN double rv__exp(double x)
     if (x < -745.2) return 0.0;
     f = floor(x * 1.4426950408889634 + 0.5);
     n = (int)f;
-    r = (x - f * 6.93147180369123816490e-01) - f * 1.90821492927058770002e-10;
+    r = rv__mathx_keep(x - f * 6.93147180369123816490e-01) - f * 1.90821492927058770002e-10;
     for (int k = 13; k > 0; k--) p = 1.0 + p * r / (double)k;
     return p * rv__mathx_pow2(n / 2) * rv__mathx_pow2(n - n / 2);
 }
@@ -179,7 +188,8 @@ RV__FN double rv__log(double x)
     z = s * s;
     for (int k = 23; k >= 3; k -= 2) sum = (sum + 1.0 / (double)k) * z;
     return (double)e * 6.93147180369123816490e-01 +
-           (2.0 * s + (2.0 * s * sum + (double)e * 1.90821492927058770002e-10));
+           rv__mathx_keep(2.0 * s +
+                          rv__mathx_keep(2.0 * s * sum + (double)e * 1.90821492927058770002e-10));
 }
 
 /* Sine and cosine for |x| <= 2^20, absolute error below 2^-52; NaN and larger x give NaN. x is
@@ -193,8 +203,8 @@ RV__FN void rv__sincos(double x, double *sine, double *cosine)
         return;
     }
     f = floor(x * 0.63661977236758134 + 0.5);
-    r = ((x - f * 1.57079632673412561417e+00) - f * 6.07710050630396597660e-11) -
-        f * 2.02226624879595063154e-21;
+    r = rv__mathx_keep(x - f * 1.57079632673412561417e+00);
+    r = rv__mathx_keep(r - f * 6.07710050630396597660e-11) - f * 2.02226624879595063154e-21;
     z = r * r;
     for (int k = 18; k > 0; k -= 2) {
         s = 1.0 - s * z / (double)(k * (k + 1));

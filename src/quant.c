@@ -180,41 +180,62 @@ RV__FN void rv__quant_normalise(float *x, size_t n)
     for (size_t i = 0; i < n; i++) x[i] = (float)((double)x[i] * sum);
 }
 
-/* Tables of m sub-quantizers of 16 entries as bytes: entry = low(s) + step * byte, one step for all,
-   such that no sum passes 16 bits. lut: [m rounded up to even][16]. */
-RV__FN void rv__quant_table(const float *table, size_t m, uint8_t *lut, rv__quant_query *head)
+/* Least and largest of 16. Loops of constant length, so that they become vector instructions. */
+static void rv__quant_extremes(const float *row, float *low, float *high)
+{
+    float a[8], b[8];
+    for (size_t i = 0; i < 8; i++) {
+        a[i] = row[i] < row[i + 8] ? row[i] : row[i + 8];
+        b[i] = row[i] > row[i + 8] ? row[i] : row[i + 8];
+    }
+    for (size_t i = 0; i < 4; i++) {
+        a[i] = a[i] < a[i + 4] ? a[i] : a[i + 4];
+        b[i] = b[i] > b[i + 4] ? b[i] : b[i + 4];
+    }
+    a[0] = a[0] < a[2] ? a[0] : a[2];
+    a[1] = a[1] < a[3] ? a[1] : a[3];
+    b[0] = b[0] > b[2] ? b[0] : b[2];
+    b[1] = b[1] > b[3] ? b[1] : b[3];
+    *low = a[0] < a[1] ? a[0] : a[1];
+    *high = b[0] > b[1] ? b[0] : b[1];
+}
+
+/* Tables of m sub-quantizers of 16 entries as bytes 0..254: entry = low(s) + step * byte, one step for
+   all, such that no sum passes 16 bits. lut: [m rounded up to even][16]. */
+RV__FN void rv__quant_table(const rv__kernels *kernels, const float *table, size_t m, uint8_t *lut,
+                            rv__quant_query *head)
 {
     double low_sum = 0.0, range_sum = 0.0;
-    float widest = 0.0f, step, inverse;
+    float widest = 0.0f, step, low, high;
     for (size_t s = 0; s < m; s++) {
-        const float *row = table + 16 * s;
-        float low = row[0], high = row[0];
-        for (size_t i = 1; i < 16; i++) {
-            low = row[i] < low ? row[i] : low;
-            high = row[i] > high ? row[i] : high;
-        }
+        rv__quant_extremes(table + 16 * s, &low, &high);
         low_sum += (double)low;
         range_sum += (double)(high - low);
         widest = high - low > widest ? high - low : widest;
     }
     /* rounding adds at most half a step per table, hence the m less than 65535 */
     step = (float)(range_sum / (65535.0 - (double)m));
-    if (step < widest / 255.0f) step = widest / 255.0f;
+    if (step < widest / 254.0f) step = widest / 254.0f;
     if (!(step > 1e-37f && step <= 1e36f)) step = 1.0f;
-    inverse = 1.0f / step;
-    for (size_t s = 0; s < m; s++) {
-        const float *row = table + 16 * s;
-        float low = row[0];
-        for (size_t i = 1; i < 16; i++) low = row[i] < low ? row[i] : low;
-        for (size_t i = 0; i < 16; i++) {
-            float level = (row[i] - low) * inverse + 0.5f;
-            lut[16 * s + i] = (uint8_t)(int32_t)(level < 255.0f ? level : 255.0f);
+    for (size_t s = 0; s < m; s += 16) {
+        /* through the kernel that narrows floats to -127..127 */
+        const size_t n = m - s < 16 ? m - s : 16;
+        float wide[256];
+        int8_t narrow[256];
+        for (size_t t = 0; t < n; t++) {
+            const float *row = table + 16 * (s + t);
+            rv__quant_extremes(row, &low, &high);
+            low += 127.0f * step;
+            for (size_t i = 0; i < 16; i++) wide[16 * t + i] = row[i] - low;
         }
+        kernels->narrow_i8(wide, 1.0f / step, narrow, 16 * n);
+        for (size_t i = 0; i < 16 * n; i++) lut[16 * s + i] = (uint8_t)(narrow[i] + 127);
     }
     if (m & 1u) memset(lut + 16 * m, 0, 16);
     head->table_scale = step;
     head->table_offset = (float)low_sum;
-    head->table_fuzz = 0.5001f * step * (float)m;
+    /* half a step, and what row - low - 127 step loses */
+    head->table_fuzz = (0.5001f * step + 1e-6f * (widest + 127.0f * step)) * (float)m;
 }
 
 #endif /* RV_QUANT_C */

@@ -208,7 +208,7 @@ static void rv__quant_pq_prepare(const rv_quant *quant, float *query, rv__quant_
             }
         }
     }
-    if (size == 16) rv__quant_table(table, quant->config.m, data + rv__quant_pq_lut(quant), head);
+    if (size == 16) rv__quant_table(quant->kernels, table, quant->config.m, data + rv__quant_pq_lut(quant), head);
 }
 
 static float rv__quant_pq_sum(const rv_quant *quant, const float *table, const unsigned char *code)

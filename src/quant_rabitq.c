@@ -210,11 +210,23 @@ RV__FN void rv__rabitq_table(const float *q, size_t n, float *table)
 {
     for (size_t g = 0; g < n / 4; g++, q += 4, table += 16) {
         table[0] = 0.0f;
-        for (size_t v = 1; v < 16; v++) {
-            size_t bit = (v & 1u) ? 0 : (v & 2u) ? 1 : (v & 4u) ? 2 : 3;
-            table[v] = table[v & (v - 1)] + q[bit];
-        }
+        table[1] = q[0];
+        table[2] = q[1];
+        table[3] = q[0] + q[1];
+        for (size_t i = 0; i < 4; i++) table[4 + i] = table[i] + q[2];
+        for (size_t i = 0; i < 8; i++) table[8 + i] = table[i] + q[3];
     }
+}
+
+/* Table and bytes of a rotated query: their sum over a code is <y, q>. table: [n / 4][16]. */
+RV__FN void rv__rabitq_tables(const rv__kernels *kernels, const float *q, size_t n, float *table, uint8_t *lut,
+                              rv__quant_query *head)
+{
+    double sum = 0.0;
+    rv__rabitq_table(q, n, table);
+    rv__quant_table(kernels, table, n / 4, lut, head);
+    for (size_t j = 0; j < n; j++) sum += (double)q[j];
+    head->table_offset -= (float)(0.5 * sum);
 }
 
 static void rv__rabitq_prepare(const rv_quant *quant, float *query, rv__quant_query *head,
@@ -237,12 +249,8 @@ static void rv__rabitq_prepare(const rv_quant *quant, float *query, rv__quant_qu
     head->scale = rv__quant_narrow(quant, query, padded, padded, element, &lost);
     head->offset = rv__rabitq_shift(quant->config.bits) * (float)rv__quant_sum_i8(element, padded);
     if (quant->config.bits == 1) {
-        float *table = (float *)(void *)(data + padded);
-        double sum = 0.0;
-        rv__rabitq_table(query, padded, table);
-        rv__quant_table(table, padded / 4, data + rv__rabitq_lut(quant), head);
-        for (size_t j = 0; j < padded; j++) sum += (double)query[j];
-        head->table_offset -= (float)(0.5 * sum);
+        rv__rabitq_tables(quant->kernels, query, padded, (float *)(void *)(data + padded),
+                          data + rv__rabitq_lut(quant), head);
     }
     if (rv__rabitq_levels(quant) == 2) {
         for (size_t j = 0; j < padded; j++) query[j] -= head->scale * (float)element[j];

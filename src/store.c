@@ -223,10 +223,10 @@ static rv_status rv__store_check_spec(rv_ctx *ctx, const rv__store_spec *spec)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "dim is %l, it must be 1..65535",
                         (uint64_t)spec->dim);
     }
-    if ((int)spec->metric < 0 || (int)spec->metric > (int)RV_METRIC_CUSTOM) {
+    if ((unsigned)spec->metric > (unsigned)RV_METRIC_CUSTOM) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "metric is %d, it must be 0..7", (int)spec->metric);
     }
-    if ((int)spec->type < 0 || (int)spec->type > (int)RV_DTYPE_U1) {
+    if ((unsigned)spec->type > (unsigned)RV_DTYPE_U1) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "type is %d, it must be 0..4", (int)spec->type);
     }
     if ((spec->metric == RV_METRIC_CUSTOM) != (spec->custom != NULL)) {
@@ -1104,6 +1104,7 @@ static rv_status rv__store_check_rows(rv_ctx *ctx, const rv__store *s)
     size_t bad = SIZE_MAX, lanes = rv__lanes(ctx);
     rv__store_sound_job job;
     rv_status status;
+    if (!s->rows && !s->norms) return RV_OK; /* and then nothing here bounds n */
     job.s = s;
     for (size_t i = 0; i < lanes; i++) job.bad[i] = SIZE_MAX;
     status =
@@ -1174,8 +1175,9 @@ static rv_status rv__store_load_map(rv_ctx *ctx, rv__store *s)
 }
 
 /* Reads and validates the sections of rv__store_save. view: arrays stay in the image; the map is
-   built in memory. custom: for RV_METRIC_CUSTOM only, else not looked at. On failure there is
-   nothing to free. */
+   built in memory. custom: for RV_METRIC_CUSTOM only, else not looked at. Without rows, lengths and
+   keys nothing in the image bounds n: the index must hold it against arrays of its own before it
+   works on n slots. On failure there is nothing to free. */
 RV__FN rv_status rv__store_load(rv_ctx *ctx, rv__image_reader *r, int view, rv_custom_fn custom,
                                 void *custom_user, rv__store *s)
 {

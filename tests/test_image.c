@@ -282,6 +282,13 @@ static void test_parameter_lies(void)
             RV_EQUAL(status, RV_ERR_FORMAT);
         }
     }
+    { /* four billion rows of nothing: refused at once */
+        size_t bytes = make_image(RV_METRIC_L2, RV_DTYPE_F32, 0, 0, image);
+        sign_put(sign_section(image, "SPAR") + 16, 4, 0xFFFFFFFEu);
+        sign_put(sign_section(image, "SPAR") + 24, 4, 1);
+        sign_image(image, bytes);
+        RV_EQUAL(load_image(image, bytes, NULL), RV_ERR_FORMAT);
+    }
     { /* a metric without a function */
         size_t bytes = make_image(RV_METRIC_L2, RV_DTYPE_F32, 1, 1, image);
         sign_put(sign_section(image, "SPAR") + 8, 4, RV_METRIC_CUSTOM);

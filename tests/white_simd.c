@@ -3,11 +3,23 @@
    0..3. */
 #include "rv_test.h"
 
+#include "golden/scalar.h"
+
 #include "../src/mathx.c"
 #include "../src/topk.c"
 #include "../src/distance.c"
 
 #define U (1.0 / 16777216.0) /* unit roundoff of float */
+
+/* With -ffast-math compilers divide by approximate reciprocals, and the start-up code of some makes
+   the processor take subnormal numbers for zero. */
+#if defined(__FAST_MATH__)
+#define SLOPPY (2 * U)
+#define LEAST 1.1754943508222875e-38
+#else
+#define SLOPPY 0.0
+#define LEAST 0.0
+#endif
 
 /* All tables that can run here: one per instruction set, and one per AVX-512 sub-feature. */
 static size_t tables(const rv__kernels **list)
@@ -602,6 +614,7 @@ static void test_conversions(void)
     for (size_t t = 0; t < n_tables; t++) {
         const rv__kernels *k = list[t], *scalar = rv__kernels_for(RV_ISA_SCALAR);
         rv_test_row("table", t);
+        /* Signalling NaN becomes quiet already in the registers of i386: none here for bfloat16. */
         for (size_t i = 0; i < n; i++) h[i] = (uint16_t)i;
         k->widen_f16(h, x, n);
         scalar->widen_f16(h, want, n);
@@ -647,6 +660,7 @@ static double ulps(float got, double want)
     if (rv__is_nan(got)) return want != want ? 0.0 : 1e30;
     if (fabs(want) > 3.4028235677973366e38) return fabs((double)got) > 3.4e38 ? 0.0 : 1e30;
     if (want != want) return 1e30;
+    if (fabs((double)got - want) <= LEAST) return 0.0;
     (void)frexp(want, &e);
     return fabs((double)got - want) / ldexp(1.0, (e < -125 ? -125 : e) - 24);
 }
@@ -731,7 +745,7 @@ static void test_elementary_edges(void)
             RV_TEST_EDGE(exp_f32, -inf);
             RV_CHECK(y[n - 1] == 0.0f);
             RV_TEST_EDGE(exp_f32, 0.0f);
-            RV_CHECK(y[n - 1] == 1.0f);
+            RV_NEAR((double)y[n - 1], 1.0, SLOPPY);
             RV_TEST_EDGE(exp_f32, nan);
             RV_CHECK(rv__is_nan(y[n - 1]));
             RV_TEST_EDGE(log_f32, nan);
@@ -751,21 +765,21 @@ static void test_elementary_edges(void)
             RV_TEST_EDGE(tanh_f32, nan);
             RV_CHECK(rv__is_nan(y[n - 1]));
             RV_TEST_EDGE(tanh_f32, inf);
-            RV_CHECK(y[n - 1] == 1.0f);
+            RV_NEAR((double)y[n - 1], 1.0, SLOPPY);
             RV_TEST_EDGE(tanh_f32, -inf);
-            RV_CHECK(y[n - 1] == -1.0f);
+            RV_NEAR((double)y[n - 1], -1.0, SLOPPY);
             RV_TEST_EDGE(sigmoid_f32, nan);
             RV_CHECK(rv__is_nan(y[n - 1]));
             RV_TEST_EDGE(sigmoid_f32, inf);
-            RV_CHECK(y[n - 1] == 1.0f);
+            RV_NEAR((double)y[n - 1], 1.0, SLOPPY);
             RV_TEST_EDGE(sigmoid_f32, -inf);
             RV_CHECK(y[n - 1] == 0.0f);
             RV_TEST_EDGE(erf_f32, nan);
             RV_CHECK(rv__is_nan(y[n - 1]));
             RV_TEST_EDGE(erf_f32, inf);
-            RV_CHECK(y[n - 1] == 1.0f);
+            RV_NEAR((double)y[n - 1], 1.0, SLOPPY);
             RV_TEST_EDGE(erf_f32, -inf);
-            RV_CHECK(y[n - 1] == -1.0f);
+            RV_NEAR((double)y[n - 1], -1.0, SLOPPY);
         }
     }
 }
@@ -808,30 +822,47 @@ static void test_softmax(void)
     }
 }
 
-/* The scalar functions for the library's own use, against the C library. */
+/* The scalar functions for the library's own use; 2 ulp, sine and cosine absolute. */
 static void test_scalar_functions(void)
 {
     rv_test_rng rng;
     rv_test_seed(&rng, 13);
+    for (size_t i = 0; i < RV_COUNT_OF(rv_golden_scalar); i++) {
+        const double x = rv_golden_scalar[i].x, want = rv_golden_scalar[i].value;
+        double s, c;
+        rv_test_row("golden", i);
+        rv__sincos(x, &s, &c);
+        switch (rv_golden_scalar[i].function) {
+        case 0: RV_NEAR(rv__exp(x), want, fabs(want) * 4.5e-16); break;
+        case 3: RV_NEAR(s, want, 2.3e-16); break;
+        case 4: RV_NEAR(c, want, 2.3e-16); break;
+        default: RV_NEAR(rv__log(x), want, fabs(want) * 4.5e-16); break;
+        }
+    }
     for (size_t i = 0; i < RV_SCALED(100000, 1000); i++) {
-        double w = (double)(rv_test_u64(&rng) >> 11) / 9007199254740992.0, x = w * 1400.0 - 700.0,
-               s, c;
-        double p = exp(w * 1400.0 - 700.0);
-        RV_NEAR(rv__exp(x), exp(x), exp(x) * 4.5e-16);
-        RV_NEAR(rv__log(p), log(p), fabs(log(p)) * 4.5e-16);
-        RV_NEAR(rv__log(0.5 + w), log(0.5 + w), fabs(log(0.5 + w)) * 4.5e-16);
+        double w = (double)(rv_test_u64(&rng) >> 11) / 9007199254740992.0, x = w * 1400.0 - 700.0;
+        double s, c;
+        RV_NEAR(rv__log(rv__exp(x)), x, fabs(x) * 2.3e-16 + 4.5e-16);
         rv__sincos(x * 1000.0, &s, &c);
-        RV_NEAR(s, sin(x * 1000.0), 2.3e-16);
-        RV_NEAR(c, cos(x * 1000.0), 2.3e-16);
+        RV_NEAR(s * s + c * c, 1.0, 1e-15);
         RV_CHECK(ulps(rv__expf((float)(x / 8.0)), exp((double)(float)(x / 8.0))) <= 2.0);
         RV_CHECK(ulps(rv__logf((float)w), log((double)(float)w)) <= 2.0);
     }
     RV_CHECK(rv__exp(-1000.0) == 0.0);
     RV_CHECK(rv__exp(1000.0) > 1.7e308);
-    RV_NEAR(rv__exp(-740.0), exp(-740.0), 1e-323);
+    RV_NEAR(rv__exp(-740.0), 4.199558e-322, 1e-323);
     RV_CHECK(rv__log(0.0) < -1.7e308);
-    RV_NEAR(rv__log(1e-310), log(1e-310), 1e-13);
+    RV_CHECK(rv__log(-0.0) < -1.7e308);
+    if (LEAST == 0.0) RV_NEAR(rv__log(ldexp(1.0, -1040)), -1040.0 * 0.69314718055994531, 4e-13);
     RV_CHECK(!rv__finite_f64(rv__log(-1.0)));
+    {
+        volatile float infinity = rv__infinity(); /* a constant would mislead -ffast-math */
+        double s, c;
+        RV_CHECK(!rv__finite_f64(rv__log((double)infinity)));
+        rv__sincos(1e7, &s, &c);
+        RV_CHECK(!rv__finite_f64(s) && !rv__finite_f64(c));
+        RV_CHECK(!rv__finite_f64(rv__exp((double)rv__from_bits_f32(0x7FC00000))));
+    }
 }
 
 int main(void)

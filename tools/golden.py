@@ -10,6 +10,7 @@ One function per header, in the table at the end. Nothing here calls the library
 import os
 import struct
 import sys
+import textwrap
 from fractions import Fraction
 
 import mpmath
@@ -23,13 +24,15 @@ class Header:
     """Text of one header; recipe says in a sentence how the values were made."""
     def __init__(self, name, recipe):
         self.guard = "RV_GOLDEN_%s_H" % name.upper()
-        self.lines = ["/* Made by tools/golden.py %s: %s */" % (name, recipe),
+        self.lines = ["/* Made by tools/golden.py %s." % name, "   %s */" % recipe,
                       "#ifndef " + self.guard, "#define " + self.guard, "#include <stdint.h>"]
 
     def table(self, declaration, rows):
         """rows: C initialisers without braces."""
         self.lines += ["", "static const %s = {" % declaration]
-        self.lines += ["    {%s}," % row for row in rows]
+        for row in rows:
+            self.lines += textwrap.wrap("{%s}," % row, 96, initial_indent="    ",
+                                        subsequent_indent="     ")
         self.lines += ["};"]
 
     def write(self, name):
@@ -73,7 +76,7 @@ def mathx():
         ("erf", mpmath.erf, [-4.2, -3.0, -1.0, -0.5, -1e-5, 0.0, 1e-40, 1e-20, 1e-3, 0.1, 0.25, 0.5, 0.9,
                              0.91999996, 0.92, 0.93, 1.0, 1.5, 2.0, 3.0, 3.5, 3.9, 4.5, 1e20]),
     ]
-    header = Header("mathx", "mpmath at 200 bits, arguments as the bits of floats.")
+    header = Header("mathx", "Mpmath at 200 bits; arguments as the bits of floats.")
     rows = []
     for number, (name, function, points) in enumerate(functions):
         for point in points:
@@ -87,6 +90,23 @@ def mathx():
         rows += ["%s, %s, %s" % (literal(scale), literal(v), literal(value / sum(e))) for v, value in zip(x, e)]
     header.table("struct { double scale, x, value; } rv_golden_softmax[]", rows)
     header.write("mathx")
+
+
+def scalar():
+    """Double functions; random arguments from a fixed generator."""
+    header = Header("scalar", "Mpmath at 200 bits; sine and cosine up to 2^20.")
+    state, rows = 1, []
+    for i in range(60):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2 ** 64
+        w = (state >> 11) / 2.0 ** 53
+        for number, (function, x) in enumerate([
+                (mpmath.exp, w * 1400.0 - 700.0), (mpmath.log, 0.5 + w),
+                (mpmath.log, 2.0 ** (w * 2000.0 - 1000.0)),
+                (mpmath.sin, (w - 0.5) * 2.0 ** (21 - i % 22)),
+                (mpmath.cos, (w - 0.5) * 2.0 ** (21 - i % 22))]):
+            rows.append("%d, %s, %s" % (number, literal(x), literal(function(mpmath.mpf(x)))))
+    header.table("struct { int function; double x, value; } rv_golden_scalar[]", rows)
+    header.write("scalar")
 
 
 # ---- half ----
@@ -108,7 +128,7 @@ def bf16_of(bits):
 
 
 def half():
-    header = Header("half", "numpy's float16, and exact fractions for bfloat16.")
+    header = Header("half", "Numpy's float16; exact fractions for bfloat16.")
     edges = [0, 1, 0x00000800, 0x00007FFF, 0x00008000, 0x00018000, 0x007FFFFF, 0x00800000, 0x32FFFFFF, 0x33000000,
              0x33000001, 0x337FFFFF, 0x33800000, 0x33BFFFFF, 0x33C00000, 0x33C00001, 0x387FC000, 0x387FDFFF,
              0x387FE000, 0x387FE001, 0x387FFFFF, 0x38800000, 0x3F800000, 0x3F801000, 0x3F801001, 0x3F803000,
@@ -138,8 +158,8 @@ def half():
 
 def distance():
     """The vectors are not stored: element i of vector v is ((i * 7919 + v * 104729) % 401 - 200) / 128,
-    which float, f16 and (after division of the numerator by 2, towards zero) bf16 hold exactly."""
-    header = Header("distance", "exact fractions, then rounded to double; see distance() for the vectors.")
+    which float, f16 and bf16 hold exactly."""
+    header = Header("distance", "Exact fractions, then rounded to double; see distance() there for the vectors.")
 
     def element(i, v):
         return Fraction((i * 7919 + v * 104729) % 401 - 200, 128)
@@ -162,7 +182,7 @@ def distance():
     header.write("distance")
 
 
-HEADERS = {"mathx": mathx, "half": half, "distance": distance}
+HEADERS = {"mathx": mathx, "scalar": scalar, "half": half, "distance": distance}
 
 
 def main():

@@ -1,4 +1,5 @@
-/* Made by tools/golden.py half: numpy's float16, and exact fractions for bfloat16. */
+/* Made by tools/golden.py half.
+   Numpy's float16; exact fractions for bfloat16. */
 #ifndef RV_GOLDEN_HALF_H
 #define RV_GOLDEN_HALF_H
 #include <stdint.h>

@@ -1,4 +1,5 @@
-/* Made by tools/golden.py mathx: mpmath at 200 bits, arguments as the bits of floats. */
+/* Made by tools/golden.py mathx.
+   Mpmath at 200 bits; arguments as the bits of floats. */
 #ifndef RV_GOLDEN_MATHX_H
 #define RV_GOLDEN_MATHX_H
 #include <stdint.h>
