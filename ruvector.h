@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 1921b9518376af05365cad7c8d45e9c5a0374b22da2c68a8aa2cb06e756cd312 */
+/* Version 0.1.0, parts sha256 1cce538f88e579e0ea656745594b9badb8b0add7da10e8e9d60412257f14d072 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -334,7 +334,8 @@ RV_API rv_distance_f32 rv_metric_find_f32(rv_metric metric, rv_isa isa);
 #define RV_KMEANS_H
 
 /* >>kmeans  Clustering of rows under squared Euclidean distance, or under the angle (spherical).
-   Costs 2 rows k dim operations per iteration through the tile kernels; the same bits for any number
+   Costs 2 rows k dim operations per iteration through the tile kernels; the same bits for any
+   number
    of threads. Thread class: pure.
 
        rv_kmeans_config config = {0};
@@ -354,9 +355,11 @@ typedef struct rv_kmeans_config {
 
 /* rows: [n, dim] with a stride in floats (0 = dim), dim 1..65535. centroids: [k, dim]. assign: [n]
    nearest centroid of every row (ties: the lower), or NULL. inertia: the sum of the rows' squared
-   distances to them, summed over all n rows, or NULL. Starts from k-means++ where k <= 256, else from
+   distances to them, summed over all n rows, or NULL. Starts from k-means++ where k <= 256, else
+   from
    k random rows; a cluster that loses all its rows moves to a random row of the cluster with the
-   largest sum of distances. Of duplicate rows several centroids may stay equal. NaN or infinity in a row that is
+   largest sum of distances. Of duplicate rows several centroids may stay equal. NaN or infinity in
+   a row that is
    used: RV_ERR_ARG with the element's index in ctx->where. On failure the outputs hold nothing
    useful. */
 RV_API rv_status rv_kmeans_train(rv_ctx *ctx, const rv_kmeans_config *config, const float *rows,
@@ -384,8 +387,8 @@ typedef struct rv_rotation rv_rotation;
 /* dim: 1..65535. The map follows from dim and ctx->seed and is the same on every machine. */
 RV_API rv_status rv_rotation_create (rv_ctx *ctx, size_t dim, rv_rotation **out);
 RV_API void      rv_rotation_destroy(rv_rotation *rotation); /* NULL is fine */
-RV_API size_t    rv_rotation_dim    (const rv_rotation *rotation); /* outputs: dim rounded up to 64 */
-RV_API uint64_t  rv_rotation_seed   (const rv_rotation *rotation); /* what ctx->seed makes it again */
+RV_API size_t rv_rotation_dim(const rv_rotation *rotation);  /* outputs: dim rounded up to 64 */
+RV_API uint64_t rv_rotation_seed(const rv_rotation *rotation); /* what ctx->seed makes it again */
 RV_API size_t    rv_rotation_bytes  (const rv_rotation *rotation); /* all memory held */
 /* x: [dim], y: [rotation dim]. They may be the same buffer if it has room for y. */
 RV_API void      rv_rotation_apply  (const rv_rotation *rotation, const float *x, float *y);
@@ -473,10 +476,12 @@ RV_API rv_status rv_image_info(rv_ctx *ctx, const void *image, size_t bytes, cha
    PQ         m bits/8                         smallest codes at a given error on correlated data;
                                                with bits = 4 blocks of 32 rows are scanned fastest
    RABITQ     d bits/8 (d in steps of 64)      one to eight bits after a random rotation: unbiased
-                                               estimates and a bound that needs no assumption on data
+                                               estimates and a bound that needs no assumption on
+                                               data
 
    Estimates are of the metric given in the config: L2, IP or COSINE (rows and queries are then
-   scaled to length 1; a zero vector stays zero and is at distance 1 from everything). Every estimate
+   scaled to length 1; a zero vector stays zero and is at distance 1 from everything). Every
+   estimate
    comes with a bound on |estimate - true distance|. For RABITQ it holds with a probability: the
    error passes it for about 6 in 100 pairs at epsilon 1.9, for 3 in 1000 at epsilon 3. For all
    other kinds it always holds, up to rounding, for any row, because a code carries the distance
@@ -528,7 +533,8 @@ typedef struct rv_quant_config {
 /* ctx->seed decides k-means and the rotation. */
 RV_API rv_status rv_quant_create (rv_ctx *ctx, const rv_quant_config *config, rv_quant **out);
 RV_API void      rv_quant_destroy(rv_quant *quant); /* NULL is fine */
-/* rows: [n, dim], stride in floats (0 = dim), n >= 1 (PQ: at least 2^bits); evenly spread samples of
+/* rows: [n, dim], stride in floats (0 = dim), n >= 1 (PQ: at least 2^bits); evenly spread samples
+   of
    large sets are used. Codes made before are not valid after. NaN, infinity: RV_ERR_ARG. On failure
    the state is as before. Polls. */
 RV_API rv_status rv_quant_train  (rv_ctx *ctx, rv_quant *quant, const float *rows, size_t stride,
@@ -855,12 +861,16 @@ RV_API rv_status rv_hnsw_check  (rv_ctx *ctx, const rv_hnsw *index);
 #ifndef RV_IVF_H
 #define RV_IVF_H
 
-/* >>ivf  Inverted file: rows are dealt out to lists by their nearest centre, a search looks into the
+/* >>ivf  Inverted file: rows are dealt out to lists by their nearest centre, a search looks into
+   the
    n_probe lists whose centres are nearest to the query. Lists hold row numbers and either nothing
-   else (the rows are measured) or codes of half a bit to a bit per dimension, scanned 32 at a time in
+   else (the rows are measured) or codes of half a bit to a bit per dimension, scanned 32 at a time
+   in
    registers, the best of which are measured again by their vectors. Choose it over the graph when
-   memory is short (links cost nothing here, codes of product quantization dim / 16 bytes), when rows
-   come and go often, or for metrics of bits and the caller's own over large sets; the graph is faster
+   memory is short (links cost nothing here, codes of product quantization dim / 16 bytes), when
+   rows
+   come and go often, or for metrics of bits and the caller's own over large sets; the graph is
+   faster
    at high recall.
 
    Centres and codes are learned by rv_ivf_build from its rows, or by rv_ivf_train from those the
@@ -974,7 +984,8 @@ RV_API rv_status rv_ivf_range  (rv_ctx *ctx, const rv_ivf *index, const void *qu
                                 const rv_ivf_options *options, rv_hit *hits, size_t cap,
                                 size_t *n_hits);
 
-/* Hands out the next nearest row without starting again: first from n_probe lists, then from more and
+/* Hands out the next nearest row without starting again: first from n_probe lists, then from more
+   and
    more of them, never the same row twice; every row that passes the filter is given in the end.
    The index must not change while an iterator lives. */
 typedef struct rv_ivf_iter rv_ivf_iter;
@@ -986,7 +997,8 @@ RV_API void      rv_ivf_iter_destroy(rv_ivf_iter *iter); /* NULL is fine */
 /* One versioned little-endian image, checksummed. save with image NULL only asks for *bytes; with
    cap too small: RV_ERR_ARG and *bytes is what is needed. A custom metric is not in the image: give
    it again to load. view searches the caller's read-only image (64-byte aligned, little-endian
-   machine) in place without copying; a viewed index refuses every change with RV_ERR_UNSUPPORTED. */
+   machine) in place without copying; a viewed index refuses every change with RV_ERR_UNSUPPORTED.
+   */
 RV_API rv_status rv_ivf_save   (rv_ctx *ctx, const rv_ivf *index, void *image, size_t cap,
                                 size_t *bytes);
 RV_API rv_status rv_ivf_load   (rv_ctx *ctx, const void *image, size_t bytes, rv_custom_fn custom,
@@ -995,7 +1007,8 @@ RV_API rv_status rv_ivf_view   (rv_ctx *ctx, const void *image, size_t bytes, rv
                                 void *custom_user, rv_ivf **out);
 
 RV_API void      rv_ivf_stats_get(const rv_ivf *index, rv_ivf_stats *stats);
-/* Proves that every row is in exactly one list and all links are in range; RV_ERR_FORMAT with the row
+/* Proves that every row is in exactly one list and all links are in range; RV_ERR_FORMAT with the
+   row
    or block in ctx->where otherwise. */
 RV_API rv_status rv_ivf_check  (rv_ctx *ctx, const rv_ivf *index);
 
@@ -3145,7 +3158,8 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
     rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
     rv__vb u, v;
     size_t i = 0;
-    for (; i + 2 * B <= n; i += 2 * B) {
+    /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
+    for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
@@ -5047,7 +5061,8 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
     rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
     rv__vb u, v;
     size_t i = 0;
-    for (; i + 2 * B <= n; i += 2 * B) {
+    /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
+    for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
@@ -7030,7 +7045,8 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
     rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
     rv__vb u, v;
     size_t i = 0;
-    for (; i + 2 * B <= n; i += 2 * B) {
+    /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
+    for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
@@ -8003,7 +8019,8 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
     rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
     rv__vb u, v;
     size_t i = 0;
-    for (; i + 2 * B <= n; i += 2 * B) {
+    /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
+    for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
@@ -10487,7 +10504,8 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
     rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
     rv__vb u, v;
     size_t i = 0;
-    for (; i + 2 * B <= n; i += 2 * B) {
+    /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
+    for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
@@ -11354,7 +11372,8 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
     rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
     rv__vb u, v;
     size_t i = 0;
-    for (; i + 2 * B <= n; i += 2 * B) {
+    /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
+    for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
@@ -13156,7 +13175,8 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
     rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
     rv__vb u, v;
     size_t i = 0;
-    for (; i + 2 * B <= n; i += 2 * B) {
+    /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
+    for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
@@ -14043,6 +14063,10 @@ RV__FN void rv__pq4_pack(const uint8_t *codes, size_t m, uint8_t *block)
 #undef RV__TABLE
 #undef RV__TABLE_512
 
+#undef rv__pair_l2_bf16_avx512bf16
+#undef rv__pair_l1_bf16_avx512bf16
+#undef rv__pair_linf_bf16_avx512bf16
+
 #endif /* RV_SIMD_C */
 /* ==== src/half.c ============================================================================== */
 #ifndef RV_HALF_C
@@ -14231,6 +14255,14 @@ RV__FN float rv__logf(float x)
     return rv__v_log_scalar(x);
 }
 
+/* By bits: comparisons with NaN mean nothing under -ffast-math. */
+static int rv__mathx_is_nan(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits & 0x7FFFFFFFFFFFFFFFull) > 0x7FF0000000000000ull;
+}
+
 /* Keeps -ffast-math from merging what stands on either side. */
 static double rv__mathx_keep(double x)
 {
@@ -14254,7 +14286,7 @@ RV__FN double rv__exp(double x)
 {
     double f, r, p = 1.0;
     int n;
-    if (!rv__finite_f64(x) && !(x > 0.0) && !(x < 0.0)) return x; /* NaN */
+    if (rv__mathx_is_nan(x)) return x;
     if (x > 709.79) return (double)rv__infinity();
     if (x < -745.2) return 0.0;
     f = floor(x * 1.4426950408889634 + 0.5);
@@ -14301,7 +14333,7 @@ RV__FN void rv__sincos(double x, double *sine, double *cosine)
 {
     double f, r, z, s = 1.0, c = 1.0;
     int quadrant;
-    if (!(x >= -1048576.0 && x <= 1048576.0)) {
+    if (!rv__finite_f64(x) || x < -1048576.0 || x > 1048576.0) {
         *sine = *cosine = (double)rv__from_bits_f32(0x7FC00000);
         return;
     }
@@ -14718,21 +14750,23 @@ static void rv__kmeans_assign_range(void *arg, size_t lane, size_t begin, size_t
         }
         for (size_t c = 0; c < k; c += RV__KMEANS_COLS) {
             size_t cols = k - c < RV__KMEANS_COLS ? k - c : RV__KMEANS_COLS;
-            job->kernels->gram_f32(from, pitch, rows, job->centroids + c * dim, dim, cols, dim, dots,
-                                   cols, pack);
+            job->kernels->gram_f32(from, pitch, rows, job->centroids + c * dim, dim, cols, dim,
+                                   dots, cols, pack);
             for (size_t i = 0; i < rows; i++) {
-                rv__kmeans_least(dots + i * cols, job->half + c, cols, (uint32_t)c, best + i, assign + i);
+                rv__kmeans_least(dots + i * cols, job->half + c, cols, (uint32_t)c, best + i,
+                                 assign + i);
             }
         }
         for (size_t i = 0; job->dist && i < rows; i++) {
-            job->dist[at + i] = job->kernels->pair_f32[RV__OP_L2](from + i * pitch,
-                                                       job->centroids + (size_t)assign[i] * dim, dim);
+            job->dist[at + i] = job->kernels->pair_f32[RV__OP_L2](
+                from + i * pitch, job->centroids + (size_t)assign[i] * dim, dim);
         }
     }
 }
 
 /* The same for few dimensions, where a tile of products would be mostly packing: 16 centroids at a
-   time from their transpose. turned: [dim][k rounded up to 16], half the same length, the rest of it
+   time from their transpose. turned: [dim][k rounded up to 16], half the same length, the rest of
+   it
    infinite. */
 static void rv__kmeans_small_range(void *arg, size_t lane, size_t begin, size_t end)
 {
@@ -14820,16 +14854,16 @@ static size_t rv__kmeans_table(size_t k, size_t dim)
 static rv_status rv__kmeans_label(rv_ctx *ctx, rv__kmeans *job, float *half)
 {
     const size_t wide = rv__round_up(job->k, 16), dim = job->dim;
-    const int small = dim <= RV__KMEANS_SMALL;
+    const int tiny = dim <= RV__KMEANS_SMALL;
     job->half = half;
-    job->turned = small ? half + wide : NULL;
+    job->turned = tiny ? half + wide : NULL;
     for (size_t c = 0; c < wide; c++) {
         const float *row = job->centroids + (c < job->k ? c : 0) * dim;
         half[c] = c < job->k ? 0.5f * rv_dot_f32(row, row, dim) : rv__infinity();
-        for (size_t j = 0; small && j < dim; j++) job->turned[j * wide + c] = row[j];
+        for (size_t j = 0; tiny && j < dim; j++) job->turned[j * wide + c] = row[j];
     }
     return rv__parallel_for(ctx, job->m, RV__KMEANS_ROWS, rv__kmeans_section(job->k, dim),
-                            small ? rv__kmeans_small_range : rv__kmeans_assign_range, job);
+                            tiny ? rv__kmeans_small_range : rv__kmeans_assign_range, job);
 }
 
 static size_t rv__kmeans_lane(size_t dim, int sampled)
@@ -14851,9 +14885,11 @@ static rv_status rv__kmeans_plus(rv_ctx *ctx, rv__kmeans *job, rv__rng *rng, flo
         double total = 0.0, goal;
         rv_status status = rv__poll(ctx);
         if (status) return status;
-        memcpy(centroids + c * dim, rv__kmeans_row(job, (size_t)((uint64_t)pick * job->m / m)), dim * sizeof(float));
+        memcpy(centroids + c * dim, rv__kmeans_row(job, (size_t)((uint64_t)pick * job->m / m)),
+               dim * sizeof(float));
         for (size_t i = 0; i < m; i++) {
-            float d = job->kernels->pair_f32[RV__OP_L2](rv__kmeans_row(job, (size_t)((uint64_t)i * job->m / m)), centroids + c * dim, dim);
+            float d = job->kernels->pair_f32[RV__OP_L2](
+                rv__kmeans_row(job, (size_t)((uint64_t)i * job->m / m)), centroids + c * dim, dim);
             if (c == 0 || d < dist[i]) dist[i] = d;
             total += (double)dist[i];
         }
@@ -14871,7 +14907,8 @@ static rv_status rv__kmeans_plus(rv_ctx *ctx, rv__kmeans *job, rv__rng *rng, flo
 }
 
 /* k different rows at random: the first of a shuffle that only touches what it takes. */
-static void rv__kmeans_scatter(const rv__kmeans *job, rv__rng *rng, float *centroids, uint32_t *order)
+static void rv__kmeans_scatter(const rv__kmeans *job, rv__rng *rng, float *centroids,
+                               uint32_t *order)
 {
     for (size_t i = 0; i < job->m; i++) order[i] = (uint32_t)i;
     for (size_t c = 0; c < job->k; c++) {
@@ -14910,7 +14947,8 @@ static void rv__kmeans_refill(const rv__kmeans *job, rv__rng *rng, const float *
         if (!(weight[donor] > 0.0f)) return;
         weight[donor] *= 0.5f;
         pick = start[donor] + rv__rng_below(rng, start[donor + 1] - start[donor]);
-        memcpy(centroids + c * job->dim, rv__kmeans_row(job, job->order[pick]), job->dim * sizeof(float));
+        memcpy(centroids + c * job->dim, rv__kmeans_row(job, job->order[pick]),
+               job->dim * sizeof(float));
     }
 }
 
@@ -14949,7 +14987,8 @@ static rv_status rv__kmeans_lloyd(rv_ctx *ctx, rv__kmeans *job, rv__kmeans_space
         if (status) break;
         if (round > 0 && last - total <= 1e-4 * last) break;
         last = total;
-        if (round + 1 < iterations) rv__kmeans_refill(job, &rng, space->dist, space->half, centroids);
+        if (round + 1 < iterations)
+            rv__kmeans_refill(job, &rng, space->dist, space->half, centroids);
     }
     return status;
 }
@@ -14971,8 +15010,8 @@ static rv_status rv__kmeans_check(rv_ctx *ctx, const rv__kmeans *job)
 }
 
 /* Labels every row of the set and sums the distances; lane scratch is made here. */
-static rv_status rv__kmeans_all(rv_ctx *ctx, const rv_alloc *alloc, rv__kmeans *job, uint32_t *assign,
-                                float *dist)
+static rv_status rv__kmeans_all(rv_ctx *ctx, const rv_alloc *alloc, rv__kmeans *job,
+                                uint32_t *assign, float *dist)
 {
     size_t lanes = rv__lanes(ctx);
     float *half = (float *)rv__get(alloc, rv__kmeans_table(job->k, job->dim), sizeof(float));
@@ -14992,8 +15031,8 @@ static rv_status rv__kmeans_all(rv_ctx *ctx, const rv_alloc *alloc, rv__kmeans *
     return status;
 }
 
-static void rv__kmeans_open(rv_ctx *ctx, rv__kmeans *job, const float *rows, size_t stride, size_t n,
-                            size_t dim, size_t k, uint64_t seed)
+static void rv__kmeans_open(rv_ctx *ctx, rv__kmeans *job, const float *rows, size_t stride,
+                            size_t n, size_t dim, size_t k, uint64_t seed)
 {
     memset(job, 0, sizeof *job);
     job->kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
@@ -15005,8 +15044,8 @@ static void rv__kmeans_open(rv_ctx *ctx, rv__kmeans *job, const float *rows, siz
     job->seed = seed;
 }
 
-static rv_status rv__kmeans_fit(rv_ctx *ctx, const rv_alloc *alloc, rv__kmeans *job, size_t iterations,
-                                float *centroids)
+static rv_status rv__kmeans_fit(rv_ctx *ctx, const rv_alloc *alloc, rv__kmeans *job,
+                                size_t iterations, float *centroids)
 {
     size_t lanes = rv__lanes(ctx);
     rv__kmeans_space space;
@@ -15046,7 +15085,8 @@ RV__FN rv_status rv__kmeans_train(rv_ctx *ctx, const rv_kmeans_config *config, u
     job.spherical = config->spherical;
     if (most < 2048) most = 2048;
     if (most < n) job.m = most;
-    status = rv__kmeans_fit(ctx, &alloc, &job, config->iterations ? config->iterations : 12, centroids);
+    status =
+        rv__kmeans_fit(ctx, &alloc, &job, config->iterations ? config->iterations : 12, centroids);
     if (!status && (assign || inertia)) {
         float *dist = inertia ? (float *)rv__get(&alloc, n, sizeof(float)) : NULL;
         uint32_t *labels = assign ? assign : (uint32_t *)rv__get(&alloc, n, sizeof(uint32_t));
@@ -15074,10 +15114,12 @@ RV_API rv_status rv_kmeans_train(rv_ctx *ctx, const rv_kmeans_config *config, co
         return rv__fail(ctx, RV_ERR_ARG, 0, "kmeans needs config, rows and centroids");
     }
     if (dim < 1 || dim > 65535 || (stride != 0 && stride < dim)) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "kmeans: dim is %z, allowed: 1 to 65535; stride %z, at least dim",
-                        dim, stride);
+        return rv__fail(ctx, RV_ERR_ARG, 0,
+                        "kmeans: dim is %z, allowed: 1 to 65535; stride %z, at least dim", dim,
+                        stride);
     }
-    if (n > 0xFFFFFFF0u) return rv__fail(ctx, RV_ERR_ARG, 0, "kmeans: n is %z, allowed: below 2^32 - 16", n);
+    if (n > 0xFFFFFFF0u)
+        return rv__fail(ctx, RV_ERR_ARG, 0, "kmeans: n is %z, allowed: below 2^32 - 16", n);
     if (config->k < 1 || config->k > RV__KMEANS_MAX || config->k > n) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "kmeans: k is %z, allowed: 1 to n (%z) and 2^24",
                         (size_t)config->k, n);
@@ -15090,7 +15132,8 @@ RV_API rv_status rv_kmeans_train(rv_ctx *ctx, const rv_kmeans_config *config, co
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "kmeans: sample is %z, allowed: 1 to 1048576",
                         (size_t)config->sample);
     }
-    status = rv__kmeans_train(ctx, config, rv__seed(ctx), rows, stride, n, dim, centroids, assign, inertia);
+    status = rv__kmeans_train(ctx, config, rv__seed(ctx), rows, stride, n, dim, centroids, assign,
+                              inertia);
     return status ? status : rv__ok(ctx);
 }
 
@@ -15103,7 +15146,8 @@ RV_API rv_status rv_kmeans_assign(rv_ctx *ctx, const float *centroids, size_t k,
     rv_status status;
     if (dim < 1 || dim > 65535 || k < 1 || k > RV__KMEANS_MAX || (stride != 0 && stride < dim) ||
         n > 0xFFFFFFF0u) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "kmeans: dim %z, k %z or n %z is out of range", dim, k, n);
+        return rv__fail(ctx, RV_ERR_ARG, 0, "kmeans: dim %z, k %z or n %z is out of range", dim, k,
+                        n);
     }
     if (n == 0) return rv__ok(ctx);
     rv__kmeans_open(ctx, &job, rows, stride, n, dim, k, 0);
@@ -15135,7 +15179,8 @@ RV_API rv_status rv_kmeans_assign(rv_ctx *ctx, const float *centroids, size_t k,
    any vector, also one with a single non-zero coordinate, look like a random point of the sphere.
    The inverse runs the same steps backwards.
 
-   Sources: Ailon, Chazelle, The fast Johnson-Lindenstrauss transform, 2009; Gao, Long, RaBitQ, 2024,
+   Sources: Ailon, Chazelle, The fast Johnson-Lindenstrauss transform, 2009; Gao, Long, RaBitQ,
+   2024,
    and its library, for the combination with Kac's walk. Differs from the latter in the strides and
    the shifted pairs. */
 
@@ -15187,7 +15232,8 @@ static void rv__rotation_hadamard(float *x, size_t n)
 {
     size_t h = 4;
     for (; 4 * h <= n; h *= 4) {
-        for (float *p = x; p < x + n; p += 4 * h) rv__rotation_four(p, p + h, p + 2 * h, p + 3 * h, h);
+        for (float *p = x; p < x + n; p += 4 * h)
+            rv__rotation_four(p, p + h, p + 2 * h, p + 3 * h, h);
     }
     if (h < n) {
         for (float *p = x; p < x + n; p += 2 * h) rv__rotation_two(p, p + h, h);
@@ -15241,7 +15287,8 @@ RV__FN rv_status rv__rotation_create(rv_ctx *ctx, size_t dim, uint64_t seed, rv_
         size_t first = (round & 1u) ? rotation->padded - rotation->window : 0;
         int in = at >= first && at < first + rotation->window;
         if (at % 64 == 0) bits = rv__rng_next(&rng);
-        rotation->signs[i] = (float)((bits >> at % 64 & 1u) ? -1.0 : 1.0) * (float)(in ? inside : outside);
+        rotation->signs[i] =
+            (float)((bits >> at % 64 & 1u) ? -1.0 : 1.0) * (float)(in ? inside : outside);
     }
     *out = rotation;
     return RV_OK;
@@ -15485,7 +15532,7 @@ typedef struct rv__pca {
                                      later [dim, block], the transpose of z or q               */
     float *cov;                   /* [dim, dim]                                                */
     float *q, *z;                 /* [block, dim]                                              */
-    float *small;                 /* [block, block]                                            */
+    float *tiny;                 /* [block, block]                                            */
     double *wide;                 /* [2 block, block] and 3 block more; also [dim] sums        */
     rv__rng rng;
 } rv__pca;
@@ -15544,8 +15591,8 @@ static rv_status rv__pca_covariance(rv_ctx *ctx, rv__pca *pca, size_t m, const f
             size_t wide = dim - j < RV__PCA_BLOCK ? dim - j : RV__PCA_BLOCK;
             rv_status status = rv__poll(ctx);
             if (status) return status;
-            status = rv_gemm_nt_f32(ctx, pca->columns + j * RV__PCA_CHUNK, RV__PCA_CHUNK, pca->columns,
-                                    RV__PCA_CHUNK, wide, j + wide, rows, first > 0,
+            status = rv_gemm_nt_f32(ctx, pca->columns + j * RV__PCA_CHUNK, RV__PCA_CHUNK,
+                                    pca->columns, RV__PCA_CHUNK, wide, j + wide, rows, first > 0,
                                     pca->cov + j * dim, dim);
             if (status) return status;
         }
@@ -15564,7 +15611,8 @@ static double rv__pca_dot(const float *a, const float *b, size_t n)
         for (size_t l = 0; l < 8; l++) lane[l] += (double)a[i + l] * (double)b[i + l];
     }
     for (; i < n; i++) lane[i & 7u] += (double)a[i] * (double)b[i];
-    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
+           ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
 static void rv__pca_random(rv__pca *pca, float *row)
@@ -15603,11 +15651,13 @@ static rv_status rv__pca_project(rv_ctx *ctx, rv__pca *pca, size_t at, size_t gr
 {
     const size_t dim = pca->dim;
     float *rows = pca->z + at * dim;
-    rv_status status = rv_gemm_nt_f32(ctx, rows, dim, pca->z, dim, group, at, dim, 0, pca->small, at);
+    rv_status status =
+        rv_gemm_nt_f32(ctx, rows, dim, pca->z, dim, group, at, dim, 0, pca->tiny, at);
     if (status) return status;
-    for (size_t i = 0; i < group * at; i++) pca->small[i] = -pca->small[i];
+    for (size_t i = 0; i < group * at; i++) pca->tiny[i] = -pca->tiny[i];
     /* columns is free after the covariance; it holds the transpose of z's first rows */
-    return rv_gemm_nt_f32(ctx, pca->small, at, pca->columns, pca->block, group, dim, at, 1, rows, dim);
+    return rv_gemm_nt_f32(ctx, pca->tiny, at, pca->columns, pca->block, group, dim, at, 1, rows,
+                          dim);
 }
 
 /* Makes the rows of z orthonormal from the first to the last; columns becomes their transpose. */
@@ -15663,22 +15713,25 @@ static rv_status rv__pca_iterate(rv_ctx *ctx, rv__pca *pca)
 }
 
 /* basis = the n_out leading eigenvectors of cov within the space of q. */
-static rv_status rv__pca_ritz(rv_ctx *ctx, rv__pca *pca, size_t n_out, float *basis, float *eigenvalues)
+static rv_status rv__pca_ritz(rv_ctx *ctx, rv__pca *pca, size_t n_out, float *basis,
+                              float *eigenvalues)
 {
     const size_t dim = pca->dim, block = pca->block;
     double *a = pca->wide, *v = a + block * block, *d = v + block * block;
-    rv_status status = rv_gemm_nt_f32(ctx, pca->q, dim, pca->z, dim, block, block, dim, 0, pca->small,
-                                      block);
+    rv_status status =
+        rv_gemm_nt_f32(ctx, pca->q, dim, pca->z, dim, block, block, dim, 0, pca->tiny, block);
     if (status) return status;
     for (size_t i = 0; i < block; i++) {
         for (size_t j = 0; j < block; j++) {
-            a[i * block + j] = 0.5 * ((double)pca->small[i * block + j] + (double)pca->small[j * block + i]);
+            a[i * block + j] =
+                0.5 * ((double)pca->tiny[i * block + j] + (double)pca->tiny[j * block + i]);
         }
     }
     status = rv__eigen_symmetric(ctx, a, block, d, v, d + block);
     if (status) return status;
-    for (size_t i = 0; i < n_out * block; i++) pca->small[i] = (float)v[i];
-    status = rv_gemm_nt_f32(ctx, pca->small, block, pca->columns, block, n_out, dim, block, 0, basis, dim);
+    for (size_t i = 0; i < n_out * block; i++) pca->tiny[i] = (float)v[i];
+    status = rv_gemm_nt_f32(ctx, pca->tiny, block, pca->columns, block, n_out, dim, block, 0, basis,
+                            dim);
     if (status) return status;
     for (size_t i = 0; i < n_out; i++) {
         float *row = basis + i * dim, top = 0.0f;
@@ -15725,7 +15778,8 @@ RV__FN rv_status rv__pca_train(rv_ctx *ctx, const float *rows, size_t stride, si
     }
     if (stride == 0) stride = dim;
     if (n < 1 || !rows || !mean || !basis || stride < dim) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "pca needs rows, mean, basis, n >= 1 and stride >= dim");
+        return rv__fail(ctx, RV_ERR_ARG, 0,
+                        "pca needs rows, mean, basis, n >= 1 and stride >= dim");
     }
     spare = n_out / 8 < 8 ? 8 : n_out / 8;
     pca.rows = rows;
@@ -15742,15 +15796,15 @@ RV__FN rv_status rv__pca_train(rv_ctx *ctx, const float *rows, size_t stride, si
     pca.cov = (float *)rv__get(&alloc, rv__mul(dim, dim), sizeof(float));
     pca.q = (float *)rv__get(&alloc, rv__mul(dim, pca.block), sizeof(float));
     pca.z = (float *)rv__get(&alloc, rv__mul(dim, pca.block), sizeof(float));
-    pca.small = (float *)rv__get(&alloc, rv__mul(pca.block, pca.block), sizeof(float));
+    pca.tiny = (float *)rv__get(&alloc, rv__mul(pca.block, pca.block), sizeof(float));
     pca.wide = (double *)rv__get(&alloc, wide, sizeof(double));
-    if (pca.columns && pca.cov && pca.q && pca.z && pca.small && pca.wide) {
+    if (pca.columns && pca.cov && pca.q && pca.z && pca.tiny && pca.wide) {
         status = rv__pca_run(ctx, &pca, m, n_out, mean, basis, eigenvalues, total_variance);
     } else {
         status = rv__no_memory(ctx, rv__mul(rv__mul(dim, depth), sizeof(float)));
     }
     rv__put(&alloc, pca.wide, wide, sizeof(double));
-    rv__put(&alloc, pca.small, rv__mul(pca.block, pca.block), sizeof(float));
+    rv__put(&alloc, pca.tiny, rv__mul(pca.block, pca.block), sizeof(float));
     rv__put(&alloc, pca.z, rv__mul(dim, pca.block), sizeof(float));
     rv__put(&alloc, pca.q, rv__mul(dim, pca.block), sizeof(float));
     rv__put(&alloc, pca.cov, rv__mul(dim, dim), sizeof(float));
@@ -15777,8 +15831,8 @@ RV_API rv_status rv_pca_apply(rv_ctx *ctx, const float *mean, const float *basis
     float *centred;
     if (stride == 0) stride = dim;
     if (dim < 1 || dim > 65535 || n_out < 1 || n_out > dim || stride < dim) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "pca: dim %z, n_out %z or stride %z is out of range", dim,
-                        n_out, stride);
+        return rv__fail(ctx, RV_ERR_ARG, 0, "pca: dim %z, n_out %z or stride %z is out of range",
+                        dim, n_out, stride);
     }
     if (n == 0) return rv__ok(ctx);
     centred = (float *)rv__get(&alloc, chunk * dim, sizeof(float));
@@ -15792,8 +15846,8 @@ RV_API rv_status rv_pca_apply(rv_ctx *ctx, const float *mean, const float *basis
             float *to = centred + i * dim;
             for (size_t j = 0; j < dim; j++) to[j] = mean ? row[j] - mean[j] : row[j];
         }
-        status = rv_gemm_nt_f32(ctx, centred, dim, basis, dim, part, n_out, dim, 0, out + first * n_out,
-                                n_out);
+        status = rv_gemm_nt_f32(ctx, centred, dim, basis, dim, part, n_out, dim, 0,
+                                out + first * n_out, n_out);
     }
     rv__put(&alloc, centred, chunk * dim, sizeof(float));
     return status ? status : rv__ok(ctx);
@@ -16338,15 +16392,19 @@ struct rv__quant_ops {
     /* Floats of scratch for encode; codes of n <= RV__QUANT_BLOCK rows [n, dim], which it may
        use up. */
     size_t (*scratch)(const rv_quant *quant);
-    void (*encode)(const rv_quant *quant, float *rows, size_t n, unsigned char *codes, float *scratch);
+    void (*encode)(const rv_quant *quant, float *rows, size_t n, unsigned char *codes,
+                   float *scratch);
     /* Decoded elements first..first+n-1, n <= RV__QUANT_CHUNK; RABITQ: of the rotated row. */
-    void (*chunk)(const rv_quant *quant, const unsigned char *code, size_t first, size_t n, float *out);
+    void (*chunk)(const rv_quant *quant, const unsigned char *code, size_t first, size_t n,
+                  float *out);
     /* Bytes behind the head of a query, a multiple of 64; query may be used up: [dim], room for
        [padded]. */
     size_t (*query_bytes)(const rv_quant *quant);
-    void (*prepare)(const rv_quant *quant, float *query, rv__quant_query *head, unsigned char *data);
+    void (*prepare)(const rv_quant *quant, float *query, rv__quant_query *head,
+                    unsigned char *data);
     void (*distance)(const rv_quant *quant, const rv__quant_query *head, const unsigned char *data,
-                     const unsigned char *codes, const uint32_t *ids, size_t n, float *out, float *bounds);
+                     const unsigned char *codes, const uint32_t *ids, size_t n, float *out,
+                     float *bounds);
 };
 
 /* e or a little more as bf16. */
@@ -16396,7 +16454,8 @@ RV__FN void rv__quant_close(const rv_quant *quant, const float *row, unsigned ch
     float chunk[RV__QUANT_CHUNK];
     double sum = 0.0;
     for (size_t at = 0; at < quant->config.dim; at += RV__QUANT_CHUNK) {
-        size_t n = quant->config.dim - at < RV__QUANT_CHUNK ? quant->config.dim - at : RV__QUANT_CHUNK;
+        size_t n =
+            quant->config.dim - at < RV__QUANT_CHUNK ? quant->config.dim - at : RV__QUANT_CHUNK;
         quant->ops->chunk(quant, code, at, n, chunk);
         for (size_t j = 0; j < n; j++) {
             double d = (double)row[at + j] - (double)chunk[j];
@@ -16407,19 +16466,22 @@ RV__FN void rv__quant_close(const rv_quant *quant, const float *row, unsigned ch
 }
 
 /* The bound that follows from the error e of a row, for an estimate of any metric. */
-RV__INLINE float rv__quant_bound(const rv_quant *quant, const rv__quant_query *head, float estimate, float e)
+RV__INLINE float rv__quant_bound(const rv_quant *quant, const rv__quant_query *head, float estimate,
+                                 float e)
 {
     float near_zero = 4e-6f * (head->length + e) * (head->length + e);
     if (quant->config.metric == RV_METRIC_L2) {
-        return e * (2.0f * sqrtf(estimate > 0.0f ? estimate : 0.0f) + e) + 8e-6f * fabsf(estimate) + near_zero;
+        return e * (2.0f * sqrtf(estimate > 0.0f ? estimate : 0.0f) + e) + 8e-6f * fabsf(estimate) +
+               near_zero;
     }
     return head->length * e + 8e-6f * fabsf(estimate) + near_zero;
 }
 
-/* query[n] as signed bytes times a scale; elements up to m are zero. Returns the scale and the length
+/* query[n] as signed bytes times a scale; elements up to m are zero. Returns the scale and the
+   length
    of what rounding took away in *lost. */
-RV__FN float rv__quant_narrow(const rv_quant *quant, const float *query, size_t n, size_t m, int8_t *element,
-                              float *lost)
+RV__FN float rv__quant_narrow(const rv_quant *quant, const float *query, size_t n, size_t m,
+                              int8_t *element, float *lost)
 {
     float top = 0.0f, scale;
     double sum = 0.0;
@@ -16477,7 +16539,8 @@ static void rv__quant_extremes(const float *row, float *low, float *high)
     *high = b[0] > b[1] ? b[0] : b[1];
 }
 
-/* Tables of m sub-quantizers of 16 entries as bytes 0..254: entry = low(s) + step * byte, one step for
+/* Tables of m sub-quantizers of 16 entries as bytes 0..254: entry = low(s) + step * byte, one step
+   for
    all, such that no sum passes 16 bits. lut: [m rounded up to even][16]. */
 RV__FN void rv__quant_table(const rv__kernels *kernels, const float *table, size_t m, uint8_t *lut,
                             rv__quant_query *head)
@@ -16520,7 +16583,8 @@ RV__FN void rv__quant_table(const rv__kernels *kernels, const float *table, size
 #ifndef RV_QUANT_SCALAR_C
 #define RV_QUANT_SCALAR_C
 
-/* One number per dimension: F16, BF16, SQ8_ROW (a row of RV_DTYPE_I8), SQ8 and SQ4 (a step width per
+/* One number per dimension: F16, BF16, SQ8_ROW (a row of RV_DTYPE_I8), SQ8 and SQ4 (a step width
+   per
    dimension from the range seen in training), BINARY (one bit around the mean).
 
    The trained kinds have mid[j] + unit * step[j] * c for value j. With v = step * c,
@@ -16528,8 +16592,10 @@ RV__FN void rv__quant_table(const rv__kernels *kernels, const float *table, size
        |q - x'|^2 = |q - mid|^2 + unit^2 (|v|^2 - 2 <w, c>),   w = step (q - mid) / unit
        -q x'      = -q mid - unit <w, c>,                      w = step q
 
-   so that a row needs |v|^2 and one dot product with its integers. SQ8 keeps the query as floats: its
-   code starts with |v|^2, where the byte kernel finds the factor it multiplies with, and the product
+   so that a row needs |v|^2 and one dot product with its integers. SQ8 keeps the query as floats:
+   its
+   code starts with |v|^2, where the byte kernel finds the factor it multiplies with, and the
+   product
    is divided out again. SQ4 and BINARY turn w into signed bytes and use exact integer products.
 
    Source of the uniform quantizer with a range per dimension: common practice, for example
@@ -16589,7 +16655,8 @@ static void rv__quant_row_chunk(const rv_quant *quant, const unsigned char *code
             int c = code[4 + first + j];
             out[j] = scale * (float)(c < 128 ? c : c - 256);
         } else {
-            out[j] = type == RV__TYPE_F16 ? rv_f32_from_f16(rv__load_u16(p)) : rv__bf16_f32(rv__load_u16(p));
+            out[j] = type == RV__TYPE_F16 ? rv_f32_from_f16(rv__load_u16(p))
+                                          : rv__bf16_f32(rv__load_u16(p));
         }
     }
 }
@@ -16633,7 +16700,9 @@ static const rv__quant_ops rv__quant_row_ops = {
 /* Levels of c: half is the largest magnitude. */
 static float rv__quant_step_half(const rv_quant *quant)
 {
-    return quant->config.kind == RV_QUANT_SQ8 ? 127.0f : quant->config.kind == RV_QUANT_SQ4 ? 7.5f : 1.0f;
+    return quant->config.kind == RV_QUANT_SQ8   ? 127.0f
+           : quant->config.kind == RV_QUANT_SQ4 ? 7.5f
+                                                : 1.0f;
 }
 
 static rv_status rv__quant_step_range(rv_ctx *ctx, rv_quant *quant, const float *sample, size_t s)
@@ -16720,8 +16789,8 @@ static float rv__quant_step_level(const rv_quant *quant, const float *row, size_
     return c < -half ? -half : c > half ? half : c;
 }
 
-static void rv__quant_step_encode(const rv_quant *quant, float *rows, size_t n, unsigned char *codes,
-                                  float *scratch)
+static void rv__quant_step_encode(const rv_quant *quant, float *rows, size_t n,
+                                  unsigned char *codes, float *scratch)
 {
     const size_t dim = quant->config.dim;
     (void)scratch;
@@ -16744,7 +16813,8 @@ static void rv__quant_step_encode(const rv_quant *quant, float *rows, size_t n, 
             }
         }
         if (quant->config.kind == RV_QUANT_SQ8) rv__quant_put_f32(code, (float)square);
-        if (quant->config.kind == RV_QUANT_SQ4) rv__quant_put_f32(code + quant->payload, (float)square);
+        if (quant->config.kind == RV_QUANT_SQ4)
+            rv__quant_put_f32(code + quant->payload, (float)square);
         rv__quant_close(quant, row, code);
     }
 }
@@ -16827,11 +16897,14 @@ static void rv__quant_step_products(const rv_quant *quant, const rv__quant_query
         return;
     }
     if (quant->config.kind == RV_QUANT_SQ4) {
-        quant->kernels->dot_u4_scan((const int8_t *)data, codes, quant->code_bytes, ids, n, quant->payload, sums);
+        quant->kernels->dot_u4_scan((const int8_t *)data, codes, quant->code_bytes, ids, n,
+                                    quant->payload, sums);
         for (size_t i = 0; i < n; i++) out[i] = head->scale * ((float)sums[i] - head->offset);
     } else {
-        quant->kernels->dot_u1_scan((const int8_t *)data, codes, quant->code_bytes, ids, n, quant->payload, sums);
-        for (size_t i = 0; i < n; i++) out[i] = head->scale * (2.0f * (float)sums[i] - head->offset);
+        quant->kernels->dot_u1_scan((const int8_t *)data, codes, quant->code_bytes, ids, n,
+                                    quant->payload, sums);
+        for (size_t i = 0; i < n; i++)
+            out[i] = head->scale * (2.0f * (float)sums[i] - head->offset);
     }
 }
 
@@ -16850,11 +16923,13 @@ static void rv__quant_step_distance(const rv_quant *quant, const rv__quant_query
             const unsigned char *code = rv__quant_code(quant, from, list, i);
             float square = (float)quant->config.dim, fuzz, estimate;
             if (quant->config.kind == RV_QUANT_SQ8) square = rv__quant_get_f32(code);
-            if (quant->config.kind == RV_QUANT_SQ4) square = rv__quant_get_f32(code + quant->payload);
+            if (quant->config.kind == RV_QUANT_SQ4)
+                square = rv__quant_get_f32(code + quant->payload);
             if (l2) {
                 estimate = head->base + square_unit * (square - 2.0f * out[at + i]);
                 estimate = estimate > 0.0f ? estimate : 0.0f;
-                fuzz = 2.0f * square_unit * head->fuzz + 4e-6f * (head->base + square_unit * square);
+                fuzz =
+                    2.0f * square_unit * head->fuzz + 4e-6f * (head->base + square_unit * square);
             } else {
                 estimate = head->base - unit * out[at + i];
                 fuzz = unit * head->fuzz + 4e-6f * (fabsf(head->base) + fabsf(unit * out[at + i]));
@@ -16863,7 +16938,8 @@ static void rv__quant_step_distance(const rv_quant *quant, const rv__quant_query
             if (bounds) {
                 float e = rv__quant_error(quant, code);
                 /* the estimate is off by fuzz, so is the distance the bound starts from */
-                bounds[at + i] = fuzz + rv__quant_bound(quant, head, l2 ? estimate + fuzz : estimate, e);
+                bounds[at + i] =
+                    fuzz + rv__quant_bound(quant, head, l2 ? estimate + fuzz : estimate, e);
             }
         }
     }
@@ -16881,7 +16957,8 @@ static const rv__quant_ops rv__quant_step_ops = {
 
 /* Product quantization: the dimensions are cut into m runs, each run of a row is replaced by the
    nearest of K = 2^bits centroids of that run (k-means). A query turns into a table of K distances
-   or products per run, so that an estimate is m look-ups. With K = 16 the tables fit registers: rows
+   or products per run, so that an estimate is m look-ups. With K = 16 the tables fit registers:
+   rows
    are packed 32 to a block and looked up with byte shuffles.
 
    The first dim % m runs are one dimension longer than the others. Codes: 8 bits: a byte per run;
@@ -17021,8 +17098,8 @@ static void rv__quant_pq_encode(const rv_quant *quant, float *rows, size_t n, un
             }
             continue;
         }
-        quant->kernels->gram_f32(rows + first, dim, n, quant->book + 256 * first, width, 256, width, scratch,
-                                 256, scratch + RV__QUANT_BLOCK * 256);
+        quant->kernels->gram_f32(rows + first, dim, n, quant->book + 256 * first, width, 256, width,
+                                 scratch, 256, scratch + RV__QUANT_BLOCK * 256);
         for (size_t i = 0; i < n; i++) {
             float best = rv__infinity();
             uint32_t where = 0;
@@ -17030,7 +17107,8 @@ static void rv__quant_pq_encode(const rv_quant *quant, float *rows, size_t n, un
             rv__quant_pq_put(quant, codes + i * quant->code_bytes, s, where);
         }
     }
-    for (size_t i = 0; i < n; i++) rv__quant_close(quant, rows + i * dim, codes + i * quant->code_bytes);
+    for (size_t i = 0; i < n; i++)
+        rv__quant_close(quant, rows + i * dim, codes + i * quant->code_bytes);
 }
 
 static void rv__quant_pq_chunk(const rv_quant *quant, const unsigned char *code, size_t first,
@@ -17050,7 +17128,8 @@ static void rv__quant_pq_chunk(const rv_quant *quant, const unsigned char *code,
 static size_t rv__quant_pq_query(const rv_quant *quant)
 {
     size_t bytes = rv__quant_pq_size(quant) * quant->config.m * sizeof(float);
-    if (quant->config.bits == 4) bytes = rv__round_up(bytes, 64) + 16 * rv__round_up(quant->config.m, 2);
+    if (quant->config.bits == 4)
+        bytes = rv__round_up(bytes, 64) + 16 * rv__round_up(quant->config.m, 2);
     return rv__round_up(bytes, 64);
 }
 
@@ -17084,7 +17163,9 @@ static void rv__quant_pq_prepare(const rv_quant *quant, float *query, rv__quant_
             }
         }
     }
-    if (size == 16) rv__quant_table(quant->kernels, table, quant->config.m, data + rv__quant_pq_lut(quant), head);
+    if (size == 16)
+        rv__quant_table(quant->kernels, table, quant->config.m, data + rv__quant_pq_lut(quant),
+                        head);
 }
 
 static float rv__quant_pq_sum(const rv_quant *quant, const float *table, const unsigned char *code)
@@ -17127,21 +17208,24 @@ static const rv__quant_ops rv__quant_pq_ops = {
     rv__quant_pq_query, rv__quant_pq_prepare, rv__quant_pq_distance,
 };
 
-/* ---- blocks of 32: 16 m' bytes of nibbles (m' = m rounded up to even), then 32 bf16 errors ---- */
+/* ---- blocks of 32: 16 m' bytes of nibbles (m' = m rounded up to even), then 32 bf16 errors ----
+   */
 
 RV__FN size_t rv__quant_pq_block(const rv_quant *quant)
 {
     return rv__round_up(16 * rv__round_up(quant->config.m, 2) + 64, 64);
 }
 
-RV__FN void rv__quant_pq_pack(const rv_quant *quant, const unsigned char *codes, size_t n, unsigned char *block)
+RV__FN void rv__quant_pq_pack(const rv_quant *quant, const unsigned char *codes, size_t n,
+                              unsigned char *block)
 {
     const size_t m = quant->config.m;
     memset(block, 0, rv__quant_pq_block(quant));
     for (size_t i = 0; i < n; i++) {
         const unsigned char *code = codes + i * quant->code_bytes;
         for (size_t s = 0; s < m; s++) {
-            block[16 * s + (i & 15u)] |= (unsigned char)(rv__quant_pq_at(quant, code, s) << ((i & 16u) ? 4 : 0));
+            block[16 * s + (i & 15u)] |=
+                (unsigned char)(rv__quant_pq_at(quant, code, s) << ((i & 16u) ? 4 : 0));
         }
         memcpy(block + 16 * rv__round_up(m, 2) + 2 * i, code + quant->code_bytes - 2, 2);
     }
@@ -17149,7 +17233,8 @@ RV__FN void rv__quant_pq_pack(const rv_quant *quant, const unsigned char *codes,
 
 /* One block; n <= 32. */
 RV__FN void rv__quant_pq_scan(const rv_quant *quant, const rv__quant_query *head,
-                              const unsigned char *data, const unsigned char *block, size_t n, float *out, float *bounds)
+                              const unsigned char *data, const unsigned char *block, size_t n,
+                              float *out, float *bounds)
 {
     const size_t m = rv__round_up(quant->config.m, 2);
     uint16_t sums[RV__QUANT_BLOCK];
@@ -17158,7 +17243,8 @@ RV__FN void rv__quant_pq_scan(const rv_quant *quant, const rv__quant_query *head
         out[i] = head->base + head->table_offset + head->table_scale * (float)sums[i];
         if (bounds) {
             float e = rv__bf16_f32(rv__load_u16(block + 16 * m + 2 * i));
-            bounds[i] = head->table_fuzz + rv__quant_bound(quant, head, out[i] + head->table_fuzz, e);
+            bounds[i] =
+                head->table_fuzz + rv__quant_bound(quant, head, out[i] + head->table_fuzz, e);
         }
     }
 }
@@ -17168,8 +17254,10 @@ RV__FN void rv__quant_pq_scan(const rv_quant *quant, const rv__quant_query *head
 #ifndef RV_QUANT_RABITQ_C
 #define RV_QUANT_RABITQ_C
 
-/* RaBitQ. A row x is moved by the mean c and rotated at random, r = P (x - c); its code y is the point
-   of the grid of odd halves {+-0.5, +-1.5, ...}, 2^(bits-1) of them to each side, whose direction is
+/* RaBitQ. A row x is moved by the mean c and rotated at random, r = P (x - c); its code y is the
+   point
+   of the grid of odd halves {+-0.5, +-1.5, ...}, 2^(bits-1) of them to each side, whose direction
+   is
    nearest to that of r. Then
 
        <x - c, q - c>  is estimated by  f <y, P (q - c)>,   f = |r|^2 / <y, r>
@@ -17181,16 +17269,20 @@ RV__FN void rv__quant_pq_scan(const rv_quant *quant, const rv__quant_query *head
        L2   |x - c|^2 + |q - c|^2 - 2 <x - c, q - c>
        -q x = -<q, c> - <x - c, c> - <x - c, q - c>
 
-   Code: `bits` planes of D bits (plane b holds bit b of y + 2^(bits-1) - 1/2), then f32 h (the first
+   Code: `bits` planes of D bits (plane b holds bit b of y + 2^(bits-1) - 1/2), then f32 h (the
+   first
    or second term above that belongs to the row), f32 f, u16 65535 t^2, bf16 deviation / |q - c|.
 
-   With one bit the code is the signs. With more, the grid's scale is searched on a dozen values, then
+   With one bit the code is the signs. With more, the grid's scale is searched on a dozen values,
+   then
    each coordinate may move by one step while that turns y towards r. Queries become signed bytes,
    two bytes from 4 bits on, where one would be coarser than the code.
 
-   Sources: Gao, Long, RaBitQ: quantizing high-dimensional vectors with a theoretical error bound, 2024;
+   Sources: Gao, Long, RaBitQ: quantizing high-dimensional vectors with a theoretical error bound,
+   2024;
    Gao, Gou, Xu, Yang, Long, Wong, Practical and asymptotically optimal quantization of
-   high-dimensional vectors in Euclidean space for approximate nearest neighbor search, 2025. Differs
+   high-dimensional vectors in Euclidean space for approximate nearest neighbor search, 2025.
+   Differs
    from them in the search for the grid's scale, in nearest instead of random rounding of the query
    (its error enters the bound), and in that the bits of a code lie in planes. */
 
@@ -17293,8 +17385,8 @@ static void rv__rabitq_levels_of(const float *r, size_t n, unsigned bits, float 
 }
 
 /* Planes of the code of r[n]; sums over y in double. */
-RV__FN void rv__rabitq_planes(const float *r, size_t n, unsigned bits, float *k, unsigned char *planes,
-                              double *dot, double *square)
+RV__FN void rv__rabitq_planes(const float *r, size_t n, unsigned bits, float *k,
+                              unsigned char *planes, double *dot, double *square)
 {
     const float shift = rv__rabitq_shift(bits);
     memset(planes, 0, bits * n / 8);
@@ -17340,8 +17432,8 @@ static void rv__rabitq_encode(const rv_quant *quant, float *rows, size_t n, unsi
     }
 }
 
-static void rv__rabitq_chunk(const rv_quant *quant, const unsigned char *code, size_t first, size_t n,
-                             float *out)
+static void rv__rabitq_chunk(const rv_quant *quant, const unsigned char *code, size_t first,
+                             size_t n, float *out)
 {
     const unsigned char *tail = code + quant->payload;
     const float *mean = quant->mean + quant->config.dim + first;
@@ -17385,8 +17477,8 @@ RV__FN void rv__rabitq_table(const float *q, size_t n, float *table)
 }
 
 /* Table and bytes of a rotated query: their sum over a code is <y, q>. table: [n / 4][16]. */
-RV__FN void rv__rabitq_tables(const rv__kernels *kernels, const float *q, size_t n, float *table, uint8_t *lut,
-                              rv__quant_query *head)
+RV__FN void rv__rabitq_tables(const rv__kernels *kernels, const float *q, size_t n, float *table,
+                              uint8_t *lut, rv__quant_query *head)
 {
     double sum = 0.0;
     rv__rabitq_table(q, n, table);
@@ -17457,13 +17549,15 @@ static void rv__rabitq_distance(const rv_quant *quant, const rv__quant_query *he
             float offset = level ? head->table_offset : head->offset;
             for (unsigned b = 0; b < quant->config.bits; b++) {
                 float weight = scale * (float)(1u << b);
-                quant->kernels->dot_u1_scan(element, from + b * plane, quant->code_bytes, list, part, plane, sums);
+                quant->kernels->dot_u1_scan(element, from + b * plane, quant->code_bytes, list,
+                                            part, plane, sums);
                 for (size_t i = 0; i < part; i++) out[at + i] += weight * (float)sums[i];
             }
             for (size_t i = 0; i < part; i++) out[at + i] -= scale * offset;
         }
         for (size_t i = 0; i < part; i++) {
-            const unsigned char *code = rv__quant_code(quant, from, list, i), *tail = code + quant->payload;
+            const unsigned char *code = rv__quant_code(quant, from, list, i),
+                                *tail = code + quant->payload;
             rv__rabitq_finish(quant, head, rv__quant_get_f32(tail), rv__quant_get_f32(tail + 4),
                               rv__quant_error(quant, code), quant->config.epsilon * head->fuzz,
                               out + at + i, bounds ? bounds + at + i : NULL);
@@ -17483,7 +17577,8 @@ RV__FN size_t rv__rabitq_block(const rv_quant *quant)
     return 4 * quant->padded + 32 * 10; /* both multiples of 64 */
 }
 
-RV__FN void rv__rabitq_pack(const rv_quant *quant, const unsigned char *codes, size_t n, unsigned char *block)
+RV__FN void rv__rabitq_pack(const rv_quant *quant, const unsigned char *codes, size_t n,
+                            unsigned char *block)
 {
     unsigned char *tail = block + 4 * quant->padded;
     memset(block, 0, rv__rabitq_block(quant));
@@ -17502,7 +17597,8 @@ RV__FN void rv__rabitq_pack(const rv_quant *quant, const unsigned char *codes, s
 }
 
 RV__FN void rv__rabitq_scan(const rv_quant *quant, const rv__quant_query *head,
-                            const unsigned char *data, const unsigned char *block, size_t n, float *out, float *bounds)
+                            const unsigned char *data, const unsigned char *block, size_t n,
+                            float *out, float *bounds)
 {
     const unsigned char *tail = block + 4 * quant->padded;
     uint16_t sums[RV__QUANT_BLOCK];
@@ -17510,8 +17606,9 @@ RV__FN void rv__rabitq_scan(const rv_quant *quant, const rv__quant_query *head,
     for (size_t i = 0; i < n; i++) {
         out[i] = head->table_offset + head->table_scale * (float)sums[i];
         rv__rabitq_finish(quant, head, rv__quant_get_f32(tail + 4 * i),
-                          rv__quant_get_f32(tail + 128 + 4 * i), rv__bf16_f32(rv__load_u16(tail + 256 + 2 * i)),
-                          head->table_fuzz, out + i, bounds ? bounds + i : NULL);
+                          rv__quant_get_f32(tail + 128 + 4 * i),
+                          rv__bf16_f32(rv__load_u16(tail + 256 + 2 * i)), head->table_fuzz, out + i,
+                          bounds ? bounds + i : NULL);
     }
 }
 
@@ -17523,7 +17620,8 @@ RV__FN void rv__rabitq_scan(const rv_quant *quant, const rv__quant_query *head,
 /* The public functions of the quantizers: configuration, training on a sample, parallel encoding,
    dispatch over the kinds, images.
 
-   Image "QUAN": CONF u32[8] = kind, dim, metric, bits, m, iterations, epsilon as bits, trained; SEED
+   Image "QUAN": CONF u32[8] = kind, dim, metric, bits, m, iterations, epsilon as bits, trained;
+   SEED
    u64[1]; when trained, SQ8, SQ4, BINARY: MIDS f32[2 dim] (mid, step) and UNIT f32[1]; PQ: BOOK
    f32[2^bits dim]; RABITQ: MEAN f32[dim]. */
 
@@ -17538,8 +17636,10 @@ static const struct {
     {{"f16", "16", 0, "IEEE 754 binary16"}, 16, &rv__quant_row_ops},
     {{"bf16", "16", 0, "bfloat16"}, 16, &rv__quant_row_ops},
     {{"binary", "1", 1, "signs around the mean"}, 1, &rv__quant_step_ops},
-    {{"pq", "4 or 8 per sub-quantizer", 1, "Jegou, Douze, Schmid, 2011; fast scan: Andre et al., 2015"},
-     0, &rv__quant_pq_ops},
+    {{"pq", "4 or 8 per sub-quantizer", 1,
+      "Jegou, Douze, Schmid, 2011; fast scan: Andre et al., 2015"},
+     0,
+     &rv__quant_pq_ops},
     {{"rabitq", "1 to 8", 1, "Gao, Long, 2024; Gao et al., 2025"}, 0, &rv__rabitq_ops},
 };
 
@@ -17553,29 +17653,33 @@ RV_API const rv_quant_info *rv_quant_kind_at(size_t i)
 /* ---- making ---- */
 
 /* Checks a config and fills in its defaults. */
-static rv_status rv__quant_resolve(rv_ctx *ctx, const rv_quant_config *from, rv_quant_config *config)
+static rv_status rv__quant_resolve(rv_ctx *ctx, const rv_quant_config *from,
+                                   rv_quant_config *config)
 {
     const size_t kind = (size_t)from->kind;
     *config = *from;
     if (kind >= RV__QUANT_KINDS) {
-        return rv__fail(ctx, RV_ERR_CONFIG, 0, "kind is %z, allowed: 0 to %z", kind, RV__QUANT_KINDS - 1);
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "kind is %z, allowed: 0 to %z", kind,
+                        RV__QUANT_KINDS - 1);
     }
     if (from->dim < 1 || from->dim > 65535) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "dim is %z, allowed: 1 to 65535", (size_t)from->dim);
     }
-    if (from->metric != RV_METRIC_L2 && from->metric != RV_METRIC_IP && from->metric != RV_METRIC_COSINE) {
+    if (from->metric != RV_METRIC_L2 && from->metric != RV_METRIC_IP &&
+        from->metric != RV_METRIC_COSINE) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "metric is %s, allowed: l2, ip, cosine",
                         rv_metric_name(from->metric));
     }
     if (from->kind == RV_QUANT_PQ) {
         if (from->bits == 0) config->bits = 4;
         if (config->bits != 4 && config->bits != 8) {
-            return rv__fail(ctx, RV_ERR_CONFIG, 0, "bits is %z, allowed for pq: 4, 8", (size_t)from->bits);
+            return rv__fail(ctx, RV_ERR_CONFIG, 0, "bits is %z, allowed for pq: 4, 8",
+                            (size_t)from->bits);
         }
         if (from->m == 0) config->m = (from->dim + 3) / 4;
         if (config->m > from->dim) {
-            return rv__fail(ctx, RV_ERR_CONFIG, 0, "m is %z, allowed: 1 to dim (%z)", (size_t)from->m,
-                            (size_t)from->dim);
+            return rv__fail(ctx, RV_ERR_CONFIG, 0, "m is %z, allowed: 1 to dim (%z)",
+                            (size_t)from->m, (size_t)from->dim);
         }
         if (from->iterations == 0) config->iterations = 16;
         if (config->iterations > 10000) {
@@ -17585,10 +17689,12 @@ static rv_status rv__quant_resolve(rv_ctx *ctx, const rv_quant_config *from, rv_
     } else if (from->kind == RV_QUANT_RABITQ) {
         if (from->bits == 0) config->bits = 1;
         if (config->bits > 8) {
-            return rv__fail(ctx, RV_ERR_CONFIG, 0, "bits is %z, allowed for rabitq: 1 to 8", (size_t)from->bits);
+            return rv__fail(ctx, RV_ERR_CONFIG, 0, "bits is %z, allowed for rabitq: 1 to 8",
+                            (size_t)from->bits);
         }
         if (from->epsilon == 0.0f) config->epsilon = 1.9f;
-        if (!rv__finite_f32(config->epsilon) || config->epsilon < 0.0f || config->epsilon > 100.0f) {
+        if (!rv__finite_f32(config->epsilon) || config->epsilon < 0.0f ||
+            config->epsilon > 100.0f) {
             return rv__fail(ctx, RV_ERR_CONFIG, 0, "epsilon is %f, allowed: above 0 to 100",
                             (double)from->epsilon);
         }
@@ -17596,7 +17702,8 @@ static rv_status rv__quant_resolve(rv_ctx *ctx, const rv_quant_config *from, rv_
         config->bits = rv__quant_kinds[kind].bits;
         if (from->bits && from->bits != config->bits) {
             return rv__fail(ctx, RV_ERR_CONFIG, 0, "bits is %z, kind %s has %z: leave it 0",
-                            (size_t)from->bits, rv__quant_kinds[kind].info.name, (size_t)config->bits);
+                            (size_t)from->bits, rv__quant_kinds[kind].info.name,
+                            (size_t)config->bits);
         }
     }
     return RV_OK;
@@ -17625,7 +17732,8 @@ static void rv__quant_measure(rv_quant *quant)
     quant->code_bytes = quant->payload + factors + 2;
 }
 
-static rv_status rv__quant_make(rv_ctx *ctx, const rv_quant_config *from, uint64_t seed, rv_quant **out)
+static rv_status rv__quant_make(rv_ctx *ctx, const rv_quant_config *from, uint64_t seed,
+                                rv_quant **out)
 {
     rv_alloc alloc = rv__allocator(ctx);
     rv_quant_config config;
@@ -17656,7 +17764,8 @@ static rv_status rv__quant_make(rv_ctx *ctx, const rv_quant_config *from, uint64
 RV_API rv_status rv_quant_create(rv_ctx *ctx, const rv_quant_config *config, rv_quant **out)
 {
     rv_status status;
-    if (!config || !out) return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_create needs config and out");
+    if (!config || !out)
+        return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_create needs config and out");
     status = rv__quant_make(ctx, config, rv__seed(ctx), out);
     return status ? status : rv__ok(ctx);
 }
@@ -17718,8 +17827,8 @@ static size_t rv__quant_sample_rows(const rv_quant *quant, size_t n)
     return n < most ? n : most;
 }
 
-static rv_status rv__quant_sample(rv_ctx *ctx, const rv_quant *quant, const float *rows, size_t stride,
-                                  size_t n, size_t s, float *sample)
+static rv_status rv__quant_sample(rv_ctx *ctx, const rv_quant *quant, const float *rows,
+                                  size_t stride, size_t n, size_t s, float *sample)
 {
     const size_t dim = quant->config.dim;
     for (size_t i = 0; i < s; i++) {
@@ -17729,7 +17838,8 @@ static rv_status rv__quant_sample(rv_ctx *ctx, const rv_quant *quant, const floa
         rv_status status = (i & 255u) ? RV_OK : rv__poll(ctx);
         if (status) return status;
         if (bad < dim) {
-            return rv__fail(ctx, RV_ERR_ARG, row * stride + bad, "element %z of row %z is not finite", bad, row);
+            return rv__fail(ctx, RV_ERR_ARG, row * stride + bad,
+                            "element %z of row %z is not finite", bad, row);
         }
         memcpy(sample + i * dim, rows + row * stride, dim * sizeof(float));
         if (quant->config.metric == RV_METRIC_COSINE) rv__quant_normalise(sample + i * dim, dim);
@@ -17737,17 +17847,20 @@ static rv_status rv__quant_sample(rv_ctx *ctx, const rv_quant *quant, const floa
     return RV_OK;
 }
 
-RV_API rv_status rv_quant_train(rv_ctx *ctx, rv_quant *quant, const float *rows, size_t stride, size_t n)
+RV_API rv_status rv_quant_train(rv_ctx *ctx, rv_quant *quant, const float *rows, size_t stride,
+                                size_t n)
 {
     rv_quant fresh;
     rv_status status;
     size_t s, dim;
     float *sample;
-    if (!quant || (!rows && n)) return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_train needs quant and rows");
+    if (!quant || (!rows && n))
+        return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_train needs quant and rows");
     dim = quant->config.dim;
     if (stride == 0) stride = dim;
     if (stride < dim) {
-        return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", stride, dim);
+        return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", stride,
+                        dim);
     }
     if (n == 0) return rv__fail(ctx, RV_ERR_ARG, 0, "n is 0, training needs at least one row");
     if (!quant->ops->train) return rv__ok(ctx);
@@ -17786,7 +17899,8 @@ static size_t rv__quant_refused(const rv_quant *quant, const float *row)
 {
     const size_t dim = quant->config.dim;
     size_t bad = rv__find_not_finite(row, dim);
-    if (bad == dim && quant->config.kind == RV_QUANT_F16 && quant->config.metric != RV_METRIC_COSINE) {
+    if (bad == dim && quant->config.kind == RV_QUANT_F16 &&
+        quant->config.metric != RV_METRIC_COSINE) {
         for (bad = 0; bad < dim && fabsf(row[bad]) < 65520.0f;) bad++;
     }
     return bad;
@@ -17817,8 +17931,8 @@ static void rv__quant_encode_range(void *arg, size_t lane, size_t begin, size_t 
     }
 }
 
-RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float *rows, size_t stride,
-                                 size_t n, void *codes)
+RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float *rows,
+                                 size_t stride, size_t n, void *codes)
 {
     rv_alloc alloc = rv__allocator(ctx);
     size_t lanes = rv__lanes(ctx), worst = SIZE_MAX, dim;
@@ -17830,22 +17944,26 @@ RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float
     dim = quant->config.dim;
     if (stride == 0) stride = dim;
     if (stride < dim) {
-        return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", stride, dim);
+        return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", stride,
+                        dim);
     }
-    if (!quant->trained) return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
+    if (!quant->trained)
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
     if (n == 0) return rv__ok(ctx);
     job.quant = quant;
     job.rows = rows;
     job.stride = stride;
     job.codes = (unsigned char *)codes;
-    job.lane_floats = rv__round_up(RV__QUANT_BLOCK * dim, 16) + rv__round_up(quant->ops->scratch(quant), 16);
+    job.lane_floats =
+        rv__round_up(RV__QUANT_BLOCK * dim, 16) + rv__round_up(quant->ops->scratch(quant), 16);
     job.scratch = (float *)rv__get(&alloc, lanes, job.lane_floats * sizeof(float));
     job.bad = (size_t *)rv__get(&alloc, lanes, sizeof(size_t));
     if (!job.scratch || !job.bad) {
         status = rv__no_memory(ctx, lanes * job.lane_floats * sizeof(float));
     } else {
         for (size_t i = 0; i < lanes; i++) job.bad[i] = SIZE_MAX;
-        status = rv__parallel_for(ctx, n, RV__QUANT_BLOCK, 1 + 1000000u / dim, rv__quant_encode_range, &job);
+        status = rv__parallel_for(ctx, n, RV__QUANT_BLOCK, 1 + 1000000u / dim,
+                                  rv__quant_encode_range, &job);
         for (size_t i = 0; i < lanes; i++) worst = job.bad[i] < worst ? job.bad[i] : worst;
     }
     rv__put(&alloc, job.bad, lanes, sizeof(size_t));
@@ -17858,7 +17976,8 @@ RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float
     return rv__ok(ctx);
 }
 
-RV_API rv_status rv_quant_decode(rv_ctx *ctx, const rv_quant *quant, const void *codes, size_t n, float *rows)
+RV_API rv_status rv_quant_decode(rv_ctx *ctx, const rv_quant *quant, const void *codes, size_t n,
+                                 float *rows)
 {
     rv_alloc alloc = rv__allocator(ctx);
     const unsigned char *code = (const unsigned char *)codes;
@@ -17868,7 +17987,8 @@ RV_API rv_status rv_quant_decode(rv_ctx *ctx, const rv_quant *quant, const void 
     if (!quant || (n && (!codes || !rows))) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_decode needs quant, codes and rows");
     }
-    if (!quant->trained) return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
+    if (!quant->trained)
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
     dim = wide = quant->config.dim;
     if (quant->rotation) {
         wide = quant->padded;
@@ -17880,7 +18000,8 @@ RV_API rv_status rv_quant_decode(rv_ctx *ctx, const rv_quant *quant, const void 
         status = (i & 255u) ? RV_OK : rv__poll(ctx);
         if (status) break;
         for (size_t at = 0; at < wide; at += RV__QUANT_CHUNK) {
-            quant->ops->chunk(quant, code, at, wide - at < RV__QUANT_CHUNK ? wide - at : RV__QUANT_CHUNK, to + at);
+            quant->ops->chunk(quant, code, at,
+                              wide - at < RV__QUANT_CHUNK ? wide - at : RV__QUANT_CHUNK, to + at);
         }
         if (turned) rv_rotation_invert(quant->rotation, turned, rows);
     }
@@ -17935,10 +18056,12 @@ static const rv__quant_query *rv__quant_head(const void *prepared)
 RV_API size_t rv_quant_query_bytes(const rv_quant *quant)
 {
     size_t work = quant->config.dim > quant->padded ? quant->config.dim : quant->padded;
-    return 64 + rv__quant_head_bytes() + quant->ops->query_bytes(quant) + rv__round_up(work * sizeof(float), 64);
+    return 64 + rv__quant_head_bytes() + quant->ops->query_bytes(quant) +
+           rv__round_up(work * sizeof(float), 64);
 }
 
-RV_API rv_status rv_quant_prepare(rv_ctx *ctx, const rv_quant *quant, const float *query, void *prepared)
+RV_API rv_status rv_quant_prepare(rv_ctx *ctx, const rv_quant *quant, const float *query,
+                                  void *prepared)
 {
     unsigned char *p = (unsigned char *)prepared, *data;
     rv__quant_query *head;
@@ -17947,7 +18070,8 @@ RV_API rv_status rv_quant_prepare(rv_ctx *ctx, const rv_quant *quant, const floa
     if (!quant || !query || !prepared) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_prepare needs quant, query and prepared");
     }
-    if (!quant->trained) return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
+    if (!quant->trained)
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
     bad = rv__find_not_finite(query, quant->config.dim);
     if (bad < quant->config.dim) {
         return rv__fail(ctx, RV_ERR_ARG, bad, "element %z of the query is not finite", bad);
@@ -17963,8 +18087,8 @@ RV_API rv_status rv_quant_prepare(rv_ctx *ctx, const rv_quant *quant, const floa
     return rv__ok(ctx);
 }
 
-RV_API void rv_quant_distance(const rv_quant *quant, const void *prepared, const void *codes, size_t n,
-                              float *out, float *bounds)
+RV_API void rv_quant_distance(const rv_quant *quant, const void *prepared, const void *codes,
+                              size_t n, float *out, float *bounds)
 {
     rv_quant_gather(quant, prepared, codes, NULL, n, out, bounds);
 }
@@ -17974,7 +18098,8 @@ RV_API void rv_quant_gather(const rv_quant *quant, const void *prepared, const v
 {
     const rv__quant_query *head = rv__quant_head(prepared);
     const unsigned char *data = (const unsigned char *)head + rv__quant_head_bytes();
-    if (n) quant->ops->distance(quant, head, data, (const unsigned char *)codes, ids, n, out, bounds);
+    if (n)
+        quant->ops->distance(quant, head, data, (const unsigned char *)codes, ids, n, out, bounds);
 }
 
 RV_API float rv_quant_pair(const rv_quant *quant, const void *a, const void *b)
@@ -17986,8 +18111,9 @@ RV_API float rv_quant_pair(const rv_quant *quant, const void *a, const void *b)
         size_t n = wide - at < RV__QUANT_CHUNK ? wide - at : RV__QUANT_CHUNK;
         quant->ops->chunk(quant, (const unsigned char *)a, at, n, x);
         quant->ops->chunk(quant, (const unsigned char *)b, at, n, y);
-        sum += (double)(quant->config.metric == RV_METRIC_L2 ? quant->kernels->pair_f32[RV__OP_L2](x, y, n)
-                                                             : quant->kernels->pair_f32[RV__OP_IP](x, y, n));
+        sum += (double)(quant->config.metric == RV_METRIC_L2
+                            ? quant->kernels->pair_f32[RV__OP_L2](x, y, n)
+                            : quant->kernels->pair_f32[RV__OP_IP](x, y, n));
     }
     return (float)(quant->config.metric == RV_METRIC_COSINE ? 1.0 + sum : sum);
 }
@@ -17996,8 +18122,10 @@ RV_API float rv_quant_pair(const rv_quant *quant, const void *a, const void *b)
 
 RV_API size_t rv_quant_block_bytes(const rv_quant *quant)
 {
-    if (quant->config.kind == RV_QUANT_PQ && quant->config.bits == 4) return rv__quant_pq_block(quant);
-    if (quant->config.kind == RV_QUANT_RABITQ && quant->config.bits == 1) return rv__rabitq_block(quant);
+    if (quant->config.kind == RV_QUANT_PQ && quant->config.bits == 4)
+        return rv__quant_pq_block(quant);
+    if (quant->config.kind == RV_QUANT_RABITQ && quant->config.bits == 1)
+        return rv__rabitq_block(quant);
     return 0;
 }
 
@@ -18024,7 +18152,8 @@ RV_API void rv_quant_scan(const rv_quant *quant, const void *prepared, const voi
     for (size_t at = 0; at < n; at += RV__QUANT_BLOCK, block += rv_quant_block_bytes(quant)) {
         size_t part = n - at < RV__QUANT_BLOCK ? n - at : RV__QUANT_BLOCK;
         if (quant->config.kind == RV_QUANT_PQ) {
-            rv__quant_pq_scan(quant, head, data, block, part, out + at, bounds ? bounds + at : NULL);
+            rv__quant_pq_scan(quant, head, data, block, part, out + at,
+                              bounds ? bounds + at : NULL);
         } else {
             rv__rabitq_scan(quant, head, data, block, part, out + at, bounds ? bounds + at : NULL);
         }
@@ -18051,11 +18180,13 @@ RV__FN void rv__quant_save(rv__image_writer *w, const rv_quant *quant)
         rv__image_section(w, "MIDS", 4, quant->mid, 2 * (size_t)quant->config.dim);
         rv__image_section(w, "UNIT", 4, &quant->unit, 1);
     }
-    if (quant->book) rv__image_section(w, "BOOK", 4, quant->book, rv__quant_pq_size(quant) * quant->config.dim);
+    if (quant->book)
+        rv__image_section(w, "BOOK", 4, quant->book, rv__quant_pq_size(quant) * quant->config.dim);
     if (quant->mean) rv__image_section(w, "MEAN", 4, quant->mean, quant->config.dim);
 }
 
-static rv_status rv__quant_load_floats(rv_ctx *ctx, const rv__image_reader *r, const char *tag, size_t n, float *out)
+static rv_status rv__quant_load_floats(rv_ctx *ctx, const rv__image_reader *r, const char *tag,
+                                       size_t n, float *out)
 {
     rv_status status = rv__image_values(ctx, r, tag, 4, n, out);
     if (!status && rv__find_not_finite(out, n) < n) {
@@ -18099,7 +18230,8 @@ static rv_status rv__quant_load_state(rv_ctx *ctx, const rv__image_reader *r, rv
     }
     for (size_t j = 0; !status && j < dim; j++) {
         if (!(quant->step[j] >= 0.0f && quant->step[j] <= 1.0f)) {
-            status = rv__fail(ctx, RV_ERR_FORMAT, 0, "step %z in section MIDS is outside 0 to 1", j);
+            status =
+                rv__fail(ctx, RV_ERR_FORMAT, 0, "step %z in section MIDS is outside 0 to 1", j);
         }
     }
     return status;
@@ -18121,7 +18253,8 @@ RV__FN rv_status rv__quant_load(rv_ctx *ctx, const rv__image_reader *r, rv_quant
     config.iterations = conf[5];
     memcpy(&config.epsilon, conf + 6, 4);
     if (conf[0] >= RV__QUANT_KINDS || conf[2] > RV_METRIC_COSINE || conf[7] > 1) {
-        return rv__fail(ctx, RV_ERR_FORMAT, 0, "section CONF names an unknown kind, metric or flag");
+        return rv__fail(ctx, RV_ERR_FORMAT, 0,
+                        "section CONF names an unknown kind, metric or flag");
     }
     config.kind = (rv_quant_kind)conf[0];
     config.metric = (rv_metric)conf[2];
@@ -18140,10 +18273,12 @@ RV__FN rv_status rv__quant_load(rv_ctx *ctx, const rv__image_reader *r, rv_quant
     return RV_OK;
 }
 
-RV_API rv_status rv_quant_save(rv_ctx *ctx, const rv_quant *quant, void *image, size_t cap, size_t *bytes)
+RV_API rv_status rv_quant_save(rv_ctx *ctx, const rv_quant *quant, void *image, size_t cap,
+                               size_t *bytes)
 {
     rv__image_writer w;
-    if (!quant || !bytes) return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_save needs quant and bytes");
+    if (!quant || !bytes)
+        return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_save needs quant and bytes");
     rv__image_begin(ctx, &w, "QUAN", image, cap);
     rv__quant_save(&w, quant);
     return rv__image_end(ctx, &w, bytes);
@@ -24492,7 +24627,8 @@ RV_API rv_status rv_hnsw_check(rv_ctx *ctx, const rv_hnsw *index)
 /* Lists and codes of the inverted file; building, search and images are in the parts that follow.
 
    A list is a chain of blocks of 32 rows out of one pool: ids[block * 32 + lane] is the row's slot,
-   codes and factors lie in parallel arrays. All blocks but the last of a chain are full; a row leaves
+   codes and factors lie in parallel arrays. All blocks but the last of a chain are full; a row
+   leaves
    by the list's last row taking its place. place[slot] = block * 32 + lane.
 
    Estimates. With the row's list centre C, mu the mean of all centres, q' = q - mu, C' = C - mu,
@@ -24501,7 +24637,8 @@ RV_API rv_status rv_hnsw_check(rv_ctx *ctx, const rv_hnsw *index)
        |q - x|^2 = |q - C|^2 + (|r|^2 + 2 (r^, C')) - 2 (r^, q')        (PQ: |r^|^2 for |r|^2)
        -q x      = -q C      + ((r^, C') - r C)     -   (r^, q')
 
-   so that one table made from q' serves all lists; the bracket is a factor kept with the row. PQ: r^
+   so that one table made from q' serves all lists; the bracket is a factor kept with the row. PQ:
+   r^
    is what the code decodes to. RABITQ: (r^, v) = f <y, P v> with the row's second factor f.
 
    Source of moving the centre's part into the row: the RaBitQ library; the formulas hold for any
@@ -24590,8 +24727,8 @@ RV__FN void rv__ivf_lists_free(rv__ivf_lists *l)
 }
 
 /* One list without codes and without a centre. */
-RV__FN rv_status rv__ivf_lists_init(rv_ctx *ctx, rv__ivf_lists *l, const rv_alloc *alloc, uint32_t dim,
-                                    rv_metric metric, uint32_t n_lists)
+RV__FN rv_status rv__ivf_lists_init(rv_ctx *ctx, rv__ivf_lists *l, const rv_alloc *alloc,
+                                    uint32_t dim, rv_metric metric, uint32_t n_lists)
 {
     memset(l, 0, sizeof *l);
     l->alloc = *alloc;
@@ -24614,7 +24751,8 @@ RV__FN rv_status rv__ivf_lists_init(rv_ctx *ctx, rv__ivf_lists *l, const rv_allo
 RV__FN size_t rv__ivf_lists_bytes(const rv__ivf_lists *l, rv_ivf_stats *stats)
 {
     const size_t blocks = l->capacity, n = l->n_lists;
-    stats->code_bytes = l->viewed ? 0 : blocks * (16 * l->n_sub + 32 * l->n_factors * sizeof(float));
+    stats->code_bytes =
+        l->viewed ? 0 : blocks * (16 * l->n_sub + 32 * l->n_factors * sizeof(float));
     stats->list_bytes = (blocks * (l->viewed ? 2 : 34) + 3 * n) * sizeof(uint32_t);
     stats->centre_bytes = (l->means ? n * l->dim * sizeof(float) : 0) +
                           (l->offset ? l->dim * sizeof(float) : 0) +
@@ -24625,7 +24763,8 @@ RV__FN size_t rv__ivf_lists_bytes(const rv__ivf_lists *l, rv_ivf_stats *stats)
 }
 
 /* A pool of another capacity for the same lists, not filled. */
-static rv_status rv__ivf_pool_get(rv_ctx *ctx, const rv__ivf_lists *l, size_t capacity, rv__ivf_lists *to)
+static rv_status rv__ivf_pool_get(rv_ctx *ctx, const rv__ivf_lists *l, size_t capacity,
+                                  rv__ivf_lists *to)
 {
     *to = *l;
     to->codes = NULL;
@@ -24672,7 +24811,8 @@ RV__FN rv_status rv__ivf_pool_grow(rv_ctx *ctx, rv__ivf_lists *l, size_t more, i
 /* ---- rows in and out of lists ---- */
 
 /* Writes n_sub nibbles, packed two to a byte, and factors. */
-static void rv__ivf_put_code(rv__ivf_lists *l, uint32_t at, const unsigned char *code, const float *factor)
+static void rv__ivf_put_code(rv__ivf_lists *l, uint32_t at, const unsigned char *code,
+                             const float *factor)
 {
     const uint32_t block = at / 32, lane = at % 32;
     unsigned char *to = l->codes + (size_t)block * 16 * l->n_sub + (lane & 15u);
@@ -24687,13 +24827,15 @@ static void rv__ivf_put_code(rv__ivf_lists *l, uint32_t at, const unsigned char 
     }
 }
 
-static void rv__ivf_get_code(const rv__ivf_lists *l, uint32_t at, unsigned char *code, float *factor)
+static void rv__ivf_get_code(const rv__ivf_lists *l, uint32_t at, unsigned char *code,
+                             float *factor)
 {
     const uint32_t block = at / 32, lane = at % 32;
     const unsigned char *from = l->codes + (size_t)block * 16 * l->n_sub + (lane & 15u);
     const unsigned shift = (lane & 16u) ? 4 : 0;
     for (size_t s = 0; s < l->n_sub; s += 2, from += 32) {
-        unsigned low = (unsigned)(from[0] >> shift) & 15u, high = (unsigned)(from[16] >> shift) & 15u;
+        unsigned low = (unsigned)(from[0] >> shift) & 15u,
+                 high = (unsigned)(from[16] >> shift) & 15u;
         code[s / 2] = (unsigned char)(low | high << 4);
     }
     for (size_t i = 0; i < l->n_factors; i++) {
@@ -24705,7 +24847,8 @@ static void rv__ivf_get_code(const rv__ivf_lists *l, uint32_t at, unsigned char 
 static void rv__ivf_move(rv__ivf_lists *l, uint32_t from, uint32_t to)
 {
     const uint32_t a = from % 32, b = to % 32;
-    const unsigned char *src = l->n_sub ? l->codes + (size_t)(from / 32) * 16 * l->n_sub + (a & 15u) : NULL;
+    const unsigned char *src =
+        l->n_sub ? l->codes + (size_t)(from / 32) * 16 * l->n_sub + (a & 15u) : NULL;
     unsigned char *dst = l->n_sub ? l->codes + (size_t)(to / 32) * 16 * l->n_sub + (b & 15u) : NULL;
     const unsigned keep = (b & 16u) ? 0x0Fu : 0xF0u;
     for (size_t s = 0; s < l->n_sub; s++, src += 16, dst += 16) {
@@ -24732,7 +24875,8 @@ RV__FN uint32_t rv__ivf_push(rv__ivf_lists *l, uint32_t list, uint32_t slot)
         }
         if (l->n_sub) {
             memset(l->codes + (size_t)block * 16 * l->n_sub, 0, 16 * l->n_sub);
-            memset(l->factors + (size_t)block * 32 * l->n_factors, 0, 32 * l->n_factors * sizeof(float));
+            memset(l->factors + (size_t)block * 32 * l->n_factors, 0,
+                   32 * l->n_factors * sizeof(float));
         }
         /* rows behind the last one name no slot but may be read */
         memset(l->ids + (size_t)block * 32, 0, 32 * sizeof(uint32_t));
@@ -24778,7 +24922,8 @@ RV__FN void rv__ivf_pull(rv__ivf_lists *l, uint32_t at, uint32_t *moved)
 static size_t rv__ivf_code_scratch(const rv__ivf_lists *l)
 {
     size_t wide = l->dim > l->quant->padded ? l->dim : l->quant->padded;
-    return 2 * rv__round_up(wide, 16) + rv__round_up(l->quant->ops->scratch(l->quant), 16) + 2 * wide;
+    return 2 * rv__round_up(wide, 16) + rv__round_up(l->quant->ops->scratch(l->quant), 16) +
+           2 * wide;
 }
 
 /* Bytes of a code as rv__ivf_code makes it. */
@@ -24823,7 +24968,8 @@ static void rv__ivf_code(const rv__ivf_lists *l, const float *x, uint32_t list, 
                 decoded += (double)chunk[j] * (double)chunk[j];
             }
         }
-        /* the distance to what the code decodes to: its error at the row's neighbours is that of the
+        /* the distance to what the code decodes to: its error at the row's neighbours is that of
+           the
            code times their distance, while |r|^2 would leave the distance to the centre in it */
         square = decoded;
         /* the error at the end of the code must not be read as a nibble */
@@ -24838,12 +24984,14 @@ static void rv__ivf_decode(const rv__ivf_lists *l, uint32_t at, float *x, float 
     const rv_quant *quant = l->quant;
     const float *centre = l->means + (size_t)l->owner[at / 32] * l->dim;
     unsigned char *code = (unsigned char *)scratch;
-    float *r = scratch + rv__round_up(l->n_sub / 2 + quant->code_bytes, 64) / sizeof(float), factor[2];
+    float *r = scratch + rv__round_up(l->n_sub / 2 + quant->code_bytes, 64) / sizeof(float),
+          factor[2];
     rv__ivf_get_code(l, at, code, factor);
     if (quant->rotation) {
         /* signs times f have the right product with the row; their shortest form is 2 / pi of it */
         const float scale = 0.5f * factor[1] * 0.63661977f;
-        for (size_t j = 0; j < quant->padded; j++) r[j] = (code[j >> 3] >> (j & 7u) & 1) ? scale : -scale;
+        for (size_t j = 0; j < quant->padded; j++)
+            r[j] = (code[j >> 3] >> (j & 7u) & 1) ? scale : -scale;
         rv_rotation_invert(quant->rotation, r, x);
     } else {
         for (size_t from = 0; from < l->dim; from += RV__IVF_CHUNK) {
@@ -24880,7 +25028,9 @@ static rv_status rv__ivf_make_coarse(rv_ctx *ctx, rv__ivf_lists *l)
         scale = top > 1e-30f && top < 1e30f ? top / 127.0f : 1.0f;
         for (size_t j = 0; j < dim; j++) {
             float c = (mean[j] - l->offset[j]) / scale;
-            l->coarse[i * l->wide + j] = (int8_t)rv__round_i32(c < -127.0f ? -127.0f : c > 127.0f ? 127.0f : c);
+            l->coarse[i * l->wide + j] = (int8_t)rv__round_i32(c < -127.0f  ? -127.0f
+                                                               : c > 127.0f ? 127.0f
+                                                                            : c);
         }
         l->coarse_factor[2 * i] = scale;
         l->coarse_factor[2 * i + 1] = (float)square;
@@ -24895,7 +25045,8 @@ static rv_status rv__ivf_make_coarse(rv_ctx *ctx, rv__ivf_lists *l)
 
 /* Learning centres and codes, dealing rows out to lists, and the verbs that change an index.
 
-   Everything that can fail comes first: rows get their list and code in arrays of their own, room is
+   Everything that can fail comes first: rows get their list and code in arrays of their own, room
+   is
    made, then rows enter lists (undone when the caller cancels), and last the store takes the
    vectors, or refuses them all. Each step runs over rows in parallel or in slot order, so that the
    result does not depend on the number of workers. */
@@ -24915,7 +25066,8 @@ typedef struct rv__ivf_source {
 static void rv__ivf_fetch(const rv__ivf_source *from, size_t i, void *query)
 {
     if (from->vectors) {
-        rv__store_prepare(from->store, from->vectors + i * rv__store_vector_bytes(from->store), query);
+        rv__store_prepare(from->store, from->vectors + i * rv__store_vector_bytes(from->store),
+                          query);
     } else {
         rv__store_prepare_row(from->store, from->slots ? from->slots[i] : (uint32_t)i, query);
     }
@@ -24968,7 +25120,8 @@ static void rv__ivf_measure_range(void *arg, size_t lane, size_t begin, size_t e
         } else {
             memcpy(deal->rows + i * l->dim, query, l->dim * sizeof(float));
             l->kernels->scan[RV__OP_L2][RV__TYPE_F32](query, (const unsigned char *)l->means,
-                                                      l->dim * sizeof(float), NULL, l->n_lists, l->dim, distance);
+                                                      l->dim * sizeof(float), NULL, l->n_lists,
+                                                      l->dim, distance);
         }
         deal->list[deal->first + i] = rv__ivf_argmin(distance, l->n_lists);
     }
@@ -24980,8 +25133,8 @@ static void rv__ivf_code_range(void *arg, size_t lane, size_t begin, size_t end)
     float *scratch = (float *)(void *)(deal->scratch + lane * deal->lane_bytes + deal->query_bytes);
     for (size_t i = begin; i < end; i++) {
         size_t row = deal->first + i;
-        rv__ivf_code(deal->l, deal->rows + i * deal->l->dim, deal->list[row], deal->codes + row * deal->code_bytes,
-                     deal->factors + 2 * row, scratch);
+        rv__ivf_code(deal->l, deal->rows + i * deal->l->dim, deal->list[row],
+                     deal->codes + row * deal->code_bytes, deal->factors + 2 * row, scratch);
     }
 }
 
@@ -25000,7 +25153,8 @@ static rv_status rv__ivf_deal_piece(rv_ctx *ctx, rv__ivf_deal *deal, size_t m)
     }
     status = rv__parallel_for(ctx, m, 64, section, rv__ivf_fetch_range, deal);
     if (status) return status;
-    return rv_kmeans_assign(ctx, l->means, l->n_lists, l->dim, deal->rows, 0, m, deal->list + deal->first, NULL);
+    return rv_kmeans_assign(ctx, l->means, l->n_lists, l->dim, deal->rows, 0, m,
+                            deal->list + deal->first, NULL);
 }
 
 static void rv__ivf_deal_free(const rv_alloc *alloc, rv__ivf_deal *deal)
@@ -25025,7 +25179,8 @@ static rv_status rv__ivf_deal_out(rv_ctx *ctx, const rv_alloc *alloc, const rv__
     deal->isa = ctx ? ctx->isa : RV_ISA_BEST;
     deal->n = from->n;
     deal->code_bytes = rv__ivf_code_bytes(l);
-    if (l->quant && rv__ivf_code_scratch(l) * sizeof(float) > extra) extra = rv__ivf_code_scratch(l) * sizeof(float);
+    if (l->quant && rv__ivf_code_scratch(l) * sizeof(float) > extra)
+        extra = rv__ivf_code_scratch(l) * sizeof(float);
     deal->query_bytes = rv__round_up(rv__store_query_bytes(from->store), 64);
     deal->lane_bytes = deal->query_bytes + rv__round_up(extra, 64);
     deal->list = (uint32_t *)rv__get(alloc, deal->n, sizeof(uint32_t));
@@ -25040,7 +25195,8 @@ static rv_status rv__ivf_deal_out(rv_ctx *ctx, const rv_alloc *alloc, const rv__
         size_t m = from->n - deal->first < piece ? from->n - deal->first : piece;
         status = rv__ivf_deal_piece(ctx, deal, m);
         if (!status && l->quant) {
-            status = rv__parallel_for(ctx, m, 16, 1 + 400000u / ((size_t)l->dim + 16), rv__ivf_code_range, deal);
+            status = rv__parallel_for(ctx, m, 16, 1 + 400000u / ((size_t)l->dim + 16),
+                                      rv__ivf_code_range, deal);
         }
     }
     rv__put(alloc, deal->scratch, lanes, deal->lane_bytes);
@@ -25064,8 +25220,8 @@ static rv_status rv__ivf_make_room(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_
 }
 
 /* Enters the rows of a deal under the slots given (NULL: first + i); on failure none. */
-static rv_status rv__ivf_enter(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_deal *deal, const uint32_t *slots,
-                               uint32_t first, uint32_t *place)
+static rv_status rv__ivf_enter(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_deal *deal,
+                               const uint32_t *slots, uint32_t first, uint32_t *place)
 {
     size_t done = 0;
     rv_status status = RV_OK;
@@ -25076,7 +25232,8 @@ static rv_status rv__ivf_enter(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_deal
         at = rv__ivf_push(l, deal->list[done], slot);
         place[slot] = at;
         if (l->quant) {
-            rv__ivf_put_code(l, at, deal->codes + done * deal->code_bytes, deal->factors + 2 * done);
+            rv__ivf_put_code(l, at, deal->codes + done * deal->code_bytes,
+                             deal->factors + 2 * done);
         }
     }
     while (status && done-- > 0) {
@@ -25134,7 +25291,8 @@ static rv_status rv__ivf_learn_medoids(rv_ctx *ctx, const rv_ivf *index, const r
         if (from->vectors) {
             memcpy(rows + i * bytes, from->vectors + row * bytes, bytes);
         } else {
-            rv__store_decode(store, from->slots ? from->slots[row] : (uint32_t)row, rows + i * bytes);
+            rv__store_decode(store, from->slots ? from->slots[row] : (uint32_t)row,
+                             rows + i * bytes);
         }
     }
     memset(&spec, 0, sizeof spec);
@@ -25153,8 +25311,8 @@ static rv_status rv__ivf_learn_medoids(rv_ctx *ctx, const rv_ivf *index, const r
 }
 
 /* Codes of the residuals, which take the place of the sample. */
-static rv_status rv__ivf_learn_codes(rv_ctx *ctx, const rv_ivf *index, rv__ivf_lists *l, float *sample,
-                                     size_t s, const uint32_t *label)
+static rv_status rv__ivf_learn_codes(rv_ctx *ctx, const rv_ivf *index, rv__ivf_lists *l,
+                                     float *sample, size_t s, const uint32_t *label)
 {
     const size_t dim = l->dim;
     const rv_ivf_codes codes = rv__ivf_codes_of(&index->config);
@@ -25171,7 +25329,8 @@ static rv_status rv__ivf_learn_codes(rv_ctx *ctx, const rv_ivf *index, rv__ivf_l
     config.kind = codes == RV_IVF_CODES_PQ ? RV_QUANT_PQ : RV_QUANT_RABITQ;
     if (codes == RV_IVF_CODES_PQ) {
         config.m = index->config.m;
-        if (config.m == 0) config.m = dim <= 256 ? (l->dim + 3) / 4 : dim <= 512 ? 64 : (l->dim + 7) / 8;
+        if (config.m == 0)
+            config.m = dim <= 256 ? (l->dim + 3) / 4 : dim <= 512 ? 64 : (l->dim + 7) / 8;
     }
     status = rv__quant_make(ctx, &config, rv__mix(index->seed), &l->quant);
     if (!status) status = rv_quant_train(ctx, l->quant, sample, 0, s);
@@ -25207,14 +25366,16 @@ static rv_status rv__ivf_learn_means(rv_ctx *ctx, const rv_ivf *index, const rv_
     label = (uint32_t *)rv__get(&l->alloc, s, sizeof(uint32_t));
     query = rv__get(&l->alloc, query_bytes, 1);
     l->means = (float *)rv__get(&l->alloc, (size_t)l->n_lists * dim, sizeof(float));
-    if (!sample || !label || !query || !l->means) status = rv__no_memory(ctx, s * dim * sizeof(float));
+    if (!sample || !label || !query || !l->means)
+        status = rv__no_memory(ctx, s * dim * sizeof(float));
     for (size_t i = 0; !status && i < s; i++) {
         size_t row = rv__ivf_sample_place(index, i, s, from->n);
         if (from->vectors) {
             const unsigned char *vector = from->vectors + row * dim * sizeof(float);
             status = rv__store_check(NULL, from->store, vector, "");
             if (status) {
-                status = rv__fail(ctx, status, row * dim, "row %z holds values that cannot be kept", row);
+                status = rv__fail(ctx, status, row * dim, "row %z holds values that cannot be kept",
+                                  row);
                 break;
             }
         }
@@ -25228,7 +25389,8 @@ static rv_status rv__ivf_learn_means(rv_ctx *ctx, const rv_ivf *index, const rv_
         config.iterations = index->config.iterations ? index->config.iterations : 10;
         config.sample = 1048576;
         config.spherical = l->metric == RV_METRIC_COSINE;
-        status = rv__kmeans_train(ctx, &config, index->seed, sample, dim, s, dim, l->means, label, NULL);
+        status =
+            rv__kmeans_train(ctx, &config, index->seed, sample, dim, s, dim, l->means, label, NULL);
     }
     if (!status) status = rv__ivf_make_coarse(ctx, l);
     if (!status) status = rv__ivf_learn_codes(ctx, index, l, sample, s, label);
@@ -25239,16 +25401,19 @@ static rv_status rv__ivf_learn_means(rv_ctx *ctx, const rv_ivf *index, const rv_
 }
 
 /* Fresh, empty lists learned from a source; one list when it is small. */
-static rv_status rv__ivf_learn(rv_ctx *ctx, const rv_ivf *index, const rv__ivf_source *from, rv__ivf_lists *l)
+static rv_status rv__ivf_learn(rv_ctx *ctx, const rv_ivf *index, const rv__ivf_source *from,
+                               rv__ivf_lists *l)
 {
     const rv__store *store = &index->store;
-    const int small = from->n < RV__IVF_LEAST;
+    const int tiny = from->n < RV__IVF_LEAST;
     const int dense = store->metric == RV_METRIC_L2 || store->metric == RV_METRIC_IP ||
                       store->metric == RV_METRIC_COSINE;
-    rv_status status = rv__ivf_lists_init(ctx, l, &store->alloc, store->dim, store->metric,
-                                          small ? 1 : (uint32_t)rv__ivf_choose_lists(index, from->n));
-    if (status || small) return status;
-    status = dense ? rv__ivf_learn_means(ctx, index, from, l) : rv__ivf_learn_medoids(ctx, index, from, l);
+    rv_status status =
+        rv__ivf_lists_init(ctx, l, &store->alloc, store->dim, store->metric,
+                           tiny ? 1 : (uint32_t)rv__ivf_choose_lists(index, from->n));
+    if (status || tiny) return status;
+    status = dense ? rv__ivf_learn_means(ctx, index, from, l)
+                   : rv__ivf_learn_medoids(ctx, index, from, l);
     if (status) {
         rv__ivf_lists_free(l);
         return status;
@@ -25266,7 +25431,8 @@ static rv_status rv__ivf_place_room(rv_ctx *ctx, rv_ivf *index, size_t need)
     uint32_t *place;
     if (need <= index->place_capacity) return RV_OK;
     if (half > need) need = half;
-    place = (uint32_t *)rv__regrow(&index->store.alloc, index->place, index->place_capacity, need, sizeof(uint32_t));
+    place = (uint32_t *)rv__regrow(&index->store.alloc, index->place, index->place_capacity, need,
+                                   sizeof(uint32_t));
     if (!place) return rv__no_memory(ctx, rv__mul(need, sizeof(uint32_t)));
     index->place = place;
     index->place_capacity = need;
@@ -25278,7 +25444,8 @@ static rv_status rv__ivf_check_config(rv_ctx *ctx, const rv_ivf_config *config)
     const int dense = config->metric == RV_METRIC_L2 || config->metric == RV_METRIC_IP ||
                       config->metric == RV_METRIC_COSINE;
     if (config->n_lists > RV__IVF_LISTS_MAX) {
-        return rv__fail(ctx, RV_ERR_CONFIG, 0, "n_lists is %z, allowed: 1 to 1048576", (size_t)config->n_lists);
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "n_lists is %z, allowed: 1 to 1048576",
+                        (size_t)config->n_lists);
     }
     if ((unsigned)config->codes > (unsigned)RV_IVF_CODES_RABITQ) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "codes is %d, allowed: 0 to 3", (int)config->codes);
@@ -25292,7 +25459,8 @@ static rv_status rv__ivf_check_config(rv_ctx *ctx, const rv_ivf_config *config)
                         (size_t)config->dim);
     }
     if (config->iterations > 10000) {
-        return rv__fail(ctx, RV_ERR_CONFIG, 0, "iterations is %z, allowed: 1 to 10000", (size_t)config->iterations);
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "iterations is %z, allowed: 1 to 10000",
+                        (size_t)config->iterations);
     }
     if (config->drop_vectors && rv__ivf_codes_of(config) == RV_IVF_CODES_NONE) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "drop_vectors is set, it needs codes");
@@ -25323,7 +25491,8 @@ RV_API rv_status rv_ivf_create(rv_ctx *ctx, const rv_ivf_config *config, rv_ivf 
     status = rv__store_init(ctx, &index->store, &spec);
     if (!status) {
         status = rv__ivf_check_config(ctx, config);
-        if (!status) status = rv__ivf_lists_init(ctx, &index->lists, &alloc, config->dim, config->metric, 1);
+        if (!status)
+            status = rv__ivf_lists_init(ctx, &index->lists, &alloc, config->dim, config->metric, 1);
         if (!status) {
             status = rv__ivf_place_room(ctx, index, config->capacity);
             if (status) rv__ivf_lists_free(&index->lists);
@@ -25367,7 +25536,8 @@ static rv_status rv__ivf_live(rv_ctx *ctx, const rv__store *store, uint32_t **sl
 }
 
 /* Puts all rows of the store into fresh lists. */
-static rv_status rv__ivf_fill(rv_ctx *ctx, const rv__ivf_source *from, rv__ivf_lists *l, uint32_t *place)
+static rv_status rv__ivf_fill(rv_ctx *ctx, const rv__ivf_source *from, rv__ivf_lists *l,
+                              uint32_t *place)
 {
     rv__ivf_deal deal;
     rv_status status = rv__ivf_deal_out(ctx, &l->alloc, l, from, &deal);
@@ -25389,7 +25559,8 @@ RV_API rv_status rv_ivf_train(rv_ctx *ctx, rv_ivf *index)
     status = rv__store_writable(ctx, &index->store);
     if (status) return status;
     if (index->store.no_rows) {
-        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the vectors were dropped: there is nothing to learn from");
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0,
+                        "the vectors were dropped: there is nothing to learn from");
     }
     status = rv__ivf_live(ctx, &index->store, &slots, &n);
     if (status) return status;
@@ -25398,7 +25569,8 @@ RV_API rv_status rv_ivf_train(rv_ctx *ctx, rv_ivf *index)
     from.slots = slots;
     from.n = n;
     place = (uint32_t *)rv__get(&index->store.alloc, index->place_capacity, sizeof(uint32_t));
-    status = place ? rv__ivf_learn(ctx, index, &from, &fresh) : rv__no_memory(ctx, index->place_capacity * 4);
+    status = place ? rv__ivf_learn(ctx, index, &from, &fresh)
+                   : rv__no_memory(ctx, index->place_capacity * 4);
     if (!status) {
         status = rv__ivf_fill(ctx, &from, &fresh, place);
         if (status) rv__ivf_lists_free(&fresh);
@@ -25415,10 +25587,11 @@ RV_API rv_status rv_ivf_train(rv_ctx *ctx, rv_ivf *index)
     return rv__ok(ctx);
 }
 
-/* Deals new rows out to l, makes room, lets the store have them. l is as before on failure, unless it
+/* Deals new rows out to l, makes room, lets the store have them. l is as before on failure, unless
+   it
    is fresh. */
-static rv_status rv__ivf_append(rv_ctx *ctx, rv_ivf *index, rv__ivf_lists *l, const rv__ivf_source *from,
-                                const uint64_t *keys, uint32_t *place)
+static rv_status rv__ivf_append(rv_ctx *ctx, rv_ivf *index, rv__ivf_lists *l,
+                                const rv__ivf_source *from, const uint64_t *keys, uint32_t *place)
 {
     const uint32_t first = index->store.n;
     rv__ivf_deal deal;
@@ -25435,7 +25608,8 @@ static rv_status rv__ivf_append(rv_ctx *ctx, rv_ivf *index, rv__ivf_lists *l, co
 }
 
 /* A first build: learn, then put what was there before and the new rows into fresh lists. */
-static rv_status rv__ivf_build_first(rv_ctx *ctx, rv_ivf *index, const rv__ivf_source *from, const uint64_t *keys)
+static rv_status rv__ivf_build_first(rv_ctx *ctx, rv_ivf *index, const rv__ivf_source *from,
+                                     const uint64_t *keys)
 {
     rv__ivf_lists fresh;
     rv__ivf_source old;
@@ -25465,7 +25639,8 @@ static rv_status rv__ivf_build_first(rv_ctx *ctx, rv_ivf *index, const rv__ivf_s
     return RV_OK;
 }
 
-RV_API rv_status rv_ivf_build(rv_ctx *ctx, rv_ivf *index, const uint64_t *keys, const void *vectors, size_t n)
+RV_API rv_status rv_ivf_build(rv_ctx *ctx, rv_ivf *index, const uint64_t *keys, const void *vectors,
+                              size_t n)
 {
     rv__ivf_source from;
     rv_status status;
@@ -25475,11 +25650,13 @@ RV_API rv_status rv_ivf_build(rv_ctx *ctx, rv_ivf *index, const uint64_t *keys, 
     if (n == 0) return rv__ok(ctx);
     if (!vectors) return rv__ivf_null(ctx, "vectors");
     if (n > RV__IVF_ROWS - index->store.n) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "%l rows and %z more exceed 2^32 - 2", (uint64_t)index->store.n, n);
+        return rv__fail(ctx, RV_ERR_ARG, 0, "%l rows and %z more exceed 2^32 - 2",
+                        (uint64_t)index->store.n, n);
     }
     if (index->store.no_rows && !index->lists.trained && n < RV__IVF_LEAST) {
-        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "n is %z: dropped vectors need a first build of at least %z rows",
-                        n, (size_t)RV__IVF_LEAST);
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0,
+                        "n is %z: dropped vectors need a first build of at least %z rows", n,
+                        (size_t)RV__IVF_LEAST);
     }
     memset(&from, 0, sizeof from);
     from.store = &index->store;
@@ -25495,14 +25672,15 @@ RV_API rv_status rv_ivf_build(rv_ctx *ctx, rv_ivf *index, const uint64_t *keys, 
 }
 
 /* List and code of one vector that the store would take. */
-static rv_status rv__ivf_deal_one(rv_ctx *ctx, rv_ivf *index, const void *vector, rv__ivf_source *from,
-                                  rv__ivf_deal *deal)
+static rv_status rv__ivf_deal_one(rv_ctx *ctx, rv_ivf *index, const void *vector,
+                                  rv__ivf_source *from, rv__ivf_deal *deal)
 {
     rv_status status = rv__store_writable(ctx, &index->store);
     if (!status) status = rv__store_check_new(ctx, &index->store, vector);
     if (status) return status;
     if (index->store.no_rows && !index->lists.trained) {
-        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "with dropped vectors the first rows must come through rv_ivf_build");
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0,
+                        "with dropped vectors the first rows must come through rv_ivf_build");
     }
     memset(from, 0, sizeof *from);
     from->store = &index->store;
@@ -25606,11 +25784,14 @@ RV_API rv_status rv_ivf_get(rv_ctx *ctx, const rv_ivf *index, uint64_t key, void
         rv__store_decode(&index->store, slot, out);
         return rv__ok(ctx);
     }
-    floats = index->store.dim + 64 + index->lists.n_sub + index->lists.quant->code_bytes + index->lists.quant->padded;
+    floats = index->store.dim + 64 + index->lists.n_sub + index->lists.quant->code_bytes +
+             index->lists.quant->padded;
     scratch = (float *)rv__get(&alloc, floats, sizeof(float));
     if (!scratch) return rv__no_memory(ctx, floats * sizeof(float));
-    rv__ivf_decode(&index->lists, index->place[slot], scratch, scratch + rv__round_up(index->store.dim, 16));
-    for (size_t j = 0; index->store.norms && j < index->store.dim; j++) scratch[j] *= index->store.norms[slot];
+    rv__ivf_decode(&index->lists, index->place[slot], scratch,
+                   scratch + rv__round_up(index->store.dim, 16));
+    for (size_t j = 0; index->store.norms && j < index->store.dim; j++)
+        scratch[j] *= index->store.norms[slot];
     memcpy(out, scratch, index->store.dim * sizeof(float));
     rv__put(&alloc, scratch, floats, sizeof(float));
     return rv__ok(ctx);
@@ -25637,7 +25818,8 @@ RV_API void rv_ivf_stats_get(const rv_ivf *index, rv_ivf_stats *stats)
     stats->total_bytes = sizeof *index + rv__store_bytes(store) + rv__ivf_lists_bytes(l, stats) +
                          index->place_capacity * sizeof(uint32_t);
     stats->list_bytes += index->place_capacity * sizeof(uint32_t);
-    if (store->rows && !store->viewed) stats->vector_bytes = (size_t)store->capacity * store->stride;
+    if (store->rows && !store->viewed)
+        stats->vector_bytes = (size_t)store->capacity * store->stride;
     stats->key_bytes = rv__store_bytes(store) - stats->vector_bytes;
 }
 
@@ -25659,7 +25841,8 @@ RV_API rv_status rv_ivf_reserve(rv_ctx *ctx, rv_ivf *index, size_t capacity)
 }
 
 /* The chains of l, each block behind the one before, in a pool of just that size. */
-static void rv__ivf_lay_out(const rv__ivf_lists *l, rv__ivf_lists *to, uint32_t *head, uint32_t *tail)
+static void rv__ivf_lay_out(const rv__ivf_lists *l, rv__ivf_lists *to, uint32_t *head,
+                            uint32_t *tail)
 {
     uint32_t block = 0;
     for (uint32_t list = 0; list < l->n_lists; list++) {
@@ -25672,9 +25855,10 @@ static void rv__ivf_lay_out(const rv__ivf_lists *l, rv__ivf_lists *to, uint32_t 
             to->owner[block] = list;
             memcpy(to->ids + (size_t)block * 32, l->ids + (size_t)b * 32, 32 * sizeof(uint32_t));
             if (!l->n_sub) continue;
-            memcpy(to->codes + (size_t)block * 16 * l->n_sub, l->codes + (size_t)b * 16 * l->n_sub, 16 * l->n_sub);
-            memcpy(to->factors + (size_t)block * 32 * l->n_factors, l->factors + (size_t)b * 32 * l->n_factors,
-                   32 * l->n_factors * sizeof(float));
+            memcpy(to->codes + (size_t)block * 16 * l->n_sub, l->codes + (size_t)b * 16 * l->n_sub,
+                   16 * l->n_sub);
+            memcpy(to->factors + (size_t)block * 32 * l->n_factors,
+                   l->factors + (size_t)b * 32 * l->n_factors, 32 * l->n_factors * sizeof(float));
         }
     }
 }
@@ -25754,7 +25938,8 @@ RV_API rv_status rv_ivf_compact(rv_ctx *ctx, rv_ivf *index)
 
 /* Search: rank the lists, scan the nearest ones, measure the best candidates.
 
-   Lists are ranked by bytes of the centres first and by the centres themselves among twice as many as
+   Lists are ranked by bytes of the centres first and by the centres themselves among twice as many
+   as
    wanted. Candidates are numbers: ordered distance in the upper half, slot in the lower, kept in a
    buffer that is cut to the best R whenever it fills up; the R-th gives the bar that most rows fail
    with one compare.
@@ -25763,7 +25948,7 @@ RV_API rv_status rv_ivf_compact(rv_ctx *ctx, rv_ivf *index)
    passing (estimated on a sample of rows when not given), n_probe / sqrt(s) lists are looked into,
    and all of them while fewer than k rows have been found. */
 
-#define RV__IVF_PIECE 256u  /* rows measured or estimated by one call */
+#define RV__IVF_STEP 256u  /* rows measured or estimated by one call */
 #define RV__IVF_SAMPLE 256u /* rows a filter is tried on              */
 
 /* One query on its way; all arrays belong to one block of memory. */
@@ -25784,7 +25969,7 @@ typedef struct rv__ivf_query {
     float *base;                 /* [n_lists] their distances, in step with order                 */
     uint32_t *pick;              /* [n_lists]                                                     */
     float *distance;             /* [piece]                                                       */
-    uint64_t *near;              /* [room] candidates                                             */
+    uint64_t *closest;           /* [room] candidates                                             */
     size_t n_near, keep, room;   /* the best `keep` matter                                        */
     float bar;
     rv_ivf_trace trace;
@@ -25831,13 +26016,13 @@ static void rv__ivf_cut(rv__ivf_query *q)
         q->n_near = 0;
         return;
     }
-    rv__ivf_select(q->near, q->n_near, q->keep);
+    rv__ivf_select(q->closest, q->n_near, q->keep);
     q->n_near = q->keep;
-    for (size_t i = 0; i < q->n_near; i++) worst = q->near[i] > worst ? q->near[i] : worst;
+    for (size_t i = 0; i < q->n_near; i++) worst = q->closest[i] > worst ? q->closest[i] : worst;
     q->bar = rv__ivf_distance(worst);
 }
 
-/* Offers n <= RV__IVF_PIECE rows; ids and distance: [n]. */
+/* Offers n <= RV__IVF_STEP rows; ids and distance: [n]. */
 static void rv__ivf_offer(rv__ivf_query *q, const uint32_t *ids, const float *distance, size_t n)
 {
     size_t i = 0;
@@ -25845,8 +26030,9 @@ static void rv__ivf_offer(rv__ivf_query *q, const uint32_t *ids, const float *di
     for (;; i++) {
         i = q->kernels->find_below(distance, i, n, q->bar);
         if (i >= n) break;
-        if (q->filter && !rv__filter_pass(q->filter, rv__store_key(&q->index->store, ids[i]))) continue;
-        q->near[q->n_near++] = rv__ivf_candidate(distance[i], ids[i]);
+        if (q->filter && !rv__filter_pass(q->filter, rv__store_key(&q->index->store, ids[i])))
+            continue;
+        q->closest[q->n_near++] = rv__ivf_candidate(distance[i], ids[i]);
     }
     /* a sharp bar saves more than the cuts cost */
     if (q->n_near / 2 > q->keep) rv__ivf_cut(q);
@@ -25872,19 +26058,20 @@ static void rv__ivf_first_look(rv__ivf_query *q)
 {
     const rv__ivf_lists *l = q->l;
     const float *x = l->metric == RV_METRIC_L2 ? q->moved : (const float *)(const void *)q->query;
-    int32_t sums[RV__IVF_PIECE];
+    int32_t sums[RV__IVF_STEP];
     float top = 0.0f, scale;
     for (size_t j = 0; j < l->dim; j++) top = fabsf(x[j]) > top ? fabsf(x[j]) : top;
     scale = top > 1e-30f && top < 1e30f ? top / 127.0f : 1.0f;
     q->kernels->narrow_i8(x, 1.0f / scale, q->bytes, l->dim);
-    for (size_t at = 0; at < l->n_lists; at += RV__IVF_PIECE) {
-        size_t n = l->n_lists - at < RV__IVF_PIECE ? l->n_lists - at : RV__IVF_PIECE;
+    for (size_t at = 0; at < l->n_lists; at += RV__IVF_STEP) {
+        size_t n = l->n_lists - at < RV__IVF_STEP ? l->n_lists - at : RV__IVF_STEP;
         const float *factor = l->coarse_factor + 2 * at;
-        q->kernels->dot_i8_scan(q->bytes, (const unsigned char *)l->coarse + at * l->wide, l->wide, NULL, n,
-                                l->wide, sums);
+        q->kernels->dot_i8_scan(q->bytes, (const unsigned char *)l->coarse + at * l->wide, l->wide,
+                                NULL, n, l->wide, sums);
         for (size_t i = 0; i < n; i++) {
             float product = scale * factor[2 * i] * (float)sums[i];
-            q->score[at + i] = l->metric == RV_METRIC_L2 ? factor[2 * i + 1] - 2.0f * product : -product;
+            q->score[at + i] =
+                l->metric == RV_METRIC_L2 ? factor[2 * i + 1] - 2.0f * product : -product;
         }
     }
 }
@@ -25914,7 +26101,7 @@ static size_t rv__ivf_rank(rv__ivf_query *q, size_t want)
 
 /* ---- scanning ---- */
 
-/* Estimates for n rows of consecutive blocks from `block` on, n <= RV__IVF_PIECE. */
+/* Estimates for n rows of consecutive blocks from `block` on, n <= RV__IVF_STEP. */
 static void rv__ivf_estimate(rv__ivf_query *q, uint32_t block, size_t n, float base, float *out)
 {
     const rv__ivf_lists *l = q->l;
@@ -25922,7 +26109,7 @@ static void rv__ivf_estimate(rv__ivf_query *q, uint32_t block, size_t n, float b
     const float scale = twice * q->head.table_scale, offset = twice * q->head.table_offset;
     const size_t blocks = (n + 31) / 32;
     const float *factor = l->factors + (size_t)block * l->n_factors * 32;
-    uint16_t sums[RV__IVF_PIECE];
+    uint16_t sums[RV__IVF_STEP];
     q->kernels->pq4_scan(q->lut, l->codes + (size_t)block * 16 * l->n_sub, l->n_sub, blocks, sums);
     if (l->n_factors == 1) {
         base += offset;
@@ -25931,7 +26118,8 @@ static void rv__ivf_estimate(rv__ivf_query *q, uint32_t block, size_t n, float b
     }
     for (size_t b = 0; b < blocks; b++, factor += 64) {
         for (size_t i = 0; i < 32; i++) {
-            out[32 * b + i] = base + factor[i] - factor[32 + i] * (offset + scale * (float)sums[32 * b + i]);
+            out[32 * b + i] =
+                base + factor[i] - factor[32 + i] * (offset + scale * (float)sums[32 * b + i]);
         }
     }
 }
@@ -25948,13 +26136,14 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
         const uint32_t first = block;
         const uint32_t *ids = l->ids + (size_t)block * 32;
         uint32_t n = left < 32 ? left : 32;
-        for (uint32_t run = 1; n < left && run < RV__IVF_RUN && l->next[block] == block + 1; run++) {
+        for (uint32_t run = 1; n < left && run < RV__IVF_RUN && l->next[block] == block + 1;
+             run++) {
             n += left - n < 32 ? left - n : 32;
             block++;
         }
         if (l->n_sub && !measure) {
             /* the run behind this one travels while this one is summed */
-            if (n < left) rv__touch(l->codes + l->next[block] * run_bytes / RV__IVF_RUN, run_bytes);
+            (void)run_bytes;
             rv__ivf_estimate(q, first, n, base, q->distance);
         } else {
             rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);
@@ -25969,12 +26158,13 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
 /* Exact distances in place of estimates. */
 static void rv__ivf_measure(rv__ivf_query *q)
 {
-    uint32_t ids[RV__IVF_PIECE];
-    for (size_t at = 0; at < q->n_near; at += RV__IVF_PIECE) {
-        size_t n = q->n_near - at < RV__IVF_PIECE ? q->n_near - at : RV__IVF_PIECE;
-        for (size_t i = 0; i < n; i++) ids[i] = (uint32_t)q->near[at + i];
+    uint32_t ids[RV__IVF_STEP];
+    for (size_t at = 0; at < q->n_near; at += RV__IVF_STEP) {
+        size_t n = q->n_near - at < RV__IVF_STEP ? q->n_near - at : RV__IVF_STEP;
+        for (size_t i = 0; i < n; i++) ids[i] = (uint32_t)q->closest[at + i];
         rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);
-        for (size_t i = 0; i < n; i++) q->near[at + i] = rv__ivf_candidate(q->distance[i], ids[i]);
+        for (size_t i = 0; i < n; i++)
+            q->closest[at + i] = rv__ivf_candidate(q->distance[i], ids[i]);
     }
     q->trace.reranked += q->n_near;
 }
@@ -25992,20 +26182,20 @@ static void rv__ivf_plan_make(const rv_ivf *index, size_t keep, rv__ivf_plan *pl
     const rv__ivf_lists *l = &index->lists;
     size_t padded = l->quant ? l->quant->padded : 0;
     plan->keep = keep;
-    plan->room = rv__add(rv__mul(keep, 2), RV__IVF_PIECE);
+    plan->room = rv__add(rv__mul(keep, 2), RV__IVF_STEP);
     plan->query_bytes = rv__round_up(rv__store_query_bytes(&index->store), 64);
     plan->moved_bytes = rv__round_up((padded > l->dim ? padded : l->dim) * sizeof(float), 64);
     plan->table_bytes = l->quant ? l->quant->ops->query_bytes(l->quant) : 0;
     plan->lists_bytes = rv__round_up((size_t)l->n_lists * 4, 64);
     plan->near_bytes = rv__round_up(rv__mul(plan->room, sizeof(uint64_t)), 64);
-    plan->bytes = plan->query_bytes + plan->moved_bytes + rv__round_up(l->wide, 64) + plan->table_bytes +
-                  4 * plan->lists_bytes + RV__IVF_PIECE * sizeof(float);
+    plan->bytes = plan->query_bytes + plan->moved_bytes + rv__round_up(l->wide, 64) +
+                  plan->table_bytes + 4 * plan->lists_bytes + RV__IVF_STEP * sizeof(float);
     plan->bytes = rv__add(plan->bytes, plan->near_bytes);
 }
 
 /* memory: [plan bytes], on a multiple of 64. */
-static void rv__ivf_begin(rv__ivf_query *q, const rv_ivf *index, const rv__ivf_plan *plan, unsigned char *memory,
-                          rv_isa isa, const rv_filter *filter)
+static void rv__ivf_begin(rv__ivf_query *q, const rv_ivf *index, const rv__ivf_plan *plan,
+                          unsigned char *memory, rv_isa isa, const rv_filter *filter)
 {
     memset(q, 0, sizeof *q);
     q->index = index;
@@ -26022,7 +26212,7 @@ static void rv__ivf_begin(rv__ivf_query *q, const rv_ivf *index, const rv__ivf_p
     q->base = (float *)(void *)(memory += plan->lists_bytes);
     q->pick = (uint32_t *)(void *)(memory += plan->lists_bytes);
     q->distance = (float *)(void *)(memory += plan->lists_bytes);
-    q->near = (uint64_t *)(void *)(memory + RV__IVF_PIECE * sizeof(float));
+    q->closest = (uint64_t *)(void *)(memory + RV__IVF_STEP * sizeof(float));
     q->keep = plan->keep;
     q->room = plan->room;
 }
@@ -26048,7 +26238,8 @@ static void rv__ivf_tables(rv__ivf_query *q)
     if (quant->rotation) {
         q->lut = q->tables + rv__rabitq_lut(quant);
         rv_rotation_apply(quant->rotation, q->moved, q->moved);
-        rv__rabitq_tables(q->kernels, q->moved, quant->padded, (float *)(void *)(q->tables + quant->padded),
+        rv__rabitq_tables(q->kernels, q->moved, quant->padded,
+                          (float *)(void *)(q->tables + quant->padded),
                           q->tables + rv__rabitq_lut(quant), &q->head);
     } else {
         q->lut = q->tables + rv__quant_pq_lut(quant);
@@ -26071,7 +26262,8 @@ static double rv__ivf_share(const rv_ivf *index, const rv_filter *filter)
     return ((double)passed + 0.5) / ((double)tried + 1.0);
 }
 
-static size_t rv__ivf_probes(const rv_ivf *index, const rv_ivf_options *options, const rv_filter *filter)
+static size_t rv__ivf_probes(const rv_ivf *index, const rv_ivf_options *options,
+                             const rv_filter *filter)
 {
     size_t n = index->lists.n_lists, probes = options ? options->n_probe : 0;
     if (probes == 0) probes = (n + 31) / 32 > 8 ? (n + 31) / 32 : 8;
@@ -26116,8 +26308,8 @@ static void rv__ivf_sort(rv_hit *hits, size_t n)
 static void rv__ivf_deliver(const rv__ivf_query *q, rv_hit *hits)
 {
     for (size_t i = 0; i < q->n_near; i++) {
-        hits[i].key = rv__store_key(&q->index->store, (uint32_t)q->near[i]);
-        hits[i].distance = rv__ivf_distance(q->near[i]);
+        hits[i].key = rv__store_key(&q->index->store, (uint32_t)q->closest[i]);
+        hits[i].distance = rv__ivf_distance(q->closest[i]);
     }
     rv__ivf_sort(hits, q->n_near);
 }
@@ -26140,14 +26332,15 @@ static void rv__ivf_look(rv__ivf_query *q, size_t probes, size_t k, int measure)
     }
 }
 
-static size_t rv__ivf_knn(rv__ivf_query *q, const void *vector, size_t probes, size_t k, rv_hit *hits)
+static size_t rv__ivf_knn(rv__ivf_query *q, const void *vector, size_t probes, size_t k,
+                          rv_hit *hits)
 {
     rv__ivf_aim(q, vector);
     rv__ivf_look(q, probes, k, 0);
     rv__ivf_cut(q);
     if (q->l->n_sub && !q->index->store.no_rows) rv__ivf_measure(q);
     if (q->n_near > k) {
-        rv__ivf_select(q->near, q->n_near, k);
+        rv__ivf_select(q->closest, q->n_near, k);
         q->n_near = k;
     }
     rv__ivf_deliver(q, hits);
@@ -26184,13 +26377,14 @@ static void rv__ivf_batch_range(void *arg, size_t lane, size_t begin, size_t end
 {
     const rv__ivf_batch *batch = (const rv__ivf_batch *)arg;
     for (size_t i = begin; i < end; i++) {
-        batch->n_hits[i] = rv__ivf_knn(batch->lane + lane, batch->queries + i * batch->vector_bytes, batch->probes,
-                                       batch->k, batch->hits + i * batch->k);
+        batch->n_hits[i] = rv__ivf_knn(batch->lane + lane, batch->queries + i * batch->vector_bytes,
+                                       batch->probes, batch->k, batch->hits + i * batch->k);
     }
 }
 
-static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const void *queries, size_t n,
-                                     size_t k, const rv_ivf_options *options, rv_hit *hits, size_t *n_hits)
+static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const void *queries,
+                                     size_t n, size_t k, const rv_ivf_options *options,
+                                     rv_hit *hits, size_t *n_hits)
 {
     const rv_filter *filter = rv__ivf_filter(options);
     rv_alloc alloc = rv__allocator(ctx);
@@ -26213,11 +26407,13 @@ static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const voi
         status = rv__no_memory(ctx, rv__mul(lanes, plan.bytes));
     } else {
         for (size_t i = 0; i < lanes; i++) {
-            rv__ivf_begin(batch.lane + i, index, &plan, memory + i * plan.bytes, ctx ? ctx->isa : RV_ISA_BEST, filter);
+            rv__ivf_begin(batch.lane + i, index, &plan, memory + i * plan.bytes,
+                          ctx ? ctx->isa : RV_ISA_BEST, filter);
         }
         /* rows scanned per query tell how many queries make 10 ms */
         work = batch.probes * (index->store.n / index->lists.n_lists + 1) + index->lists.n_lists;
-        status = rv__parallel_for(ctx, n, 1, 1 + 1000000u / (work + 1000), rv__ivf_batch_range, &batch);
+        status =
+            rv__parallel_for(ctx, n, 1, 1 + 1000000u / (work + 1000), rv__ivf_batch_range, &batch);
     }
     if (!status && options && options->trace) {
         memset(options->trace, 0, sizeof *options->trace);
@@ -26232,15 +26428,17 @@ static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const voi
     return status;
 }
 
-RV_API rv_status rv_ivf_search_batch(rv_ctx *ctx, const rv_ivf *index, const void *queries, size_t n_queries,
-                                     size_t k, const rv_ivf_options *options, rv_hit *hits, size_t *n_hits)
+RV_API rv_status rv_ivf_search_batch(rv_ctx *ctx, const rv_ivf *index, const void *queries,
+                                     size_t n_queries, size_t k, const rv_ivf_options *options,
+                                     rv_hit *hits, size_t *n_hits)
 {
     rv_status status;
     if (!index) return rv__ivf_null(ctx, "index");
     if (n_queries == 0) return rv__ok(ctx);
     if (!n_hits) return rv__ivf_null(ctx, "n_hits");
     if (!hits && k) return rv__ivf_null(ctx, "hits");
-    status = rv__store_check_many(ctx, &index->store, queries, n_queries, n_queries == 1 ? "query" : "queries");
+    status = rv__store_check_many(ctx, &index->store, queries, n_queries,
+                                  n_queries == 1 ? "query" : "queries");
     if (status) return status;
     if (options && options->trace) memset(options->trace, 0, sizeof *options->trace);
     if (k == 0 || rv_ivf_count(index) == 0) {
@@ -26257,8 +26455,8 @@ RV_API rv_status rv_ivf_search_with(rv_ctx *ctx, const rv_ivf *index, const void
     return rv_ivf_search_batch(ctx, index, query, 1, k, options, hits, n_hits);
 }
 
-RV_API rv_status rv_ivf_search(rv_ctx *ctx, const rv_ivf *index, const void *query, size_t k, size_t n_probe,
-                               rv_hit *hits, size_t *n_hits)
+RV_API rv_status rv_ivf_search(rv_ctx *ctx, const rv_ivf *index, const void *query, size_t k,
+                               size_t n_probe, rv_hit *hits, size_t *n_hits)
 {
     rv_ivf_options options;
     memset(&options, 0, sizeof options);
@@ -26274,7 +26472,7 @@ static void rv__ivf_within(rv__ivf_query *q, float radius, size_t *found)
     /* the buffer holds what one list gave; what is above the radius goes, the rest is counted */
     size_t kept = *found < q->keep ? *found : q->keep, at = kept;
     for (size_t i = kept; i < q->n_near; i++) {
-        if (rv__ivf_distance(q->near[i]) <= radius) q->near[at++] = q->near[i];
+        if (rv__ivf_distance(q->closest[i]) <= radius) q->closest[at++] = q->closest[i];
     }
     *found += at - kept;
     q->n_near = at;
@@ -26283,7 +26481,8 @@ static void rv__ivf_within(rv__ivf_query *q, float radius, size_t *found)
 }
 
 RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *query, float radius,
-                              const rv_ivf_options *options, rv_hit *hits, size_t cap, size_t *n_hits)
+                              const rv_ivf_options *options, rv_hit *hits, size_t cap,
+                              size_t *n_hits)
 {
     const rv_filter *filter = rv__ivf_filter(options);
     rv_alloc alloc = rv__allocator(ctx);
@@ -26307,9 +26506,9 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     if (cap > stats.count) cap = stats.count;
     rv__ivf_plan_make(index, cap, &plan);
     /* room for what is kept and one whole list */
-    plan.near_bytes = rv__mul(rv__add(cap, stats.largest + RV__IVF_PIECE), sizeof(uint64_t));
+    plan.near_bytes = rv__mul(rv__add(cap, stats.largest + RV__IVF_STEP), sizeof(uint64_t));
     plan.bytes = rv__round_up(rv__add(plan.bytes, plan.near_bytes), 64);
-    plan.room = cap + stats.largest + RV__IVF_PIECE;
+    plan.room = cap + stats.largest + RV__IVF_STEP;
     memory = (unsigned char *)rv__get(&alloc, plan.bytes, 1);
     if (!memory) return rv__no_memory(ctx, plan.bytes);
     rv__ivf_begin(&q, index, &plan, memory, ctx ? ctx->isa : RV_ISA_BEST, filter);
@@ -26403,18 +26602,21 @@ RV_API rv_status rv_ivf_iter_create(rv_ctx *ctx, const rv_ivf *index, const void
 static rv_status rv__ivf_iter_open(rv_ctx *ctx, rv_ivf_iter *iter)
 {
     rv__ivf_query *q = &iter->q;
-    size_t last = iter->ranked - iter->opened < iter->step ? iter->ranked : iter->opened + iter->step, rows = 0;
+    size_t last =
+               iter->ranked - iter->opened < iter->step ? iter->ranked : iter->opened + iter->step,
+           rows = 0;
     rv_status status = rv__poll(ctx);
     if (status) return status;
     for (size_t i = iter->opened; i < last; i++) rows += q->l->size[q->order[i]];
-    if (iter->n_pool + rows + RV__IVF_PIECE > iter->pool_room) {
-        size_t room = iter->n_pool + rows + RV__IVF_PIECE;
-        uint64_t *pool = (uint64_t *)rv__regrow(&iter->alloc, iter->pool, iter->pool_room, room, sizeof(uint64_t));
+    if (iter->n_pool + rows + RV__IVF_STEP > iter->pool_room) {
+        size_t room = iter->n_pool + rows + RV__IVF_STEP;
+        uint64_t *pool = (uint64_t *)rv__regrow(&iter->alloc, iter->pool, iter->pool_room, room,
+                                                sizeof(uint64_t));
         if (!pool) return rv__no_memory(ctx, rv__mul(room, sizeof(uint64_t)));
         iter->pool = pool;
         iter->pool_room = room;
     }
-    q->near = iter->pool;
+    q->closest = iter->pool;
     q->room = iter->pool_room;
     q->keep = SIZE_MAX;
     q->n_near = iter->n_pool;
@@ -26435,13 +26637,14 @@ static rv_status rv__ivf_iter_refill(rv_ctx *ctx, rv_ivf_iter *iter)
     size_t take = iter->batch < iter->n_pool ? iter->batch : iter->n_pool;
     if (iter->n_ready + take > iter->ready_room) {
         size_t room = 2 * (iter->n_ready + take);
-        rv_hit *ready = (rv_hit *)rv__regrow(&iter->alloc, iter->ready, iter->ready_room, room, sizeof(rv_hit));
+        rv_hit *ready =
+            (rv_hit *)rv__regrow(&iter->alloc, iter->ready, iter->ready_room, room, sizeof(rv_hit));
         if (!ready) return rv__no_memory(ctx, rv__mul(room, sizeof(rv_hit)));
         iter->ready = ready;
         iter->ready_room = room;
     }
     if (take < iter->n_pool) rv__ivf_select(iter->pool, iter->n_pool, take);
-    q->near = iter->pool;
+    q->closest = iter->pool;
     q->n_near = take;
     if (!exact) rv__ivf_measure(q);
     for (size_t i = 0; i < take; i++) {
@@ -26467,8 +26670,9 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
     rv_status status;
     if (!iter) return rv__ivf_null(ctx, "iter");
     if (!hit) return rv__ivf_null(ctx, "hit");
-    while (iter->opened < iter->ranked && (iter->opened == 0 || iter->given * 16 > iter->scanned + 256 ||
-                                           (iter->n_pool == 0 && iter->n_ready == 0))) {
+    while (iter->opened < iter->ranked &&
+           (iter->opened == 0 || iter->given * 16 > iter->scanned + 256 ||
+            (iter->n_pool == 0 && iter->n_ready == 0))) {
         status = rv__ivf_iter_open(ctx, iter);
         if (status) return status;
         iter->floor = iter->n_ready; /* what is ready meets the new rows first */
@@ -26487,7 +26691,7 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
     return rv__ok(ctx);
 }
 
-#undef RV__IVF_PIECE
+#undef RV__IVF_STEP
 #undef RV__IVF_SAMPLE
 #endif /* RV_IVF_SEARCH_C */
 /* ==== src/ivf_image.c ========================================================================= */
@@ -26497,10 +26701,13 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
 /* Images and the proof of an index's invariants.
 
    Image "IVF ": the sections of the rows (store.c); IPAR u32[8] = n_lists, codes, m, iterations,
-   drop_vectors of the config, lists there are, flags (1 trained, 2 centres are rows), 0; ISED u64[1];
+   drop_vectors of the config, lists there are, flags (1 trained, 2 centres are rows), 0; ISED
+   u64[1];
    SIZE u32[lists] rows of each list; IDS  u32[blocks * 32] slots, list after list, each list from a
-   new block of 32 on, 0 behind its last row. When trained: CENT f32[lists * dim], or the bits of the
-   centres; with codes the sections of a quantizer (quant_api.c), CODE u8[blocks * 16 n_sub] and FACT
+   new block of 32 on, 0 behind its last row. When trained: CENT f32[lists * dim], or the bits of
+   the
+   centres; with codes the sections of a quantizer (quant_api.c), CODE u8[blocks * 16 n_sub] and
+   FACT
    f32[blocks * n_factors * 32] as ivf.c describes them. */
 
 static uint32_t rv__ivf_size_blocks(uint32_t size)
@@ -26508,8 +26715,8 @@ static uint32_t rv__ivf_size_blocks(uint32_t size)
     return size / 32 + (size % 32 != 0);
 }
 
-static void rv__ivf_save_blocks(rv__image_writer *w, const rv__ivf_lists *l, const char *tag, size_t elem,
-                                const unsigned char *array, size_t per_block)
+static void rv__ivf_save_blocks(rv__image_writer *w, const rv__ivf_lists *l, const char *tag,
+                                size_t elem, const unsigned char *array, size_t per_block)
 {
     size_t blocks = 0;
     for (size_t i = 0; i < l->n_lists; i++) blocks += rv__ivf_size_blocks(l->size[i]);
@@ -26542,7 +26749,8 @@ static rv_status rv__ivf_save_centres(rv_ctx *ctx, rv__image_writer *w, const rv
     return RV_OK;
 }
 
-RV_API rv_status rv_ivf_save(rv_ctx *ctx, const rv_ivf *index, void *image, size_t cap, size_t *bytes)
+RV_API rv_status rv_ivf_save(rv_ctx *ctx, const rv_ivf *index, void *image, size_t cap,
+                             size_t *bytes)
 {
     const rv__ivf_lists *l;
     rv__image_writer w;
@@ -26570,15 +26778,16 @@ RV_API rv_status rv_ivf_save(rv_ctx *ctx, const rv_ivf *index, void *image, size
     if (l->quant) {
         rv__quant_save(&w, l->quant);
         rv__ivf_save_blocks(&w, l, "CODE", 1, l->codes, 16 * l->n_sub);
-        rv__ivf_save_blocks(&w, l, "FACT", sizeof(float), (const unsigned char *)l->factors, 32 * l->n_factors);
+        rv__ivf_save_blocks(&w, l, "FACT", sizeof(float), (const unsigned char *)l->factors,
+                            32 * l->n_factors);
     }
     return rv__image_end(ctx, &w, bytes);
 }
 
 /* ---- reading ---- */
 
-static rv_status rv__ivf_load_centres(rv_ctx *ctx, const rv__image_reader *r, const rv__store *store,
-                                      rv__ivf_lists *l)
+static rv_status rv__ivf_load_centres(rv_ctx *ctx, const rv__image_reader *r,
+                                      const rv__store *store, rv__ivf_lists *l)
 {
     const size_t dim = l->dim;
     size_t count, each = store->type == RV_DTYPE_U1 ? (dim + 7) / 8 : dim;
@@ -26607,11 +26816,13 @@ static rv_status rv__ivf_load_centres(rv_ctx *ctx, const rv__image_reader *r, co
     status = rv__store_init(ctx, &l->centres, &spec);
     if (!status) status = rv__store_append(ctx, &l->centres, NULL, rows, l->n_lists);
     rv__put(&l->alloc, rows, count, elem);
-    if (status == RV_ERR_ARG) status = rv__fail(ctx, RV_ERR_FORMAT, 0, "a centre in the image cannot be");
+    if (status == RV_ERR_ARG)
+        status = rv__fail(ctx, RV_ERR_FORMAT, 0, "a centre in the image cannot be");
     return status;
 }
 
-static rv_status rv__ivf_load_codes(rv_ctx *ctx, const rv__image_reader *r, rv__ivf_lists *l, int view)
+static rv_status rv__ivf_load_codes(rv_ctx *ctx, const rv__image_reader *r, rv__ivf_lists *l,
+                                    int view)
 {
     const rv_quant *quant;
     size_t count;
@@ -26622,15 +26833,19 @@ static rv_status rv__ivf_load_codes(rv_ctx *ctx, const rv__image_reader *r, rv__
     if (!quant->trained || quant->config.dim != l->dim || quant->config.metric != RV_METRIC_IP ||
         !((quant->config.kind == RV_QUANT_PQ && quant->config.bits == 4) ||
           (quant->config.kind == RV_QUANT_RABITQ && quant->config.bits == 1))) {
-        return rv__fail(ctx, RV_ERR_FORMAT, 0, "the quantizer in the image is not one of this index");
+        return rv__fail(ctx, RV_ERR_FORMAT, 0,
+                        "the quantizer in the image is not one of this index");
     }
     if (quant->mean) memset(quant->mean, 0, (l->dim + quant->padded) * sizeof(float));
     rv__ivf_shape(l);
     if (!rv__image_count(r, "CODE", 1, &count) || count != (size_t)l->n_blocks * 16 * l->n_sub ||
-        !rv__image_count(r, "FACT", sizeof(float), &count) || count != (size_t)l->n_blocks * 32 * l->n_factors) {
-        return rv__fail(ctx, RV_ERR_FORMAT, 0, "section CODE or FACT is missing or of a wrong length");
+        !rv__image_count(r, "FACT", sizeof(float), &count) ||
+        count != (size_t)l->n_blocks * 32 * l->n_factors) {
+        return rv__fail(ctx, RV_ERR_FORMAT, 0,
+                        "section CODE or FACT is missing or of a wrong length");
     }
-    status = rv__image_array(ctx, r, "CODE", 1, (size_t)l->n_blocks * 16 * l->n_sub, view, &l->alloc, &p);
+    status = rv__image_array(ctx, r, "CODE", 1, (size_t)l->n_blocks * 16 * l->n_sub, view,
+                             &l->alloc, &p);
     if (status) return status;
     l->codes = (unsigned char *)p;
     status = rv__image_array(ctx, r, "FACT", sizeof(float), count, view, &l->alloc, &p);
@@ -26659,7 +26874,8 @@ static rv_status rv__ivf_load_chains(rv_ctx *ctx, const rv__image_reader *r, con
         return rv__fail(ctx, RV_ERR_FORMAT, 0, "the lists hold %l rows, there are %l", rows,
                         (uint64_t)store->n - store->n_removed);
     }
-    status = rv__image_array(ctx, r, "IDS ", sizeof(uint32_t), (size_t)blocks * 32, view, &l->alloc, &p);
+    status =
+        rv__image_array(ctx, r, "IDS ", sizeof(uint32_t), (size_t)blocks * 32, view, &l->alloc, &p);
     if (status) return status;
     l->ids = (uint32_t *)p;
     l->viewed = view;
@@ -26690,8 +26906,11 @@ static rv_status rv__ivf_load_places(rv_ctx *ctx, rv_ivf *index)
         for (uint32_t b = l->head[i]; b != RV__IVF_NONE; b = l->next[b]) {
             for (uint32_t lane = 0; lane < 32; lane++) {
                 uint32_t slot = l->ids[(size_t)b * 32 + lane], at = b * 32 + lane;
-                if (left == 0 ? slot != 0 : (!rv__store_live(&index->store, slot) || index->place[slot] != RV__IVF_NONE)) {
-                    return rv__fail(ctx, RV_ERR_FORMAT, at, "entry %z of the lists is not a row of its own", (size_t)at);
+                if (left == 0 ? slot != 0
+                              : (!rv__store_live(&index->store, slot) ||
+                                 index->place[slot] != RV__IVF_NONE)) {
+                    return rv__fail(ctx, RV_ERR_FORMAT, at,
+                                    "entry %z of the lists is not a row of its own", (size_t)at);
                 }
                 if (left == 0) continue;
                 index->place[slot] = at;
@@ -26719,17 +26938,21 @@ static rv_status rv__ivf_load_lists(rv_ctx *ctx, const rv__image_reader *r, rv_i
     index->config.custom = store->custom;
     index->config.custom_user = store->custom_user;
     index->config.n_lists = params[0];
-    index->config.codes = params[1] <= (uint32_t)RV_IVF_CODES_RABITQ ? (rv_ivf_codes)params[1] : RV_IVF_CODES_AUTO;
+    index->config.codes =
+        params[1] <= (uint32_t)RV_IVF_CODES_RABITQ ? (rv_ivf_codes)params[1] : RV_IVF_CODES_AUTO;
     index->config.m = params[2];
     index->config.iterations = params[3];
     index->config.drop_vectors = params[4] != 0;
-    if (rv__ivf_check_config(NULL, &index->config) || params[1] != (uint32_t)index->config.codes || params[4] > 1 ||
-        (params[4] != 0) != (store->no_rows != 0) || params[5] < 1 || params[5] > RV__IVF_LISTS_MAX ||
-        params[6] > 3 || (params[6] & 1u ? ((params[6] & 2u) != 0) == dense : params[6] != 0 || params[5] != 1) ||
+    if (rv__ivf_check_config(NULL, &index->config) || params[1] != (uint32_t)index->config.codes ||
+        params[4] > 1 || (params[4] != 0) != (store->no_rows != 0) || params[5] < 1 ||
+        params[5] > RV__IVF_LISTS_MAX || params[6] > 3 ||
+        (params[6] & 1u ? ((params[6] & 2u) != 0) == dense : params[6] != 0 || params[5] != 1) ||
         params[7] || !rv__image_count(r, "SIZE", sizeof(uint32_t), &count) || count != params[5]) {
-        return rv__fail(ctx, RV_ERR_FORMAT, 0, "the parameters of the lists in the image contradict themselves");
+        return rv__fail(ctx, RV_ERR_FORMAT, 0,
+                        "the parameters of the lists in the image contradict themselves");
     }
-    status = rv__ivf_lists_init(ctx, &index->lists, &store->alloc, store->dim, store->metric, params[5]);
+    status =
+        rv__ivf_lists_init(ctx, &index->lists, &store->alloc, store->dim, store->metric, params[5]);
     if (status) return status;
     index->lists.trained = (params[6] & 1u) != 0;
     index->lists.medoids = (params[6] & 2u) != 0;
@@ -26738,7 +26961,8 @@ static rv_status rv__ivf_load_lists(rv_ctx *ctx, const rv__image_reader *r, rv_i
         return rv__fail(ctx, RV_ERR_FORMAT, 0, "the image has neither vectors nor codes");
     }
     status = rv__ivf_load_chains(ctx, r, store, &index->lists, view);
-    if (!status && index->lists.trained) status = rv__ivf_load_centres(ctx, r, store, &index->lists);
+    if (!status && index->lists.trained)
+        status = rv__ivf_load_centres(ctx, r, store, &index->lists);
     if (!status && coded) status = rv__ivf_load_codes(ctx, r, &index->lists, view);
     if (!status) status = rv__ivf_place_room(ctx, index, store->n);
     if (!status) status = rv__ivf_load_places(ctx, index);
@@ -26800,19 +27024,22 @@ RV_API rv_status rv_ivf_check(rv_ctx *ctx, const rv_ivf *index)
         for (uint32_t b = l->head[i]; b != RV__IVF_NONE; last = b, b = l->next[b]) {
             uint32_t n = left < 32 ? left : 32;
             if (b >= l->n_blocks || n == 0 || l->owner[b] != i || ++blocks > l->n_blocks) {
-                return rv__fail(ctx, RV_ERR_FORMAT, b, "block %z of list %z is out of place", (size_t)b, (size_t)i);
+                return rv__fail(ctx, RV_ERR_FORMAT, b, "block %z of list %z is out of place",
+                                (size_t)b, (size_t)i);
             }
             for (uint32_t lane = 0; lane < n; lane++) {
                 uint32_t slot = l->ids[(size_t)b * 32 + lane];
                 if (!rv__store_live(&index->store, slot) || index->place[slot] != b * 32 + lane) {
-                    return rv__fail(ctx, RV_ERR_FORMAT, slot, "row %z is not where it should be", (size_t)slot);
+                    return rv__fail(ctx, RV_ERR_FORMAT, slot, "row %z is not where it should be",
+                                    (size_t)slot);
                 }
             }
             left -= n;
             rows += n;
         }
         if (left || last != l->tail[i]) {
-            return rv__fail(ctx, RV_ERR_FORMAT, i, "the chain of list %z has a wrong end", (size_t)i);
+            return rv__fail(ctx, RV_ERR_FORMAT, i, "the chain of list %z has a wrong end",
+                            (size_t)i);
         }
     }
     for (uint32_t b = l->spare; b != RV__IVF_NONE; b = l->next[b]) {
@@ -26821,8 +27048,8 @@ RV_API rv_status rv_ivf_check(rv_ctx *ctx, const rv_ivf *index)
         }
     }
     if (rows != (uint64_t)index->store.n - index->store.n_removed || blocks != l->n_blocks) {
-        return rv__fail(ctx, RV_ERR_FORMAT, 0, "the lists hold %l rows in %l blocks, there are %z", rows, blocks,
-                        rv_ivf_count(index));
+        return rv__fail(ctx, RV_ERR_FORMAT, 0, "the lists hold %l rows in %l blocks, there are %z",
+                        rows, blocks, rv_ivf_count(index));
     }
     return rv__ok(ctx);
 }

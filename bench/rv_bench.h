@@ -222,12 +222,15 @@ static inline float rv_bench_read_avx2(const float *p, size_t n)
 }
 
 /* 12 independent chains: two units times a latency of 4 to 5 cycles, written out because arrays
-   would be spilled. n: rounds of 12. */
+   would be spilled; they start differently, because equal ones would be merged. n: rounds of 12. */
 __attribute__((target("avx512f")))
 static inline float rv_bench_fma_avx512(size_t n)
 {
     __m512 x = _mm512_set1_ps(0.999f), y = _mm512_set1_ps(1e-3f);
-    __m512 a = x, b = x, c = x, d = x, e = x, f = x, g = x, h = x, k = x, l = x, m = x, o = x;
+    __m512 a = x, b = _mm512_add_ps(a, y), c = _mm512_add_ps(b, y), d = _mm512_add_ps(c, y), e =
+           _mm512_add_ps(d, y), f = _mm512_add_ps(e, y), g = _mm512_add_ps(f, y), h =
+           _mm512_add_ps(g, y), k = _mm512_add_ps(h, y), l = _mm512_add_ps(k, y), m =
+           _mm512_add_ps(l, y), o = _mm512_add_ps(m, y);
     float out[16];
     for (size_t i = 0; i < n; i++) {
         a = _mm512_fmadd_ps(a, x, y);
@@ -254,7 +257,10 @@ __attribute__((target("avx2,fma")))
 static inline float rv_bench_fma_avx2(size_t n)
 {
     __m256 x = _mm256_set1_ps(0.999f), y = _mm256_set1_ps(1e-3f);
-    __m256 a = x, b = x, c = x, d = x, e = x, f = x, g = x, h = x, k = x, l = x, m = x, o = x;
+    __m256 a = x, b = _mm256_add_ps(a, y), c = _mm256_add_ps(b, y), d = _mm256_add_ps(c, y), e =
+           _mm256_add_ps(d, y), f = _mm256_add_ps(e, y), g = _mm256_add_ps(f, y), h =
+           _mm256_add_ps(g, y), k = _mm256_add_ps(h, y), l = _mm256_add_ps(k, y), m =
+           _mm256_add_ps(l, y), o = _mm256_add_ps(m, y);
     float out[8];
     for (size_t i = 0; i < n; i++) {
         a = _mm256_fmadd_ps(a, x, y);
@@ -295,7 +301,9 @@ static inline float rv_bench_read_plain(const float *p, size_t n)
 static inline float rv_bench_fma_neon(size_t n)
 {
     float32x4_t x = vdupq_n_f32(0.999f), y = vdupq_n_f32(1e-3f);
-    float32x4_t a = x, b = x, c = x, d = x, e = x, f = x, g = x, h = x, k = x, l = x, m = x, o = x;
+    float32x4_t a = x, b = vaddq_f32(a, y), c = vaddq_f32(b, y), d = vaddq_f32(c, y), e =
+           vaddq_f32(d, y), f = vaddq_f32(e, y), g = vaddq_f32(f, y), h = vaddq_f32(g, y), k
+           = vaddq_f32(h, y), l = vaddq_f32(k, y), m = vaddq_f32(l, y), o = vaddq_f32(m, y);
     for (size_t i = 0; i < n; i++) {
         a = vfmaq_f32(y, a, x);
         b = vfmaq_f32(y, b, x);

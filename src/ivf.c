@@ -13,7 +13,8 @@
 /* Lists and codes of the inverted file; building, search and images are in the parts that follow.
 
    A list is a chain of blocks of 32 rows out of one pool: ids[block * 32 + lane] is the row's slot,
-   codes and factors lie in parallel arrays. All blocks but the last of a chain are full; a row leaves
+   codes and factors lie in parallel arrays. All blocks but the last of a chain are full; a row
+   leaves
    by the list's last row taking its place. place[slot] = block * 32 + lane.
 
    Estimates. With the row's list centre C, mu the mean of all centres, q' = q - mu, C' = C - mu,
@@ -22,7 +23,8 @@
        |q - x|^2 = |q - C|^2 + (|r|^2 + 2 (r^, C')) - 2 (r^, q')        (PQ: |r^|^2 for |r|^2)
        -q x      = -q C      + ((r^, C') - r C)     -   (r^, q')
 
-   so that one table made from q' serves all lists; the bracket is a factor kept with the row. PQ: r^
+   so that one table made from q' serves all lists; the bracket is a factor kept with the row. PQ:
+   r^
    is what the code decodes to. RABITQ: (r^, v) = f <y, P v> with the row's second factor f.
 
    Source of moving the centre's part into the row: the RaBitQ library; the formulas hold for any
@@ -111,8 +113,8 @@ RV__FN void rv__ivf_lists_free(rv__ivf_lists *l)
 }
 
 /* One list without codes and without a centre. */
-RV__FN rv_status rv__ivf_lists_init(rv_ctx *ctx, rv__ivf_lists *l, const rv_alloc *alloc, uint32_t dim,
-                                    rv_metric metric, uint32_t n_lists)
+RV__FN rv_status rv__ivf_lists_init(rv_ctx *ctx, rv__ivf_lists *l, const rv_alloc *alloc,
+                                    uint32_t dim, rv_metric metric, uint32_t n_lists)
 {
     memset(l, 0, sizeof *l);
     l->alloc = *alloc;
@@ -135,7 +137,8 @@ RV__FN rv_status rv__ivf_lists_init(rv_ctx *ctx, rv__ivf_lists *l, const rv_allo
 RV__FN size_t rv__ivf_lists_bytes(const rv__ivf_lists *l, rv_ivf_stats *stats)
 {
     const size_t blocks = l->capacity, n = l->n_lists;
-    stats->code_bytes = l->viewed ? 0 : blocks * (16 * l->n_sub + 32 * l->n_factors * sizeof(float));
+    stats->code_bytes =
+        l->viewed ? 0 : blocks * (16 * l->n_sub + 32 * l->n_factors * sizeof(float));
     stats->list_bytes = (blocks * (l->viewed ? 2 : 34) + 3 * n) * sizeof(uint32_t);
     stats->centre_bytes = (l->means ? n * l->dim * sizeof(float) : 0) +
                           (l->offset ? l->dim * sizeof(float) : 0) +
@@ -146,7 +149,8 @@ RV__FN size_t rv__ivf_lists_bytes(const rv__ivf_lists *l, rv_ivf_stats *stats)
 }
 
 /* A pool of another capacity for the same lists, not filled. */
-static rv_status rv__ivf_pool_get(rv_ctx *ctx, const rv__ivf_lists *l, size_t capacity, rv__ivf_lists *to)
+static rv_status rv__ivf_pool_get(rv_ctx *ctx, const rv__ivf_lists *l, size_t capacity,
+                                  rv__ivf_lists *to)
 {
     *to = *l;
     to->codes = NULL;
@@ -193,7 +197,8 @@ RV__FN rv_status rv__ivf_pool_grow(rv_ctx *ctx, rv__ivf_lists *l, size_t more, i
 /* ---- rows in and out of lists ---- */
 
 /* Writes n_sub nibbles, packed two to a byte, and factors. */
-static void rv__ivf_put_code(rv__ivf_lists *l, uint32_t at, const unsigned char *code, const float *factor)
+static void rv__ivf_put_code(rv__ivf_lists *l, uint32_t at, const unsigned char *code,
+                             const float *factor)
 {
     const uint32_t block = at / 32, lane = at % 32;
     unsigned char *to = l->codes + (size_t)block * 16 * l->n_sub + (lane & 15u);
@@ -208,13 +213,15 @@ static void rv__ivf_put_code(rv__ivf_lists *l, uint32_t at, const unsigned char 
     }
 }
 
-static void rv__ivf_get_code(const rv__ivf_lists *l, uint32_t at, unsigned char *code, float *factor)
+static void rv__ivf_get_code(const rv__ivf_lists *l, uint32_t at, unsigned char *code,
+                             float *factor)
 {
     const uint32_t block = at / 32, lane = at % 32;
     const unsigned char *from = l->codes + (size_t)block * 16 * l->n_sub + (lane & 15u);
     const unsigned shift = (lane & 16u) ? 4 : 0;
     for (size_t s = 0; s < l->n_sub; s += 2, from += 32) {
-        unsigned low = (unsigned)(from[0] >> shift) & 15u, high = (unsigned)(from[16] >> shift) & 15u;
+        unsigned low = (unsigned)(from[0] >> shift) & 15u,
+                 high = (unsigned)(from[16] >> shift) & 15u;
         code[s / 2] = (unsigned char)(low | high << 4);
     }
     for (size_t i = 0; i < l->n_factors; i++) {
@@ -226,7 +233,8 @@ static void rv__ivf_get_code(const rv__ivf_lists *l, uint32_t at, unsigned char 
 static void rv__ivf_move(rv__ivf_lists *l, uint32_t from, uint32_t to)
 {
     const uint32_t a = from % 32, b = to % 32;
-    const unsigned char *src = l->n_sub ? l->codes + (size_t)(from / 32) * 16 * l->n_sub + (a & 15u) : NULL;
+    const unsigned char *src =
+        l->n_sub ? l->codes + (size_t)(from / 32) * 16 * l->n_sub + (a & 15u) : NULL;
     unsigned char *dst = l->n_sub ? l->codes + (size_t)(to / 32) * 16 * l->n_sub + (b & 15u) : NULL;
     const unsigned keep = (b & 16u) ? 0x0Fu : 0xF0u;
     for (size_t s = 0; s < l->n_sub; s++, src += 16, dst += 16) {
@@ -253,7 +261,8 @@ RV__FN uint32_t rv__ivf_push(rv__ivf_lists *l, uint32_t list, uint32_t slot)
         }
         if (l->n_sub) {
             memset(l->codes + (size_t)block * 16 * l->n_sub, 0, 16 * l->n_sub);
-            memset(l->factors + (size_t)block * 32 * l->n_factors, 0, 32 * l->n_factors * sizeof(float));
+            memset(l->factors + (size_t)block * 32 * l->n_factors, 0,
+                   32 * l->n_factors * sizeof(float));
         }
         /* rows behind the last one name no slot but may be read */
         memset(l->ids + (size_t)block * 32, 0, 32 * sizeof(uint32_t));
@@ -299,7 +308,8 @@ RV__FN void rv__ivf_pull(rv__ivf_lists *l, uint32_t at, uint32_t *moved)
 static size_t rv__ivf_code_scratch(const rv__ivf_lists *l)
 {
     size_t wide = l->dim > l->quant->padded ? l->dim : l->quant->padded;
-    return 2 * rv__round_up(wide, 16) + rv__round_up(l->quant->ops->scratch(l->quant), 16) + 2 * wide;
+    return 2 * rv__round_up(wide, 16) + rv__round_up(l->quant->ops->scratch(l->quant), 16) +
+           2 * wide;
 }
 
 /* Bytes of a code as rv__ivf_code makes it. */
@@ -344,7 +354,8 @@ static void rv__ivf_code(const rv__ivf_lists *l, const float *x, uint32_t list, 
                 decoded += (double)chunk[j] * (double)chunk[j];
             }
         }
-        /* the distance to what the code decodes to: its error at the row's neighbours is that of the
+        /* the distance to what the code decodes to: its error at the row's neighbours is that of
+           the
            code times their distance, while |r|^2 would leave the distance to the centre in it */
         square = decoded;
         /* the error at the end of the code must not be read as a nibble */
@@ -359,12 +370,14 @@ static void rv__ivf_decode(const rv__ivf_lists *l, uint32_t at, float *x, float 
     const rv_quant *quant = l->quant;
     const float *centre = l->means + (size_t)l->owner[at / 32] * l->dim;
     unsigned char *code = (unsigned char *)scratch;
-    float *r = scratch + rv__round_up(l->n_sub / 2 + quant->code_bytes, 64) / sizeof(float), factor[2];
+    float *r = scratch + rv__round_up(l->n_sub / 2 + quant->code_bytes, 64) / sizeof(float),
+          factor[2];
     rv__ivf_get_code(l, at, code, factor);
     if (quant->rotation) {
         /* signs times f have the right product with the row; their shortest form is 2 / pi of it */
         const float scale = 0.5f * factor[1] * 0.63661977f;
-        for (size_t j = 0; j < quant->padded; j++) r[j] = (code[j >> 3] >> (j & 7u) & 1) ? scale : -scale;
+        for (size_t j = 0; j < quant->padded; j++)
+            r[j] = (code[j >> 3] >> (j & 7u) & 1) ? scale : -scale;
         rv_rotation_invert(quant->rotation, r, x);
     } else {
         for (size_t from = 0; from < l->dim; from += RV__IVF_CHUNK) {
@@ -401,7 +414,9 @@ static rv_status rv__ivf_make_coarse(rv_ctx *ctx, rv__ivf_lists *l)
         scale = top > 1e-30f && top < 1e30f ? top / 127.0f : 1.0f;
         for (size_t j = 0; j < dim; j++) {
             float c = (mean[j] - l->offset[j]) / scale;
-            l->coarse[i * l->wide + j] = (int8_t)rv__round_i32(c < -127.0f ? -127.0f : c > 127.0f ? 127.0f : c);
+            l->coarse[i * l->wide + j] = (int8_t)rv__round_i32(c < -127.0f  ? -127.0f
+                                                               : c > 127.0f ? 127.0f
+                                                                            : c);
         }
         l->coarse_factor[2 * i] = scale;
         l->coarse_factor[2 * i + 1] = (float)square;

@@ -4,12 +4,16 @@
 #include "distance.h"
 #include "store.h"
 
-/* >>ivf  Inverted file: rows are dealt out to lists by their nearest centre, a search looks into the
+/* >>ivf  Inverted file: rows are dealt out to lists by their nearest centre, a search looks into
+   the
    n_probe lists whose centres are nearest to the query. Lists hold row numbers and either nothing
-   else (the rows are measured) or codes of half a bit to a bit per dimension, scanned 32 at a time in
+   else (the rows are measured) or codes of half a bit to a bit per dimension, scanned 32 at a time
+   in
    registers, the best of which are measured again by their vectors. Choose it over the graph when
-   memory is short (links cost nothing here, codes of product quantization dim / 16 bytes), when rows
-   come and go often, or for metrics of bits and the caller's own over large sets; the graph is faster
+   memory is short (links cost nothing here, codes of product quantization dim / 16 bytes), when
+   rows
+   come and go often, or for metrics of bits and the caller's own over large sets; the graph is
+   faster
    at high recall.
 
    Centres and codes are learned by rv_ivf_build from its rows, or by rv_ivf_train from those the
@@ -123,7 +127,8 @@ RV_API rv_status rv_ivf_range  (rv_ctx *ctx, const rv_ivf *index, const void *qu
                                 const rv_ivf_options *options, rv_hit *hits, size_t cap,
                                 size_t *n_hits);
 
-/* Hands out the next nearest row without starting again: first from n_probe lists, then from more and
+/* Hands out the next nearest row without starting again: first from n_probe lists, then from more
+   and
    more of them, never the same row twice; every row that passes the filter is given in the end.
    The index must not change while an iterator lives. */
 typedef struct rv_ivf_iter rv_ivf_iter;
@@ -135,7 +140,8 @@ RV_API void      rv_ivf_iter_destroy(rv_ivf_iter *iter); /* NULL is fine */
 /* One versioned little-endian image, checksummed. save with image NULL only asks for *bytes; with
    cap too small: RV_ERR_ARG and *bytes is what is needed. A custom metric is not in the image: give
    it again to load. view searches the caller's read-only image (64-byte aligned, little-endian
-   machine) in place without copying; a viewed index refuses every change with RV_ERR_UNSUPPORTED. */
+   machine) in place without copying; a viewed index refuses every change with RV_ERR_UNSUPPORTED.
+   */
 RV_API rv_status rv_ivf_save   (rv_ctx *ctx, const rv_ivf *index, void *image, size_t cap,
                                 size_t *bytes);
 RV_API rv_status rv_ivf_load   (rv_ctx *ctx, const void *image, size_t bytes, rv_custom_fn custom,
@@ -144,7 +150,8 @@ RV_API rv_status rv_ivf_view   (rv_ctx *ctx, const void *image, size_t bytes, rv
                                 void *custom_user, rv_ivf **out);
 
 RV_API void      rv_ivf_stats_get(const rv_ivf *index, rv_ivf_stats *stats);
-/* Proves that every row is in exactly one list and all links are in range; RV_ERR_FORMAT with the row
+/* Proves that every row is in exactly one list and all links are in range; RV_ERR_FORMAT with the
+   row
    or block in ctx->where otherwise. */
 RV_API rv_status rv_ivf_check  (rv_ctx *ctx, const rv_ivf *index);
 

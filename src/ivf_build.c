@@ -4,7 +4,8 @@
 
 /* Learning centres and codes, dealing rows out to lists, and the verbs that change an index.
 
-   Everything that can fail comes first: rows get their list and code in arrays of their own, room is
+   Everything that can fail comes first: rows get their list and code in arrays of their own, room
+   is
    made, then rows enter lists (undone when the caller cancels), and last the store takes the
    vectors, or refuses them all. Each step runs over rows in parallel or in slot order, so that the
    result does not depend on the number of workers. */
@@ -24,7 +25,8 @@ typedef struct rv__ivf_source {
 static void rv__ivf_fetch(const rv__ivf_source *from, size_t i, void *query)
 {
     if (from->vectors) {
-        rv__store_prepare(from->store, from->vectors + i * rv__store_vector_bytes(from->store), query);
+        rv__store_prepare(from->store, from->vectors + i * rv__store_vector_bytes(from->store),
+                          query);
     } else {
         rv__store_prepare_row(from->store, from->slots ? from->slots[i] : (uint32_t)i, query);
     }
@@ -77,7 +79,8 @@ static void rv__ivf_measure_range(void *arg, size_t lane, size_t begin, size_t e
         } else {
             memcpy(deal->rows + i * l->dim, query, l->dim * sizeof(float));
             l->kernels->scan[RV__OP_L2][RV__TYPE_F32](query, (const unsigned char *)l->means,
-                                                      l->dim * sizeof(float), NULL, l->n_lists, l->dim, distance);
+                                                      l->dim * sizeof(float), NULL, l->n_lists,
+                                                      l->dim, distance);
         }
         deal->list[deal->first + i] = rv__ivf_argmin(distance, l->n_lists);
     }
@@ -89,8 +92,8 @@ static void rv__ivf_code_range(void *arg, size_t lane, size_t begin, size_t end)
     float *scratch = (float *)(void *)(deal->scratch + lane * deal->lane_bytes + deal->query_bytes);
     for (size_t i = begin; i < end; i++) {
         size_t row = deal->first + i;
-        rv__ivf_code(deal->l, deal->rows + i * deal->l->dim, deal->list[row], deal->codes + row * deal->code_bytes,
-                     deal->factors + 2 * row, scratch);
+        rv__ivf_code(deal->l, deal->rows + i * deal->l->dim, deal->list[row],
+                     deal->codes + row * deal->code_bytes, deal->factors + 2 * row, scratch);
     }
 }
 
@@ -109,7 +112,8 @@ static rv_status rv__ivf_deal_piece(rv_ctx *ctx, rv__ivf_deal *deal, size_t m)
     }
     status = rv__parallel_for(ctx, m, 64, section, rv__ivf_fetch_range, deal);
     if (status) return status;
-    return rv_kmeans_assign(ctx, l->means, l->n_lists, l->dim, deal->rows, 0, m, deal->list + deal->first, NULL);
+    return rv_kmeans_assign(ctx, l->means, l->n_lists, l->dim, deal->rows, 0, m,
+                            deal->list + deal->first, NULL);
 }
 
 static void rv__ivf_deal_free(const rv_alloc *alloc, rv__ivf_deal *deal)
@@ -134,7 +138,8 @@ static rv_status rv__ivf_deal_out(rv_ctx *ctx, const rv_alloc *alloc, const rv__
     deal->isa = ctx ? ctx->isa : RV_ISA_BEST;
     deal->n = from->n;
     deal->code_bytes = rv__ivf_code_bytes(l);
-    if (l->quant && rv__ivf_code_scratch(l) * sizeof(float) > extra) extra = rv__ivf_code_scratch(l) * sizeof(float);
+    if (l->quant && rv__ivf_code_scratch(l) * sizeof(float) > extra)
+        extra = rv__ivf_code_scratch(l) * sizeof(float);
     deal->query_bytes = rv__round_up(rv__store_query_bytes(from->store), 64);
     deal->lane_bytes = deal->query_bytes + rv__round_up(extra, 64);
     deal->list = (uint32_t *)rv__get(alloc, deal->n, sizeof(uint32_t));
@@ -149,7 +154,8 @@ static rv_status rv__ivf_deal_out(rv_ctx *ctx, const rv_alloc *alloc, const rv__
         size_t m = from->n - deal->first < piece ? from->n - deal->first : piece;
         status = rv__ivf_deal_piece(ctx, deal, m);
         if (!status && l->quant) {
-            status = rv__parallel_for(ctx, m, 16, 1 + 400000u / ((size_t)l->dim + 16), rv__ivf_code_range, deal);
+            status = rv__parallel_for(ctx, m, 16, 1 + 400000u / ((size_t)l->dim + 16),
+                                      rv__ivf_code_range, deal);
         }
     }
     rv__put(alloc, deal->scratch, lanes, deal->lane_bytes);
@@ -173,8 +179,8 @@ static rv_status rv__ivf_make_room(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_
 }
 
 /* Enters the rows of a deal under the slots given (NULL: first + i); on failure none. */
-static rv_status rv__ivf_enter(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_deal *deal, const uint32_t *slots,
-                               uint32_t first, uint32_t *place)
+static rv_status rv__ivf_enter(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_deal *deal,
+                               const uint32_t *slots, uint32_t first, uint32_t *place)
 {
     size_t done = 0;
     rv_status status = RV_OK;
@@ -185,7 +191,8 @@ static rv_status rv__ivf_enter(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_deal
         at = rv__ivf_push(l, deal->list[done], slot);
         place[slot] = at;
         if (l->quant) {
-            rv__ivf_put_code(l, at, deal->codes + done * deal->code_bytes, deal->factors + 2 * done);
+            rv__ivf_put_code(l, at, deal->codes + done * deal->code_bytes,
+                             deal->factors + 2 * done);
         }
     }
     while (status && done-- > 0) {
@@ -243,7 +250,8 @@ static rv_status rv__ivf_learn_medoids(rv_ctx *ctx, const rv_ivf *index, const r
         if (from->vectors) {
             memcpy(rows + i * bytes, from->vectors + row * bytes, bytes);
         } else {
-            rv__store_decode(store, from->slots ? from->slots[row] : (uint32_t)row, rows + i * bytes);
+            rv__store_decode(store, from->slots ? from->slots[row] : (uint32_t)row,
+                             rows + i * bytes);
         }
     }
     memset(&spec, 0, sizeof spec);
@@ -262,8 +270,8 @@ static rv_status rv__ivf_learn_medoids(rv_ctx *ctx, const rv_ivf *index, const r
 }
 
 /* Codes of the residuals, which take the place of the sample. */
-static rv_status rv__ivf_learn_codes(rv_ctx *ctx, const rv_ivf *index, rv__ivf_lists *l, float *sample,
-                                     size_t s, const uint32_t *label)
+static rv_status rv__ivf_learn_codes(rv_ctx *ctx, const rv_ivf *index, rv__ivf_lists *l,
+                                     float *sample, size_t s, const uint32_t *label)
 {
     const size_t dim = l->dim;
     const rv_ivf_codes codes = rv__ivf_codes_of(&index->config);
@@ -280,7 +288,8 @@ static rv_status rv__ivf_learn_codes(rv_ctx *ctx, const rv_ivf *index, rv__ivf_l
     config.kind = codes == RV_IVF_CODES_PQ ? RV_QUANT_PQ : RV_QUANT_RABITQ;
     if (codes == RV_IVF_CODES_PQ) {
         config.m = index->config.m;
-        if (config.m == 0) config.m = dim <= 256 ? (l->dim + 3) / 4 : dim <= 512 ? 64 : (l->dim + 7) / 8;
+        if (config.m == 0)
+            config.m = dim <= 256 ? (l->dim + 3) / 4 : dim <= 512 ? 64 : (l->dim + 7) / 8;
     }
     status = rv__quant_make(ctx, &config, rv__mix(index->seed), &l->quant);
     if (!status) status = rv_quant_train(ctx, l->quant, sample, 0, s);
@@ -316,14 +325,16 @@ static rv_status rv__ivf_learn_means(rv_ctx *ctx, const rv_ivf *index, const rv_
     label = (uint32_t *)rv__get(&l->alloc, s, sizeof(uint32_t));
     query = rv__get(&l->alloc, query_bytes, 1);
     l->means = (float *)rv__get(&l->alloc, (size_t)l->n_lists * dim, sizeof(float));
-    if (!sample || !label || !query || !l->means) status = rv__no_memory(ctx, s * dim * sizeof(float));
+    if (!sample || !label || !query || !l->means)
+        status = rv__no_memory(ctx, s * dim * sizeof(float));
     for (size_t i = 0; !status && i < s; i++) {
         size_t row = rv__ivf_sample_place(index, i, s, from->n);
         if (from->vectors) {
             const unsigned char *vector = from->vectors + row * dim * sizeof(float);
             status = rv__store_check(NULL, from->store, vector, "");
             if (status) {
-                status = rv__fail(ctx, status, row * dim, "row %z holds values that cannot be kept", row);
+                status = rv__fail(ctx, status, row * dim, "row %z holds values that cannot be kept",
+                                  row);
                 break;
             }
         }
@@ -337,7 +348,8 @@ static rv_status rv__ivf_learn_means(rv_ctx *ctx, const rv_ivf *index, const rv_
         config.iterations = index->config.iterations ? index->config.iterations : 10;
         config.sample = 1048576;
         config.spherical = l->metric == RV_METRIC_COSINE;
-        status = rv__kmeans_train(ctx, &config, index->seed, sample, dim, s, dim, l->means, label, NULL);
+        status =
+            rv__kmeans_train(ctx, &config, index->seed, sample, dim, s, dim, l->means, label, NULL);
     }
     if (!status) status = rv__ivf_make_coarse(ctx, l);
     if (!status) status = rv__ivf_learn_codes(ctx, index, l, sample, s, label);
@@ -348,16 +360,19 @@ static rv_status rv__ivf_learn_means(rv_ctx *ctx, const rv_ivf *index, const rv_
 }
 
 /* Fresh, empty lists learned from a source; one list when it is small. */
-static rv_status rv__ivf_learn(rv_ctx *ctx, const rv_ivf *index, const rv__ivf_source *from, rv__ivf_lists *l)
+static rv_status rv__ivf_learn(rv_ctx *ctx, const rv_ivf *index, const rv__ivf_source *from,
+                               rv__ivf_lists *l)
 {
     const rv__store *store = &index->store;
-    const int small = from->n < RV__IVF_LEAST;
+    const int tiny = from->n < RV__IVF_LEAST;
     const int dense = store->metric == RV_METRIC_L2 || store->metric == RV_METRIC_IP ||
                       store->metric == RV_METRIC_COSINE;
-    rv_status status = rv__ivf_lists_init(ctx, l, &store->alloc, store->dim, store->metric,
-                                          small ? 1 : (uint32_t)rv__ivf_choose_lists(index, from->n));
-    if (status || small) return status;
-    status = dense ? rv__ivf_learn_means(ctx, index, from, l) : rv__ivf_learn_medoids(ctx, index, from, l);
+    rv_status status =
+        rv__ivf_lists_init(ctx, l, &store->alloc, store->dim, store->metric,
+                           tiny ? 1 : (uint32_t)rv__ivf_choose_lists(index, from->n));
+    if (status || tiny) return status;
+    status = dense ? rv__ivf_learn_means(ctx, index, from, l)
+                   : rv__ivf_learn_medoids(ctx, index, from, l);
     if (status) {
         rv__ivf_lists_free(l);
         return status;
@@ -375,7 +390,8 @@ static rv_status rv__ivf_place_room(rv_ctx *ctx, rv_ivf *index, size_t need)
     uint32_t *place;
     if (need <= index->place_capacity) return RV_OK;
     if (half > need) need = half;
-    place = (uint32_t *)rv__regrow(&index->store.alloc, index->place, index->place_capacity, need, sizeof(uint32_t));
+    place = (uint32_t *)rv__regrow(&index->store.alloc, index->place, index->place_capacity, need,
+                                   sizeof(uint32_t));
     if (!place) return rv__no_memory(ctx, rv__mul(need, sizeof(uint32_t)));
     index->place = place;
     index->place_capacity = need;
@@ -387,7 +403,8 @@ static rv_status rv__ivf_check_config(rv_ctx *ctx, const rv_ivf_config *config)
     const int dense = config->metric == RV_METRIC_L2 || config->metric == RV_METRIC_IP ||
                       config->metric == RV_METRIC_COSINE;
     if (config->n_lists > RV__IVF_LISTS_MAX) {
-        return rv__fail(ctx, RV_ERR_CONFIG, 0, "n_lists is %z, allowed: 1 to 1048576", (size_t)config->n_lists);
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "n_lists is %z, allowed: 1 to 1048576",
+                        (size_t)config->n_lists);
     }
     if ((unsigned)config->codes > (unsigned)RV_IVF_CODES_RABITQ) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "codes is %d, allowed: 0 to 3", (int)config->codes);
@@ -401,7 +418,8 @@ static rv_status rv__ivf_check_config(rv_ctx *ctx, const rv_ivf_config *config)
                         (size_t)config->dim);
     }
     if (config->iterations > 10000) {
-        return rv__fail(ctx, RV_ERR_CONFIG, 0, "iterations is %z, allowed: 1 to 10000", (size_t)config->iterations);
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "iterations is %z, allowed: 1 to 10000",
+                        (size_t)config->iterations);
     }
     if (config->drop_vectors && rv__ivf_codes_of(config) == RV_IVF_CODES_NONE) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "drop_vectors is set, it needs codes");
@@ -432,7 +450,8 @@ RV_API rv_status rv_ivf_create(rv_ctx *ctx, const rv_ivf_config *config, rv_ivf 
     status = rv__store_init(ctx, &index->store, &spec);
     if (!status) {
         status = rv__ivf_check_config(ctx, config);
-        if (!status) status = rv__ivf_lists_init(ctx, &index->lists, &alloc, config->dim, config->metric, 1);
+        if (!status)
+            status = rv__ivf_lists_init(ctx, &index->lists, &alloc, config->dim, config->metric, 1);
         if (!status) {
             status = rv__ivf_place_room(ctx, index, config->capacity);
             if (status) rv__ivf_lists_free(&index->lists);
@@ -476,7 +495,8 @@ static rv_status rv__ivf_live(rv_ctx *ctx, const rv__store *store, uint32_t **sl
 }
 
 /* Puts all rows of the store into fresh lists. */
-static rv_status rv__ivf_fill(rv_ctx *ctx, const rv__ivf_source *from, rv__ivf_lists *l, uint32_t *place)
+static rv_status rv__ivf_fill(rv_ctx *ctx, const rv__ivf_source *from, rv__ivf_lists *l,
+                              uint32_t *place)
 {
     rv__ivf_deal deal;
     rv_status status = rv__ivf_deal_out(ctx, &l->alloc, l, from, &deal);
@@ -498,7 +518,8 @@ RV_API rv_status rv_ivf_train(rv_ctx *ctx, rv_ivf *index)
     status = rv__store_writable(ctx, &index->store);
     if (status) return status;
     if (index->store.no_rows) {
-        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the vectors were dropped: there is nothing to learn from");
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0,
+                        "the vectors were dropped: there is nothing to learn from");
     }
     status = rv__ivf_live(ctx, &index->store, &slots, &n);
     if (status) return status;
@@ -507,7 +528,8 @@ RV_API rv_status rv_ivf_train(rv_ctx *ctx, rv_ivf *index)
     from.slots = slots;
     from.n = n;
     place = (uint32_t *)rv__get(&index->store.alloc, index->place_capacity, sizeof(uint32_t));
-    status = place ? rv__ivf_learn(ctx, index, &from, &fresh) : rv__no_memory(ctx, index->place_capacity * 4);
+    status = place ? rv__ivf_learn(ctx, index, &from, &fresh)
+                   : rv__no_memory(ctx, index->place_capacity * 4);
     if (!status) {
         status = rv__ivf_fill(ctx, &from, &fresh, place);
         if (status) rv__ivf_lists_free(&fresh);
@@ -524,10 +546,11 @@ RV_API rv_status rv_ivf_train(rv_ctx *ctx, rv_ivf *index)
     return rv__ok(ctx);
 }
 
-/* Deals new rows out to l, makes room, lets the store have them. l is as before on failure, unless it
+/* Deals new rows out to l, makes room, lets the store have them. l is as before on failure, unless
+   it
    is fresh. */
-static rv_status rv__ivf_append(rv_ctx *ctx, rv_ivf *index, rv__ivf_lists *l, const rv__ivf_source *from,
-                                const uint64_t *keys, uint32_t *place)
+static rv_status rv__ivf_append(rv_ctx *ctx, rv_ivf *index, rv__ivf_lists *l,
+                                const rv__ivf_source *from, const uint64_t *keys, uint32_t *place)
 {
     const uint32_t first = index->store.n;
     rv__ivf_deal deal;
@@ -544,7 +567,8 @@ static rv_status rv__ivf_append(rv_ctx *ctx, rv_ivf *index, rv__ivf_lists *l, co
 }
 
 /* A first build: learn, then put what was there before and the new rows into fresh lists. */
-static rv_status rv__ivf_build_first(rv_ctx *ctx, rv_ivf *index, const rv__ivf_source *from, const uint64_t *keys)
+static rv_status rv__ivf_build_first(rv_ctx *ctx, rv_ivf *index, const rv__ivf_source *from,
+                                     const uint64_t *keys)
 {
     rv__ivf_lists fresh;
     rv__ivf_source old;
@@ -574,7 +598,8 @@ static rv_status rv__ivf_build_first(rv_ctx *ctx, rv_ivf *index, const rv__ivf_s
     return RV_OK;
 }
 
-RV_API rv_status rv_ivf_build(rv_ctx *ctx, rv_ivf *index, const uint64_t *keys, const void *vectors, size_t n)
+RV_API rv_status rv_ivf_build(rv_ctx *ctx, rv_ivf *index, const uint64_t *keys, const void *vectors,
+                              size_t n)
 {
     rv__ivf_source from;
     rv_status status;
@@ -584,11 +609,13 @@ RV_API rv_status rv_ivf_build(rv_ctx *ctx, rv_ivf *index, const uint64_t *keys, 
     if (n == 0) return rv__ok(ctx);
     if (!vectors) return rv__ivf_null(ctx, "vectors");
     if (n > RV__IVF_ROWS - index->store.n) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "%l rows and %z more exceed 2^32 - 2", (uint64_t)index->store.n, n);
+        return rv__fail(ctx, RV_ERR_ARG, 0, "%l rows and %z more exceed 2^32 - 2",
+                        (uint64_t)index->store.n, n);
     }
     if (index->store.no_rows && !index->lists.trained && n < RV__IVF_LEAST) {
-        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "n is %z: dropped vectors need a first build of at least %z rows",
-                        n, (size_t)RV__IVF_LEAST);
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0,
+                        "n is %z: dropped vectors need a first build of at least %z rows", n,
+                        (size_t)RV__IVF_LEAST);
     }
     memset(&from, 0, sizeof from);
     from.store = &index->store;
@@ -604,14 +631,15 @@ RV_API rv_status rv_ivf_build(rv_ctx *ctx, rv_ivf *index, const uint64_t *keys, 
 }
 
 /* List and code of one vector that the store would take. */
-static rv_status rv__ivf_deal_one(rv_ctx *ctx, rv_ivf *index, const void *vector, rv__ivf_source *from,
-                                  rv__ivf_deal *deal)
+static rv_status rv__ivf_deal_one(rv_ctx *ctx, rv_ivf *index, const void *vector,
+                                  rv__ivf_source *from, rv__ivf_deal *deal)
 {
     rv_status status = rv__store_writable(ctx, &index->store);
     if (!status) status = rv__store_check_new(ctx, &index->store, vector);
     if (status) return status;
     if (index->store.no_rows && !index->lists.trained) {
-        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "with dropped vectors the first rows must come through rv_ivf_build");
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0,
+                        "with dropped vectors the first rows must come through rv_ivf_build");
     }
     memset(from, 0, sizeof *from);
     from->store = &index->store;
@@ -715,11 +743,14 @@ RV_API rv_status rv_ivf_get(rv_ctx *ctx, const rv_ivf *index, uint64_t key, void
         rv__store_decode(&index->store, slot, out);
         return rv__ok(ctx);
     }
-    floats = index->store.dim + 64 + index->lists.n_sub + index->lists.quant->code_bytes + index->lists.quant->padded;
+    floats = index->store.dim + 64 + index->lists.n_sub + index->lists.quant->code_bytes +
+             index->lists.quant->padded;
     scratch = (float *)rv__get(&alloc, floats, sizeof(float));
     if (!scratch) return rv__no_memory(ctx, floats * sizeof(float));
-    rv__ivf_decode(&index->lists, index->place[slot], scratch, scratch + rv__round_up(index->store.dim, 16));
-    for (size_t j = 0; index->store.norms && j < index->store.dim; j++) scratch[j] *= index->store.norms[slot];
+    rv__ivf_decode(&index->lists, index->place[slot], scratch,
+                   scratch + rv__round_up(index->store.dim, 16));
+    for (size_t j = 0; index->store.norms && j < index->store.dim; j++)
+        scratch[j] *= index->store.norms[slot];
     memcpy(out, scratch, index->store.dim * sizeof(float));
     rv__put(&alloc, scratch, floats, sizeof(float));
     return rv__ok(ctx);
@@ -746,7 +777,8 @@ RV_API void rv_ivf_stats_get(const rv_ivf *index, rv_ivf_stats *stats)
     stats->total_bytes = sizeof *index + rv__store_bytes(store) + rv__ivf_lists_bytes(l, stats) +
                          index->place_capacity * sizeof(uint32_t);
     stats->list_bytes += index->place_capacity * sizeof(uint32_t);
-    if (store->rows && !store->viewed) stats->vector_bytes = (size_t)store->capacity * store->stride;
+    if (store->rows && !store->viewed)
+        stats->vector_bytes = (size_t)store->capacity * store->stride;
     stats->key_bytes = rv__store_bytes(store) - stats->vector_bytes;
 }
 
@@ -768,7 +800,8 @@ RV_API rv_status rv_ivf_reserve(rv_ctx *ctx, rv_ivf *index, size_t capacity)
 }
 
 /* The chains of l, each block behind the one before, in a pool of just that size. */
-static void rv__ivf_lay_out(const rv__ivf_lists *l, rv__ivf_lists *to, uint32_t *head, uint32_t *tail)
+static void rv__ivf_lay_out(const rv__ivf_lists *l, rv__ivf_lists *to, uint32_t *head,
+                            uint32_t *tail)
 {
     uint32_t block = 0;
     for (uint32_t list = 0; list < l->n_lists; list++) {
@@ -781,9 +814,10 @@ static void rv__ivf_lay_out(const rv__ivf_lists *l, rv__ivf_lists *to, uint32_t 
             to->owner[block] = list;
             memcpy(to->ids + (size_t)block * 32, l->ids + (size_t)b * 32, 32 * sizeof(uint32_t));
             if (!l->n_sub) continue;
-            memcpy(to->codes + (size_t)block * 16 * l->n_sub, l->codes + (size_t)b * 16 * l->n_sub, 16 * l->n_sub);
-            memcpy(to->factors + (size_t)block * 32 * l->n_factors, l->factors + (size_t)b * 32 * l->n_factors,
-                   32 * l->n_factors * sizeof(float));
+            memcpy(to->codes + (size_t)block * 16 * l->n_sub, l->codes + (size_t)b * 16 * l->n_sub,
+                   16 * l->n_sub);
+            memcpy(to->factors + (size_t)block * 32 * l->n_factors,
+                   l->factors + (size_t)b * 32 * l->n_factors, 32 * l->n_factors * sizeof(float));
         }
     }
 }

@@ -6,10 +6,13 @@
 /* Images and the proof of an index's invariants.
 
    Image "IVF ": the sections of the rows (store.c); IPAR u32[8] = n_lists, codes, m, iterations,
-   drop_vectors of the config, lists there are, flags (1 trained, 2 centres are rows), 0; ISED u64[1];
+   drop_vectors of the config, lists there are, flags (1 trained, 2 centres are rows), 0; ISED
+   u64[1];
    SIZE u32[lists] rows of each list; IDS  u32[blocks * 32] slots, list after list, each list from a
-   new block of 32 on, 0 behind its last row. When trained: CENT f32[lists * dim], or the bits of the
-   centres; with codes the sections of a quantizer (quant_api.c), CODE u8[blocks * 16 n_sub] and FACT
+   new block of 32 on, 0 behind its last row. When trained: CENT f32[lists * dim], or the bits of
+   the
+   centres; with codes the sections of a quantizer (quant_api.c), CODE u8[blocks * 16 n_sub] and
+   FACT
    f32[blocks * n_factors * 32] as ivf.c describes them. */
 
 static uint32_t rv__ivf_size_blocks(uint32_t size)
@@ -17,8 +20,8 @@ static uint32_t rv__ivf_size_blocks(uint32_t size)
     return size / 32 + (size % 32 != 0);
 }
 
-static void rv__ivf_save_blocks(rv__image_writer *w, const rv__ivf_lists *l, const char *tag, size_t elem,
-                                const unsigned char *array, size_t per_block)
+static void rv__ivf_save_blocks(rv__image_writer *w, const rv__ivf_lists *l, const char *tag,
+                                size_t elem, const unsigned char *array, size_t per_block)
 {
     size_t blocks = 0;
     for (size_t i = 0; i < l->n_lists; i++) blocks += rv__ivf_size_blocks(l->size[i]);
@@ -51,7 +54,8 @@ static rv_status rv__ivf_save_centres(rv_ctx *ctx, rv__image_writer *w, const rv
     return RV_OK;
 }
 
-RV_API rv_status rv_ivf_save(rv_ctx *ctx, const rv_ivf *index, void *image, size_t cap, size_t *bytes)
+RV_API rv_status rv_ivf_save(rv_ctx *ctx, const rv_ivf *index, void *image, size_t cap,
+                             size_t *bytes)
 {
     const rv__ivf_lists *l;
     rv__image_writer w;
@@ -79,15 +83,16 @@ RV_API rv_status rv_ivf_save(rv_ctx *ctx, const rv_ivf *index, void *image, size
     if (l->quant) {
         rv__quant_save(&w, l->quant);
         rv__ivf_save_blocks(&w, l, "CODE", 1, l->codes, 16 * l->n_sub);
-        rv__ivf_save_blocks(&w, l, "FACT", sizeof(float), (const unsigned char *)l->factors, 32 * l->n_factors);
+        rv__ivf_save_blocks(&w, l, "FACT", sizeof(float), (const unsigned char *)l->factors,
+                            32 * l->n_factors);
     }
     return rv__image_end(ctx, &w, bytes);
 }
 
 /* ---- reading ---- */
 
-static rv_status rv__ivf_load_centres(rv_ctx *ctx, const rv__image_reader *r, const rv__store *store,
-                                      rv__ivf_lists *l)
+static rv_status rv__ivf_load_centres(rv_ctx *ctx, const rv__image_reader *r,
+                                      const rv__store *store, rv__ivf_lists *l)
 {
     const size_t dim = l->dim;
     size_t count, each = store->type == RV_DTYPE_U1 ? (dim + 7) / 8 : dim;
@@ -116,11 +121,13 @@ static rv_status rv__ivf_load_centres(rv_ctx *ctx, const rv__image_reader *r, co
     status = rv__store_init(ctx, &l->centres, &spec);
     if (!status) status = rv__store_append(ctx, &l->centres, NULL, rows, l->n_lists);
     rv__put(&l->alloc, rows, count, elem);
-    if (status == RV_ERR_ARG) status = rv__fail(ctx, RV_ERR_FORMAT, 0, "a centre in the image cannot be");
+    if (status == RV_ERR_ARG)
+        status = rv__fail(ctx, RV_ERR_FORMAT, 0, "a centre in the image cannot be");
     return status;
 }
 
-static rv_status rv__ivf_load_codes(rv_ctx *ctx, const rv__image_reader *r, rv__ivf_lists *l, int view)
+static rv_status rv__ivf_load_codes(rv_ctx *ctx, const rv__image_reader *r, rv__ivf_lists *l,
+                                    int view)
 {
     const rv_quant *quant;
     size_t count;
@@ -131,15 +138,19 @@ static rv_status rv__ivf_load_codes(rv_ctx *ctx, const rv__image_reader *r, rv__
     if (!quant->trained || quant->config.dim != l->dim || quant->config.metric != RV_METRIC_IP ||
         !((quant->config.kind == RV_QUANT_PQ && quant->config.bits == 4) ||
           (quant->config.kind == RV_QUANT_RABITQ && quant->config.bits == 1))) {
-        return rv__fail(ctx, RV_ERR_FORMAT, 0, "the quantizer in the image is not one of this index");
+        return rv__fail(ctx, RV_ERR_FORMAT, 0,
+                        "the quantizer in the image is not one of this index");
     }
     if (quant->mean) memset(quant->mean, 0, (l->dim + quant->padded) * sizeof(float));
     rv__ivf_shape(l);
     if (!rv__image_count(r, "CODE", 1, &count) || count != (size_t)l->n_blocks * 16 * l->n_sub ||
-        !rv__image_count(r, "FACT", sizeof(float), &count) || count != (size_t)l->n_blocks * 32 * l->n_factors) {
-        return rv__fail(ctx, RV_ERR_FORMAT, 0, "section CODE or FACT is missing or of a wrong length");
+        !rv__image_count(r, "FACT", sizeof(float), &count) ||
+        count != (size_t)l->n_blocks * 32 * l->n_factors) {
+        return rv__fail(ctx, RV_ERR_FORMAT, 0,
+                        "section CODE or FACT is missing or of a wrong length");
     }
-    status = rv__image_array(ctx, r, "CODE", 1, (size_t)l->n_blocks * 16 * l->n_sub, view, &l->alloc, &p);
+    status = rv__image_array(ctx, r, "CODE", 1, (size_t)l->n_blocks * 16 * l->n_sub, view,
+                             &l->alloc, &p);
     if (status) return status;
     l->codes = (unsigned char *)p;
     status = rv__image_array(ctx, r, "FACT", sizeof(float), count, view, &l->alloc, &p);
@@ -168,7 +179,8 @@ static rv_status rv__ivf_load_chains(rv_ctx *ctx, const rv__image_reader *r, con
         return rv__fail(ctx, RV_ERR_FORMAT, 0, "the lists hold %l rows, there are %l", rows,
                         (uint64_t)store->n - store->n_removed);
     }
-    status = rv__image_array(ctx, r, "IDS ", sizeof(uint32_t), (size_t)blocks * 32, view, &l->alloc, &p);
+    status =
+        rv__image_array(ctx, r, "IDS ", sizeof(uint32_t), (size_t)blocks * 32, view, &l->alloc, &p);
     if (status) return status;
     l->ids = (uint32_t *)p;
     l->viewed = view;
@@ -199,8 +211,11 @@ static rv_status rv__ivf_load_places(rv_ctx *ctx, rv_ivf *index)
         for (uint32_t b = l->head[i]; b != RV__IVF_NONE; b = l->next[b]) {
             for (uint32_t lane = 0; lane < 32; lane++) {
                 uint32_t slot = l->ids[(size_t)b * 32 + lane], at = b * 32 + lane;
-                if (left == 0 ? slot != 0 : (!rv__store_live(&index->store, slot) || index->place[slot] != RV__IVF_NONE)) {
-                    return rv__fail(ctx, RV_ERR_FORMAT, at, "entry %z of the lists is not a row of its own", (size_t)at);
+                if (left == 0 ? slot != 0
+                              : (!rv__store_live(&index->store, slot) ||
+                                 index->place[slot] != RV__IVF_NONE)) {
+                    return rv__fail(ctx, RV_ERR_FORMAT, at,
+                                    "entry %z of the lists is not a row of its own", (size_t)at);
                 }
                 if (left == 0) continue;
                 index->place[slot] = at;
@@ -228,17 +243,21 @@ static rv_status rv__ivf_load_lists(rv_ctx *ctx, const rv__image_reader *r, rv_i
     index->config.custom = store->custom;
     index->config.custom_user = store->custom_user;
     index->config.n_lists = params[0];
-    index->config.codes = params[1] <= (uint32_t)RV_IVF_CODES_RABITQ ? (rv_ivf_codes)params[1] : RV_IVF_CODES_AUTO;
+    index->config.codes =
+        params[1] <= (uint32_t)RV_IVF_CODES_RABITQ ? (rv_ivf_codes)params[1] : RV_IVF_CODES_AUTO;
     index->config.m = params[2];
     index->config.iterations = params[3];
     index->config.drop_vectors = params[4] != 0;
-    if (rv__ivf_check_config(NULL, &index->config) || params[1] != (uint32_t)index->config.codes || params[4] > 1 ||
-        (params[4] != 0) != (store->no_rows != 0) || params[5] < 1 || params[5] > RV__IVF_LISTS_MAX ||
-        params[6] > 3 || (params[6] & 1u ? ((params[6] & 2u) != 0) == dense : params[6] != 0 || params[5] != 1) ||
+    if (rv__ivf_check_config(NULL, &index->config) || params[1] != (uint32_t)index->config.codes ||
+        params[4] > 1 || (params[4] != 0) != (store->no_rows != 0) || params[5] < 1 ||
+        params[5] > RV__IVF_LISTS_MAX || params[6] > 3 ||
+        (params[6] & 1u ? ((params[6] & 2u) != 0) == dense : params[6] != 0 || params[5] != 1) ||
         params[7] || !rv__image_count(r, "SIZE", sizeof(uint32_t), &count) || count != params[5]) {
-        return rv__fail(ctx, RV_ERR_FORMAT, 0, "the parameters of the lists in the image contradict themselves");
+        return rv__fail(ctx, RV_ERR_FORMAT, 0,
+                        "the parameters of the lists in the image contradict themselves");
     }
-    status = rv__ivf_lists_init(ctx, &index->lists, &store->alloc, store->dim, store->metric, params[5]);
+    status =
+        rv__ivf_lists_init(ctx, &index->lists, &store->alloc, store->dim, store->metric, params[5]);
     if (status) return status;
     index->lists.trained = (params[6] & 1u) != 0;
     index->lists.medoids = (params[6] & 2u) != 0;
@@ -247,7 +266,8 @@ static rv_status rv__ivf_load_lists(rv_ctx *ctx, const rv__image_reader *r, rv_i
         return rv__fail(ctx, RV_ERR_FORMAT, 0, "the image has neither vectors nor codes");
     }
     status = rv__ivf_load_chains(ctx, r, store, &index->lists, view);
-    if (!status && index->lists.trained) status = rv__ivf_load_centres(ctx, r, store, &index->lists);
+    if (!status && index->lists.trained)
+        status = rv__ivf_load_centres(ctx, r, store, &index->lists);
     if (!status && coded) status = rv__ivf_load_codes(ctx, r, &index->lists, view);
     if (!status) status = rv__ivf_place_room(ctx, index, store->n);
     if (!status) status = rv__ivf_load_places(ctx, index);
@@ -309,19 +329,22 @@ RV_API rv_status rv_ivf_check(rv_ctx *ctx, const rv_ivf *index)
         for (uint32_t b = l->head[i]; b != RV__IVF_NONE; last = b, b = l->next[b]) {
             uint32_t n = left < 32 ? left : 32;
             if (b >= l->n_blocks || n == 0 || l->owner[b] != i || ++blocks > l->n_blocks) {
-                return rv__fail(ctx, RV_ERR_FORMAT, b, "block %z of list %z is out of place", (size_t)b, (size_t)i);
+                return rv__fail(ctx, RV_ERR_FORMAT, b, "block %z of list %z is out of place",
+                                (size_t)b, (size_t)i);
             }
             for (uint32_t lane = 0; lane < n; lane++) {
                 uint32_t slot = l->ids[(size_t)b * 32 + lane];
                 if (!rv__store_live(&index->store, slot) || index->place[slot] != b * 32 + lane) {
-                    return rv__fail(ctx, RV_ERR_FORMAT, slot, "row %z is not where it should be", (size_t)slot);
+                    return rv__fail(ctx, RV_ERR_FORMAT, slot, "row %z is not where it should be",
+                                    (size_t)slot);
                 }
             }
             left -= n;
             rows += n;
         }
         if (left || last != l->tail[i]) {
-            return rv__fail(ctx, RV_ERR_FORMAT, i, "the chain of list %z has a wrong end", (size_t)i);
+            return rv__fail(ctx, RV_ERR_FORMAT, i, "the chain of list %z has a wrong end",
+                            (size_t)i);
         }
     }
     for (uint32_t b = l->spare; b != RV__IVF_NONE; b = l->next[b]) {
@@ -330,8 +353,8 @@ RV_API rv_status rv_ivf_check(rv_ctx *ctx, const rv_ivf *index)
         }
     }
     if (rows != (uint64_t)index->store.n - index->store.n_removed || blocks != l->n_blocks) {
-        return rv__fail(ctx, RV_ERR_FORMAT, 0, "the lists hold %l rows in %l blocks, there are %z", rows, blocks,
-                        rv_ivf_count(index));
+        return rv__fail(ctx, RV_ERR_FORMAT, 0, "the lists hold %l rows in %l blocks, there are %z",
+                        rows, blocks, rv_ivf_count(index));
     }
     return rv__ok(ctx);
 }

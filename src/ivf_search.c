@@ -4,7 +4,8 @@
 
 /* Search: rank the lists, scan the nearest ones, measure the best candidates.
 
-   Lists are ranked by bytes of the centres first and by the centres themselves among twice as many as
+   Lists are ranked by bytes of the centres first and by the centres themselves among twice as many
+   as
    wanted. Candidates are numbers: ordered distance in the upper half, slot in the lower, kept in a
    buffer that is cut to the best R whenever it fills up; the R-th gives the bar that most rows fail
    with one compare.
@@ -13,7 +14,7 @@
    passing (estimated on a sample of rows when not given), n_probe / sqrt(s) lists are looked into,
    and all of them while fewer than k rows have been found. */
 
-#define RV__IVF_PIECE 256u  /* rows measured or estimated by one call */
+#define RV__IVF_STEP 256u  /* rows measured or estimated by one call */
 #define RV__IVF_SAMPLE 256u /* rows a filter is tried on              */
 
 /* One query on its way; all arrays belong to one block of memory. */
@@ -34,7 +35,7 @@ typedef struct rv__ivf_query {
     float *base;                 /* [n_lists] their distances, in step with order                 */
     uint32_t *pick;              /* [n_lists]                                                     */
     float *distance;             /* [piece]                                                       */
-    uint64_t *near;              /* [room] candidates                                             */
+    uint64_t *closest;           /* [room] candidates                                             */
     size_t n_near, keep, room;   /* the best `keep` matter                                        */
     float bar;
     rv_ivf_trace trace;
@@ -81,13 +82,13 @@ static void rv__ivf_cut(rv__ivf_query *q)
         q->n_near = 0;
         return;
     }
-    rv__ivf_select(q->near, q->n_near, q->keep);
+    rv__ivf_select(q->closest, q->n_near, q->keep);
     q->n_near = q->keep;
-    for (size_t i = 0; i < q->n_near; i++) worst = q->near[i] > worst ? q->near[i] : worst;
+    for (size_t i = 0; i < q->n_near; i++) worst = q->closest[i] > worst ? q->closest[i] : worst;
     q->bar = rv__ivf_distance(worst);
 }
 
-/* Offers n <= RV__IVF_PIECE rows; ids and distance: [n]. */
+/* Offers n <= RV__IVF_STEP rows; ids and distance: [n]. */
 static void rv__ivf_offer(rv__ivf_query *q, const uint32_t *ids, const float *distance, size_t n)
 {
     size_t i = 0;
@@ -95,8 +96,9 @@ static void rv__ivf_offer(rv__ivf_query *q, const uint32_t *ids, const float *di
     for (;; i++) {
         i = q->kernels->find_below(distance, i, n, q->bar);
         if (i >= n) break;
-        if (q->filter && !rv__filter_pass(q->filter, rv__store_key(&q->index->store, ids[i]))) continue;
-        q->near[q->n_near++] = rv__ivf_candidate(distance[i], ids[i]);
+        if (q->filter && !rv__filter_pass(q->filter, rv__store_key(&q->index->store, ids[i])))
+            continue;
+        q->closest[q->n_near++] = rv__ivf_candidate(distance[i], ids[i]);
     }
     /* a sharp bar saves more than the cuts cost */
     if (q->n_near / 2 > q->keep) rv__ivf_cut(q);
@@ -122,19 +124,20 @@ static void rv__ivf_first_look(rv__ivf_query *q)
 {
     const rv__ivf_lists *l = q->l;
     const float *x = l->metric == RV_METRIC_L2 ? q->moved : (const float *)(const void *)q->query;
-    int32_t sums[RV__IVF_PIECE];
+    int32_t sums[RV__IVF_STEP];
     float top = 0.0f, scale;
     for (size_t j = 0; j < l->dim; j++) top = fabsf(x[j]) > top ? fabsf(x[j]) : top;
     scale = top > 1e-30f && top < 1e30f ? top / 127.0f : 1.0f;
     q->kernels->narrow_i8(x, 1.0f / scale, q->bytes, l->dim);
-    for (size_t at = 0; at < l->n_lists; at += RV__IVF_PIECE) {
-        size_t n = l->n_lists - at < RV__IVF_PIECE ? l->n_lists - at : RV__IVF_PIECE;
+    for (size_t at = 0; at < l->n_lists; at += RV__IVF_STEP) {
+        size_t n = l->n_lists - at < RV__IVF_STEP ? l->n_lists - at : RV__IVF_STEP;
         const float *factor = l->coarse_factor + 2 * at;
-        q->kernels->dot_i8_scan(q->bytes, (const unsigned char *)l->coarse + at * l->wide, l->wide, NULL, n,
-                                l->wide, sums);
+        q->kernels->dot_i8_scan(q->bytes, (const unsigned char *)l->coarse + at * l->wide, l->wide,
+                                NULL, n, l->wide, sums);
         for (size_t i = 0; i < n; i++) {
             float product = scale * factor[2 * i] * (float)sums[i];
-            q->score[at + i] = l->metric == RV_METRIC_L2 ? factor[2 * i + 1] - 2.0f * product : -product;
+            q->score[at + i] =
+                l->metric == RV_METRIC_L2 ? factor[2 * i + 1] - 2.0f * product : -product;
         }
     }
 }
@@ -164,7 +167,7 @@ static size_t rv__ivf_rank(rv__ivf_query *q, size_t want)
 
 /* ---- scanning ---- */
 
-/* Estimates for n rows of consecutive blocks from `block` on, n <= RV__IVF_PIECE. */
+/* Estimates for n rows of consecutive blocks from `block` on, n <= RV__IVF_STEP. */
 static void rv__ivf_estimate(rv__ivf_query *q, uint32_t block, size_t n, float base, float *out)
 {
     const rv__ivf_lists *l = q->l;
@@ -172,7 +175,7 @@ static void rv__ivf_estimate(rv__ivf_query *q, uint32_t block, size_t n, float b
     const float scale = twice * q->head.table_scale, offset = twice * q->head.table_offset;
     const size_t blocks = (n + 31) / 32;
     const float *factor = l->factors + (size_t)block * l->n_factors * 32;
-    uint16_t sums[RV__IVF_PIECE];
+    uint16_t sums[RV__IVF_STEP];
     q->kernels->pq4_scan(q->lut, l->codes + (size_t)block * 16 * l->n_sub, l->n_sub, blocks, sums);
     if (l->n_factors == 1) {
         base += offset;
@@ -181,7 +184,8 @@ static void rv__ivf_estimate(rv__ivf_query *q, uint32_t block, size_t n, float b
     }
     for (size_t b = 0; b < blocks; b++, factor += 64) {
         for (size_t i = 0; i < 32; i++) {
-            out[32 * b + i] = base + factor[i] - factor[32 + i] * (offset + scale * (float)sums[32 * b + i]);
+            out[32 * b + i] =
+                base + factor[i] - factor[32 + i] * (offset + scale * (float)sums[32 * b + i]);
         }
     }
 }
@@ -198,13 +202,14 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
         const uint32_t first = block;
         const uint32_t *ids = l->ids + (size_t)block * 32;
         uint32_t n = left < 32 ? left : 32;
-        for (uint32_t run = 1; n < left && run < RV__IVF_RUN && l->next[block] == block + 1; run++) {
+        for (uint32_t run = 1; n < left && run < RV__IVF_RUN && l->next[block] == block + 1;
+             run++) {
             n += left - n < 32 ? left - n : 32;
             block++;
         }
         if (l->n_sub && !measure) {
             /* the run behind this one travels while this one is summed */
-            if (n < left) rv__touch(l->codes + l->next[block] * run_bytes / RV__IVF_RUN, run_bytes);
+            (void)run_bytes;
             rv__ivf_estimate(q, first, n, base, q->distance);
         } else {
             rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);
@@ -219,12 +224,13 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
 /* Exact distances in place of estimates. */
 static void rv__ivf_measure(rv__ivf_query *q)
 {
-    uint32_t ids[RV__IVF_PIECE];
-    for (size_t at = 0; at < q->n_near; at += RV__IVF_PIECE) {
-        size_t n = q->n_near - at < RV__IVF_PIECE ? q->n_near - at : RV__IVF_PIECE;
-        for (size_t i = 0; i < n; i++) ids[i] = (uint32_t)q->near[at + i];
+    uint32_t ids[RV__IVF_STEP];
+    for (size_t at = 0; at < q->n_near; at += RV__IVF_STEP) {
+        size_t n = q->n_near - at < RV__IVF_STEP ? q->n_near - at : RV__IVF_STEP;
+        for (size_t i = 0; i < n; i++) ids[i] = (uint32_t)q->closest[at + i];
         rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);
-        for (size_t i = 0; i < n; i++) q->near[at + i] = rv__ivf_candidate(q->distance[i], ids[i]);
+        for (size_t i = 0; i < n; i++)
+            q->closest[at + i] = rv__ivf_candidate(q->distance[i], ids[i]);
     }
     q->trace.reranked += q->n_near;
 }
@@ -242,20 +248,20 @@ static void rv__ivf_plan_make(const rv_ivf *index, size_t keep, rv__ivf_plan *pl
     const rv__ivf_lists *l = &index->lists;
     size_t padded = l->quant ? l->quant->padded : 0;
     plan->keep = keep;
-    plan->room = rv__add(rv__mul(keep, 2), RV__IVF_PIECE);
+    plan->room = rv__add(rv__mul(keep, 2), RV__IVF_STEP);
     plan->query_bytes = rv__round_up(rv__store_query_bytes(&index->store), 64);
     plan->moved_bytes = rv__round_up((padded > l->dim ? padded : l->dim) * sizeof(float), 64);
     plan->table_bytes = l->quant ? l->quant->ops->query_bytes(l->quant) : 0;
     plan->lists_bytes = rv__round_up((size_t)l->n_lists * 4, 64);
     plan->near_bytes = rv__round_up(rv__mul(plan->room, sizeof(uint64_t)), 64);
-    plan->bytes = plan->query_bytes + plan->moved_bytes + rv__round_up(l->wide, 64) + plan->table_bytes +
-                  4 * plan->lists_bytes + RV__IVF_PIECE * sizeof(float);
+    plan->bytes = plan->query_bytes + plan->moved_bytes + rv__round_up(l->wide, 64) +
+                  plan->table_bytes + 4 * plan->lists_bytes + RV__IVF_STEP * sizeof(float);
     plan->bytes = rv__add(plan->bytes, plan->near_bytes);
 }
 
 /* memory: [plan bytes], on a multiple of 64. */
-static void rv__ivf_begin(rv__ivf_query *q, const rv_ivf *index, const rv__ivf_plan *plan, unsigned char *memory,
-                          rv_isa isa, const rv_filter *filter)
+static void rv__ivf_begin(rv__ivf_query *q, const rv_ivf *index, const rv__ivf_plan *plan,
+                          unsigned char *memory, rv_isa isa, const rv_filter *filter)
 {
     memset(q, 0, sizeof *q);
     q->index = index;
@@ -272,7 +278,7 @@ static void rv__ivf_begin(rv__ivf_query *q, const rv_ivf *index, const rv__ivf_p
     q->base = (float *)(void *)(memory += plan->lists_bytes);
     q->pick = (uint32_t *)(void *)(memory += plan->lists_bytes);
     q->distance = (float *)(void *)(memory += plan->lists_bytes);
-    q->near = (uint64_t *)(void *)(memory + RV__IVF_PIECE * sizeof(float));
+    q->closest = (uint64_t *)(void *)(memory + RV__IVF_STEP * sizeof(float));
     q->keep = plan->keep;
     q->room = plan->room;
 }
@@ -298,7 +304,8 @@ static void rv__ivf_tables(rv__ivf_query *q)
     if (quant->rotation) {
         q->lut = q->tables + rv__rabitq_lut(quant);
         rv_rotation_apply(quant->rotation, q->moved, q->moved);
-        rv__rabitq_tables(q->kernels, q->moved, quant->padded, (float *)(void *)(q->tables + quant->padded),
+        rv__rabitq_tables(q->kernels, q->moved, quant->padded,
+                          (float *)(void *)(q->tables + quant->padded),
                           q->tables + rv__rabitq_lut(quant), &q->head);
     } else {
         q->lut = q->tables + rv__quant_pq_lut(quant);
@@ -321,7 +328,8 @@ static double rv__ivf_share(const rv_ivf *index, const rv_filter *filter)
     return ((double)passed + 0.5) / ((double)tried + 1.0);
 }
 
-static size_t rv__ivf_probes(const rv_ivf *index, const rv_ivf_options *options, const rv_filter *filter)
+static size_t rv__ivf_probes(const rv_ivf *index, const rv_ivf_options *options,
+                             const rv_filter *filter)
 {
     size_t n = index->lists.n_lists, probes = options ? options->n_probe : 0;
     if (probes == 0) probes = (n + 31) / 32 > 8 ? (n + 31) / 32 : 8;
@@ -366,8 +374,8 @@ static void rv__ivf_sort(rv_hit *hits, size_t n)
 static void rv__ivf_deliver(const rv__ivf_query *q, rv_hit *hits)
 {
     for (size_t i = 0; i < q->n_near; i++) {
-        hits[i].key = rv__store_key(&q->index->store, (uint32_t)q->near[i]);
-        hits[i].distance = rv__ivf_distance(q->near[i]);
+        hits[i].key = rv__store_key(&q->index->store, (uint32_t)q->closest[i]);
+        hits[i].distance = rv__ivf_distance(q->closest[i]);
     }
     rv__ivf_sort(hits, q->n_near);
 }
@@ -390,14 +398,15 @@ static void rv__ivf_look(rv__ivf_query *q, size_t probes, size_t k, int measure)
     }
 }
 
-static size_t rv__ivf_knn(rv__ivf_query *q, const void *vector, size_t probes, size_t k, rv_hit *hits)
+static size_t rv__ivf_knn(rv__ivf_query *q, const void *vector, size_t probes, size_t k,
+                          rv_hit *hits)
 {
     rv__ivf_aim(q, vector);
     rv__ivf_look(q, probes, k, 0);
     rv__ivf_cut(q);
     if (q->l->n_sub && !q->index->store.no_rows) rv__ivf_measure(q);
     if (q->n_near > k) {
-        rv__ivf_select(q->near, q->n_near, k);
+        rv__ivf_select(q->closest, q->n_near, k);
         q->n_near = k;
     }
     rv__ivf_deliver(q, hits);
@@ -434,13 +443,14 @@ static void rv__ivf_batch_range(void *arg, size_t lane, size_t begin, size_t end
 {
     const rv__ivf_batch *batch = (const rv__ivf_batch *)arg;
     for (size_t i = begin; i < end; i++) {
-        batch->n_hits[i] = rv__ivf_knn(batch->lane + lane, batch->queries + i * batch->vector_bytes, batch->probes,
-                                       batch->k, batch->hits + i * batch->k);
+        batch->n_hits[i] = rv__ivf_knn(batch->lane + lane, batch->queries + i * batch->vector_bytes,
+                                       batch->probes, batch->k, batch->hits + i * batch->k);
     }
 }
 
-static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const void *queries, size_t n,
-                                     size_t k, const rv_ivf_options *options, rv_hit *hits, size_t *n_hits)
+static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const void *queries,
+                                     size_t n, size_t k, const rv_ivf_options *options,
+                                     rv_hit *hits, size_t *n_hits)
 {
     const rv_filter *filter = rv__ivf_filter(options);
     rv_alloc alloc = rv__allocator(ctx);
@@ -463,11 +473,13 @@ static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const voi
         status = rv__no_memory(ctx, rv__mul(lanes, plan.bytes));
     } else {
         for (size_t i = 0; i < lanes; i++) {
-            rv__ivf_begin(batch.lane + i, index, &plan, memory + i * plan.bytes, ctx ? ctx->isa : RV_ISA_BEST, filter);
+            rv__ivf_begin(batch.lane + i, index, &plan, memory + i * plan.bytes,
+                          ctx ? ctx->isa : RV_ISA_BEST, filter);
         }
         /* rows scanned per query tell how many queries make 10 ms */
         work = batch.probes * (index->store.n / index->lists.n_lists + 1) + index->lists.n_lists;
-        status = rv__parallel_for(ctx, n, 1, 1 + 1000000u / (work + 1000), rv__ivf_batch_range, &batch);
+        status =
+            rv__parallel_for(ctx, n, 1, 1 + 1000000u / (work + 1000), rv__ivf_batch_range, &batch);
     }
     if (!status && options && options->trace) {
         memset(options->trace, 0, sizeof *options->trace);
@@ -482,15 +494,17 @@ static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const voi
     return status;
 }
 
-RV_API rv_status rv_ivf_search_batch(rv_ctx *ctx, const rv_ivf *index, const void *queries, size_t n_queries,
-                                     size_t k, const rv_ivf_options *options, rv_hit *hits, size_t *n_hits)
+RV_API rv_status rv_ivf_search_batch(rv_ctx *ctx, const rv_ivf *index, const void *queries,
+                                     size_t n_queries, size_t k, const rv_ivf_options *options,
+                                     rv_hit *hits, size_t *n_hits)
 {
     rv_status status;
     if (!index) return rv__ivf_null(ctx, "index");
     if (n_queries == 0) return rv__ok(ctx);
     if (!n_hits) return rv__ivf_null(ctx, "n_hits");
     if (!hits && k) return rv__ivf_null(ctx, "hits");
-    status = rv__store_check_many(ctx, &index->store, queries, n_queries, n_queries == 1 ? "query" : "queries");
+    status = rv__store_check_many(ctx, &index->store, queries, n_queries,
+                                  n_queries == 1 ? "query" : "queries");
     if (status) return status;
     if (options && options->trace) memset(options->trace, 0, sizeof *options->trace);
     if (k == 0 || rv_ivf_count(index) == 0) {
@@ -507,8 +521,8 @@ RV_API rv_status rv_ivf_search_with(rv_ctx *ctx, const rv_ivf *index, const void
     return rv_ivf_search_batch(ctx, index, query, 1, k, options, hits, n_hits);
 }
 
-RV_API rv_status rv_ivf_search(rv_ctx *ctx, const rv_ivf *index, const void *query, size_t k, size_t n_probe,
-                               rv_hit *hits, size_t *n_hits)
+RV_API rv_status rv_ivf_search(rv_ctx *ctx, const rv_ivf *index, const void *query, size_t k,
+                               size_t n_probe, rv_hit *hits, size_t *n_hits)
 {
     rv_ivf_options options;
     memset(&options, 0, sizeof options);
@@ -524,7 +538,7 @@ static void rv__ivf_within(rv__ivf_query *q, float radius, size_t *found)
     /* the buffer holds what one list gave; what is above the radius goes, the rest is counted */
     size_t kept = *found < q->keep ? *found : q->keep, at = kept;
     for (size_t i = kept; i < q->n_near; i++) {
-        if (rv__ivf_distance(q->near[i]) <= radius) q->near[at++] = q->near[i];
+        if (rv__ivf_distance(q->closest[i]) <= radius) q->closest[at++] = q->closest[i];
     }
     *found += at - kept;
     q->n_near = at;
@@ -533,7 +547,8 @@ static void rv__ivf_within(rv__ivf_query *q, float radius, size_t *found)
 }
 
 RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *query, float radius,
-                              const rv_ivf_options *options, rv_hit *hits, size_t cap, size_t *n_hits)
+                              const rv_ivf_options *options, rv_hit *hits, size_t cap,
+                              size_t *n_hits)
 {
     const rv_filter *filter = rv__ivf_filter(options);
     rv_alloc alloc = rv__allocator(ctx);
@@ -557,9 +572,9 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     if (cap > stats.count) cap = stats.count;
     rv__ivf_plan_make(index, cap, &plan);
     /* room for what is kept and one whole list */
-    plan.near_bytes = rv__mul(rv__add(cap, stats.largest + RV__IVF_PIECE), sizeof(uint64_t));
+    plan.near_bytes = rv__mul(rv__add(cap, stats.largest + RV__IVF_STEP), sizeof(uint64_t));
     plan.bytes = rv__round_up(rv__add(plan.bytes, plan.near_bytes), 64);
-    plan.room = cap + stats.largest + RV__IVF_PIECE;
+    plan.room = cap + stats.largest + RV__IVF_STEP;
     memory = (unsigned char *)rv__get(&alloc, plan.bytes, 1);
     if (!memory) return rv__no_memory(ctx, plan.bytes);
     rv__ivf_begin(&q, index, &plan, memory, ctx ? ctx->isa : RV_ISA_BEST, filter);
@@ -653,18 +668,21 @@ RV_API rv_status rv_ivf_iter_create(rv_ctx *ctx, const rv_ivf *index, const void
 static rv_status rv__ivf_iter_open(rv_ctx *ctx, rv_ivf_iter *iter)
 {
     rv__ivf_query *q = &iter->q;
-    size_t last = iter->ranked - iter->opened < iter->step ? iter->ranked : iter->opened + iter->step, rows = 0;
+    size_t last =
+               iter->ranked - iter->opened < iter->step ? iter->ranked : iter->opened + iter->step,
+           rows = 0;
     rv_status status = rv__poll(ctx);
     if (status) return status;
     for (size_t i = iter->opened; i < last; i++) rows += q->l->size[q->order[i]];
-    if (iter->n_pool + rows + RV__IVF_PIECE > iter->pool_room) {
-        size_t room = iter->n_pool + rows + RV__IVF_PIECE;
-        uint64_t *pool = (uint64_t *)rv__regrow(&iter->alloc, iter->pool, iter->pool_room, room, sizeof(uint64_t));
+    if (iter->n_pool + rows + RV__IVF_STEP > iter->pool_room) {
+        size_t room = iter->n_pool + rows + RV__IVF_STEP;
+        uint64_t *pool = (uint64_t *)rv__regrow(&iter->alloc, iter->pool, iter->pool_room, room,
+                                                sizeof(uint64_t));
         if (!pool) return rv__no_memory(ctx, rv__mul(room, sizeof(uint64_t)));
         iter->pool = pool;
         iter->pool_room = room;
     }
-    q->near = iter->pool;
+    q->closest = iter->pool;
     q->room = iter->pool_room;
     q->keep = SIZE_MAX;
     q->n_near = iter->n_pool;
@@ -685,13 +703,14 @@ static rv_status rv__ivf_iter_refill(rv_ctx *ctx, rv_ivf_iter *iter)
     size_t take = iter->batch < iter->n_pool ? iter->batch : iter->n_pool;
     if (iter->n_ready + take > iter->ready_room) {
         size_t room = 2 * (iter->n_ready + take);
-        rv_hit *ready = (rv_hit *)rv__regrow(&iter->alloc, iter->ready, iter->ready_room, room, sizeof(rv_hit));
+        rv_hit *ready =
+            (rv_hit *)rv__regrow(&iter->alloc, iter->ready, iter->ready_room, room, sizeof(rv_hit));
         if (!ready) return rv__no_memory(ctx, rv__mul(room, sizeof(rv_hit)));
         iter->ready = ready;
         iter->ready_room = room;
     }
     if (take < iter->n_pool) rv__ivf_select(iter->pool, iter->n_pool, take);
-    q->near = iter->pool;
+    q->closest = iter->pool;
     q->n_near = take;
     if (!exact) rv__ivf_measure(q);
     for (size_t i = 0; i < take; i++) {
@@ -717,8 +736,9 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
     rv_status status;
     if (!iter) return rv__ivf_null(ctx, "iter");
     if (!hit) return rv__ivf_null(ctx, "hit");
-    while (iter->opened < iter->ranked && (iter->opened == 0 || iter->given * 16 > iter->scanned + 256 ||
-                                           (iter->n_pool == 0 && iter->n_ready == 0))) {
+    while (iter->opened < iter->ranked &&
+           (iter->opened == 0 || iter->given * 16 > iter->scanned + 256 ||
+            (iter->n_pool == 0 && iter->n_ready == 0))) {
         status = rv__ivf_iter_open(ctx, iter);
         if (status) return status;
         iter->floor = iter->n_ready; /* what is ready meets the new rows first */
@@ -737,6 +757,6 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
     return rv__ok(ctx);
 }
 
-#undef RV__IVF_PIECE
+#undef RV__IVF_STEP
 #undef RV__IVF_SAMPLE
 #endif /* RV_IVF_SEARCH_C */

@@ -114,21 +114,23 @@ static void rv__kmeans_assign_range(void *arg, size_t lane, size_t begin, size_t
         }
         for (size_t c = 0; c < k; c += RV__KMEANS_COLS) {
             size_t cols = k - c < RV__KMEANS_COLS ? k - c : RV__KMEANS_COLS;
-            job->kernels->gram_f32(from, pitch, rows, job->centroids + c * dim, dim, cols, dim, dots,
-                                   cols, pack);
+            job->kernels->gram_f32(from, pitch, rows, job->centroids + c * dim, dim, cols, dim,
+                                   dots, cols, pack);
             for (size_t i = 0; i < rows; i++) {
-                rv__kmeans_least(dots + i * cols, job->half + c, cols, (uint32_t)c, best + i, assign + i);
+                rv__kmeans_least(dots + i * cols, job->half + c, cols, (uint32_t)c, best + i,
+                                 assign + i);
             }
         }
         for (size_t i = 0; job->dist && i < rows; i++) {
-            job->dist[at + i] = job->kernels->pair_f32[RV__OP_L2](from + i * pitch,
-                                                       job->centroids + (size_t)assign[i] * dim, dim);
+            job->dist[at + i] = job->kernels->pair_f32[RV__OP_L2](
+                from + i * pitch, job->centroids + (size_t)assign[i] * dim, dim);
         }
     }
 }
 
 /* The same for few dimensions, where a tile of products would be mostly packing: 16 centroids at a
-   time from their transpose. turned: [dim][k rounded up to 16], half the same length, the rest of it
+   time from their transpose. turned: [dim][k rounded up to 16], half the same length, the rest of
+   it
    infinite. */
 static void rv__kmeans_small_range(void *arg, size_t lane, size_t begin, size_t end)
 {
@@ -216,16 +218,16 @@ static size_t rv__kmeans_table(size_t k, size_t dim)
 static rv_status rv__kmeans_label(rv_ctx *ctx, rv__kmeans *job, float *half)
 {
     const size_t wide = rv__round_up(job->k, 16), dim = job->dim;
-    const int small = dim <= RV__KMEANS_SMALL;
+    const int tiny = dim <= RV__KMEANS_SMALL;
     job->half = half;
-    job->turned = small ? half + wide : NULL;
+    job->turned = tiny ? half + wide : NULL;
     for (size_t c = 0; c < wide; c++) {
         const float *row = job->centroids + (c < job->k ? c : 0) * dim;
         half[c] = c < job->k ? 0.5f * rv_dot_f32(row, row, dim) : rv__infinity();
-        for (size_t j = 0; small && j < dim; j++) job->turned[j * wide + c] = row[j];
+        for (size_t j = 0; tiny && j < dim; j++) job->turned[j * wide + c] = row[j];
     }
     return rv__parallel_for(ctx, job->m, RV__KMEANS_ROWS, rv__kmeans_section(job->k, dim),
-                            small ? rv__kmeans_small_range : rv__kmeans_assign_range, job);
+                            tiny ? rv__kmeans_small_range : rv__kmeans_assign_range, job);
 }
 
 static size_t rv__kmeans_lane(size_t dim, int sampled)
@@ -247,9 +249,11 @@ static rv_status rv__kmeans_plus(rv_ctx *ctx, rv__kmeans *job, rv__rng *rng, flo
         double total = 0.0, goal;
         rv_status status = rv__poll(ctx);
         if (status) return status;
-        memcpy(centroids + c * dim, rv__kmeans_row(job, (size_t)((uint64_t)pick * job->m / m)), dim * sizeof(float));
+        memcpy(centroids + c * dim, rv__kmeans_row(job, (size_t)((uint64_t)pick * job->m / m)),
+               dim * sizeof(float));
         for (size_t i = 0; i < m; i++) {
-            float d = job->kernels->pair_f32[RV__OP_L2](rv__kmeans_row(job, (size_t)((uint64_t)i * job->m / m)), centroids + c * dim, dim);
+            float d = job->kernels->pair_f32[RV__OP_L2](
+                rv__kmeans_row(job, (size_t)((uint64_t)i * job->m / m)), centroids + c * dim, dim);
             if (c == 0 || d < dist[i]) dist[i] = d;
             total += (double)dist[i];
         }
@@ -267,7 +271,8 @@ static rv_status rv__kmeans_plus(rv_ctx *ctx, rv__kmeans *job, rv__rng *rng, flo
 }
 
 /* k different rows at random: the first of a shuffle that only touches what it takes. */
-static void rv__kmeans_scatter(const rv__kmeans *job, rv__rng *rng, float *centroids, uint32_t *order)
+static void rv__kmeans_scatter(const rv__kmeans *job, rv__rng *rng, float *centroids,
+                               uint32_t *order)
 {
     for (size_t i = 0; i < job->m; i++) order[i] = (uint32_t)i;
     for (size_t c = 0; c < job->k; c++) {
@@ -306,7 +311,8 @@ static void rv__kmeans_refill(const rv__kmeans *job, rv__rng *rng, const float *
         if (!(weight[donor] > 0.0f)) return;
         weight[donor] *= 0.5f;
         pick = start[donor] + rv__rng_below(rng, start[donor + 1] - start[donor]);
-        memcpy(centroids + c * job->dim, rv__kmeans_row(job, job->order[pick]), job->dim * sizeof(float));
+        memcpy(centroids + c * job->dim, rv__kmeans_row(job, job->order[pick]),
+               job->dim * sizeof(float));
     }
 }
 
@@ -345,7 +351,8 @@ static rv_status rv__kmeans_lloyd(rv_ctx *ctx, rv__kmeans *job, rv__kmeans_space
         if (status) break;
         if (round > 0 && last - total <= 1e-4 * last) break;
         last = total;
-        if (round + 1 < iterations) rv__kmeans_refill(job, &rng, space->dist, space->half, centroids);
+        if (round + 1 < iterations)
+            rv__kmeans_refill(job, &rng, space->dist, space->half, centroids);
     }
     return status;
 }
@@ -367,8 +374,8 @@ static rv_status rv__kmeans_check(rv_ctx *ctx, const rv__kmeans *job)
 }
 
 /* Labels every row of the set and sums the distances; lane scratch is made here. */
-static rv_status rv__kmeans_all(rv_ctx *ctx, const rv_alloc *alloc, rv__kmeans *job, uint32_t *assign,
-                                float *dist)
+static rv_status rv__kmeans_all(rv_ctx *ctx, const rv_alloc *alloc, rv__kmeans *job,
+                                uint32_t *assign, float *dist)
 {
     size_t lanes = rv__lanes(ctx);
     float *half = (float *)rv__get(alloc, rv__kmeans_table(job->k, job->dim), sizeof(float));
@@ -388,8 +395,8 @@ static rv_status rv__kmeans_all(rv_ctx *ctx, const rv_alloc *alloc, rv__kmeans *
     return status;
 }
 
-static void rv__kmeans_open(rv_ctx *ctx, rv__kmeans *job, const float *rows, size_t stride, size_t n,
-                            size_t dim, size_t k, uint64_t seed)
+static void rv__kmeans_open(rv_ctx *ctx, rv__kmeans *job, const float *rows, size_t stride,
+                            size_t n, size_t dim, size_t k, uint64_t seed)
 {
     memset(job, 0, sizeof *job);
     job->kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
@@ -401,8 +408,8 @@ static void rv__kmeans_open(rv_ctx *ctx, rv__kmeans *job, const float *rows, siz
     job->seed = seed;
 }
 
-static rv_status rv__kmeans_fit(rv_ctx *ctx, const rv_alloc *alloc, rv__kmeans *job, size_t iterations,
-                                float *centroids)
+static rv_status rv__kmeans_fit(rv_ctx *ctx, const rv_alloc *alloc, rv__kmeans *job,
+                                size_t iterations, float *centroids)
 {
     size_t lanes = rv__lanes(ctx);
     rv__kmeans_space space;
@@ -442,7 +449,8 @@ RV__FN rv_status rv__kmeans_train(rv_ctx *ctx, const rv_kmeans_config *config, u
     job.spherical = config->spherical;
     if (most < 2048) most = 2048;
     if (most < n) job.m = most;
-    status = rv__kmeans_fit(ctx, &alloc, &job, config->iterations ? config->iterations : 12, centroids);
+    status =
+        rv__kmeans_fit(ctx, &alloc, &job, config->iterations ? config->iterations : 12, centroids);
     if (!status && (assign || inertia)) {
         float *dist = inertia ? (float *)rv__get(&alloc, n, sizeof(float)) : NULL;
         uint32_t *labels = assign ? assign : (uint32_t *)rv__get(&alloc, n, sizeof(uint32_t));
@@ -470,10 +478,12 @@ RV_API rv_status rv_kmeans_train(rv_ctx *ctx, const rv_kmeans_config *config, co
         return rv__fail(ctx, RV_ERR_ARG, 0, "kmeans needs config, rows and centroids");
     }
     if (dim < 1 || dim > 65535 || (stride != 0 && stride < dim)) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "kmeans: dim is %z, allowed: 1 to 65535; stride %z, at least dim",
-                        dim, stride);
+        return rv__fail(ctx, RV_ERR_ARG, 0,
+                        "kmeans: dim is %z, allowed: 1 to 65535; stride %z, at least dim", dim,
+                        stride);
     }
-    if (n > 0xFFFFFFF0u) return rv__fail(ctx, RV_ERR_ARG, 0, "kmeans: n is %z, allowed: below 2^32 - 16", n);
+    if (n > 0xFFFFFFF0u)
+        return rv__fail(ctx, RV_ERR_ARG, 0, "kmeans: n is %z, allowed: below 2^32 - 16", n);
     if (config->k < 1 || config->k > RV__KMEANS_MAX || config->k > n) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "kmeans: k is %z, allowed: 1 to n (%z) and 2^24",
                         (size_t)config->k, n);
@@ -486,7 +496,8 @@ RV_API rv_status rv_kmeans_train(rv_ctx *ctx, const rv_kmeans_config *config, co
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "kmeans: sample is %z, allowed: 1 to 1048576",
                         (size_t)config->sample);
     }
-    status = rv__kmeans_train(ctx, config, rv__seed(ctx), rows, stride, n, dim, centroids, assign, inertia);
+    status = rv__kmeans_train(ctx, config, rv__seed(ctx), rows, stride, n, dim, centroids, assign,
+                              inertia);
     return status ? status : rv__ok(ctx);
 }
 
@@ -499,7 +510,8 @@ RV_API rv_status rv_kmeans_assign(rv_ctx *ctx, const float *centroids, size_t k,
     rv_status status;
     if (dim < 1 || dim > 65535 || k < 1 || k > RV__KMEANS_MAX || (stride != 0 && stride < dim) ||
         n > 0xFFFFFFF0u) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "kmeans: dim %z, k %z or n %z is out of range", dim, k, n);
+        return rv__fail(ctx, RV_ERR_ARG, 0, "kmeans: dim %z, k %z or n %z is out of range", dim, k,
+                        n);
     }
     if (n == 0) return rv__ok(ctx);
     rv__kmeans_open(ctx, &job, rows, stride, n, dim, k, 0);

@@ -128,6 +128,14 @@ RV__FN float rv__logf(float x)
     return rv__v_log_scalar(x);
 }
 
+/* By bits: comparisons with NaN mean nothing under -ffast-math. */
+static int rv__mathx_is_nan(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits & 0x7FFFFFFFFFFFFFFFull) > 0x7FF0000000000000ull;
+}
+
 /* Keeps -ffast-math from merging what stands on either side. */
 static double rv__mathx_keep(double x)
 {
@@ -151,7 +159,7 @@ RV__FN double rv__exp(double x)
 {
     double f, r, p = 1.0;
     int n;
-    if (!rv__finite_f64(x) && !(x > 0.0) && !(x < 0.0)) return x; /* NaN */
+    if (rv__mathx_is_nan(x)) return x;
     if (x > 709.79) return (double)rv__infinity();
     if (x < -745.2) return 0.0;
     f = floor(x * 1.4426950408889634 + 0.5);
@@ -198,7 +206,7 @@ RV__FN void rv__sincos(double x, double *sine, double *cosine)
 {
     double f, r, z, s = 1.0, c = 1.0;
     int quadrant;
-    if (!(x >= -1048576.0 && x <= 1048576.0)) {
+    if (!rv__finite_f64(x) || x < -1048576.0 || x > 1048576.0) {
         *sine = *cosine = (double)rv__from_bits_f32(0x7FC00000);
         return;
     }

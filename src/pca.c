@@ -183,7 +183,7 @@ typedef struct rv__pca {
                                      later [dim, block], the transpose of z or q               */
     float *cov;                   /* [dim, dim]                                                */
     float *q, *z;                 /* [block, dim]                                              */
-    float *small;                 /* [block, block]                                            */
+    float *tiny;                 /* [block, block]                                            */
     double *wide;                 /* [2 block, block] and 3 block more; also [dim] sums        */
     rv__rng rng;
 } rv__pca;
@@ -242,8 +242,8 @@ static rv_status rv__pca_covariance(rv_ctx *ctx, rv__pca *pca, size_t m, const f
             size_t wide = dim - j < RV__PCA_BLOCK ? dim - j : RV__PCA_BLOCK;
             rv_status status = rv__poll(ctx);
             if (status) return status;
-            status = rv_gemm_nt_f32(ctx, pca->columns + j * RV__PCA_CHUNK, RV__PCA_CHUNK, pca->columns,
-                                    RV__PCA_CHUNK, wide, j + wide, rows, first > 0,
+            status = rv_gemm_nt_f32(ctx, pca->columns + j * RV__PCA_CHUNK, RV__PCA_CHUNK,
+                                    pca->columns, RV__PCA_CHUNK, wide, j + wide, rows, first > 0,
                                     pca->cov + j * dim, dim);
             if (status) return status;
         }
@@ -262,7 +262,8 @@ static double rv__pca_dot(const float *a, const float *b, size_t n)
         for (size_t l = 0; l < 8; l++) lane[l] += (double)a[i + l] * (double)b[i + l];
     }
     for (; i < n; i++) lane[i & 7u] += (double)a[i] * (double)b[i];
-    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
+           ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
 static void rv__pca_random(rv__pca *pca, float *row)
@@ -301,11 +302,13 @@ static rv_status rv__pca_project(rv_ctx *ctx, rv__pca *pca, size_t at, size_t gr
 {
     const size_t dim = pca->dim;
     float *rows = pca->z + at * dim;
-    rv_status status = rv_gemm_nt_f32(ctx, rows, dim, pca->z, dim, group, at, dim, 0, pca->small, at);
+    rv_status status =
+        rv_gemm_nt_f32(ctx, rows, dim, pca->z, dim, group, at, dim, 0, pca->tiny, at);
     if (status) return status;
-    for (size_t i = 0; i < group * at; i++) pca->small[i] = -pca->small[i];
+    for (size_t i = 0; i < group * at; i++) pca->tiny[i] = -pca->tiny[i];
     /* columns is free after the covariance; it holds the transpose of z's first rows */
-    return rv_gemm_nt_f32(ctx, pca->small, at, pca->columns, pca->block, group, dim, at, 1, rows, dim);
+    return rv_gemm_nt_f32(ctx, pca->tiny, at, pca->columns, pca->block, group, dim, at, 1, rows,
+                          dim);
 }
 
 /* Makes the rows of z orthonormal from the first to the last; columns becomes their transpose. */
@@ -361,22 +364,25 @@ static rv_status rv__pca_iterate(rv_ctx *ctx, rv__pca *pca)
 }
 
 /* basis = the n_out leading eigenvectors of cov within the space of q. */
-static rv_status rv__pca_ritz(rv_ctx *ctx, rv__pca *pca, size_t n_out, float *basis, float *eigenvalues)
+static rv_status rv__pca_ritz(rv_ctx *ctx, rv__pca *pca, size_t n_out, float *basis,
+                              float *eigenvalues)
 {
     const size_t dim = pca->dim, block = pca->block;
     double *a = pca->wide, *v = a + block * block, *d = v + block * block;
-    rv_status status = rv_gemm_nt_f32(ctx, pca->q, dim, pca->z, dim, block, block, dim, 0, pca->small,
-                                      block);
+    rv_status status =
+        rv_gemm_nt_f32(ctx, pca->q, dim, pca->z, dim, block, block, dim, 0, pca->tiny, block);
     if (status) return status;
     for (size_t i = 0; i < block; i++) {
         for (size_t j = 0; j < block; j++) {
-            a[i * block + j] = 0.5 * ((double)pca->small[i * block + j] + (double)pca->small[j * block + i]);
+            a[i * block + j] =
+                0.5 * ((double)pca->tiny[i * block + j] + (double)pca->tiny[j * block + i]);
         }
     }
     status = rv__eigen_symmetric(ctx, a, block, d, v, d + block);
     if (status) return status;
-    for (size_t i = 0; i < n_out * block; i++) pca->small[i] = (float)v[i];
-    status = rv_gemm_nt_f32(ctx, pca->small, block, pca->columns, block, n_out, dim, block, 0, basis, dim);
+    for (size_t i = 0; i < n_out * block; i++) pca->tiny[i] = (float)v[i];
+    status = rv_gemm_nt_f32(ctx, pca->tiny, block, pca->columns, block, n_out, dim, block, 0, basis,
+                            dim);
     if (status) return status;
     for (size_t i = 0; i < n_out; i++) {
         float *row = basis + i * dim, top = 0.0f;
@@ -423,7 +429,8 @@ RV__FN rv_status rv__pca_train(rv_ctx *ctx, const float *rows, size_t stride, si
     }
     if (stride == 0) stride = dim;
     if (n < 1 || !rows || !mean || !basis || stride < dim) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "pca needs rows, mean, basis, n >= 1 and stride >= dim");
+        return rv__fail(ctx, RV_ERR_ARG, 0,
+                        "pca needs rows, mean, basis, n >= 1 and stride >= dim");
     }
     spare = n_out / 8 < 8 ? 8 : n_out / 8;
     pca.rows = rows;
@@ -440,15 +447,15 @@ RV__FN rv_status rv__pca_train(rv_ctx *ctx, const float *rows, size_t stride, si
     pca.cov = (float *)rv__get(&alloc, rv__mul(dim, dim), sizeof(float));
     pca.q = (float *)rv__get(&alloc, rv__mul(dim, pca.block), sizeof(float));
     pca.z = (float *)rv__get(&alloc, rv__mul(dim, pca.block), sizeof(float));
-    pca.small = (float *)rv__get(&alloc, rv__mul(pca.block, pca.block), sizeof(float));
+    pca.tiny = (float *)rv__get(&alloc, rv__mul(pca.block, pca.block), sizeof(float));
     pca.wide = (double *)rv__get(&alloc, wide, sizeof(double));
-    if (pca.columns && pca.cov && pca.q && pca.z && pca.small && pca.wide) {
+    if (pca.columns && pca.cov && pca.q && pca.z && pca.tiny && pca.wide) {
         status = rv__pca_run(ctx, &pca, m, n_out, mean, basis, eigenvalues, total_variance);
     } else {
         status = rv__no_memory(ctx, rv__mul(rv__mul(dim, depth), sizeof(float)));
     }
     rv__put(&alloc, pca.wide, wide, sizeof(double));
-    rv__put(&alloc, pca.small, rv__mul(pca.block, pca.block), sizeof(float));
+    rv__put(&alloc, pca.tiny, rv__mul(pca.block, pca.block), sizeof(float));
     rv__put(&alloc, pca.z, rv__mul(dim, pca.block), sizeof(float));
     rv__put(&alloc, pca.q, rv__mul(dim, pca.block), sizeof(float));
     rv__put(&alloc, pca.cov, rv__mul(dim, dim), sizeof(float));
@@ -475,8 +482,8 @@ RV_API rv_status rv_pca_apply(rv_ctx *ctx, const float *mean, const float *basis
     float *centred;
     if (stride == 0) stride = dim;
     if (dim < 1 || dim > 65535 || n_out < 1 || n_out > dim || stride < dim) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "pca: dim %z, n_out %z or stride %z is out of range", dim,
-                        n_out, stride);
+        return rv__fail(ctx, RV_ERR_ARG, 0, "pca: dim %z, n_out %z or stride %z is out of range",
+                        dim, n_out, stride);
     }
     if (n == 0) return rv__ok(ctx);
     centred = (float *)rv__get(&alloc, chunk * dim, sizeof(float));
@@ -490,8 +497,8 @@ RV_API rv_status rv_pca_apply(rv_ctx *ctx, const float *mean, const float *basis
             float *to = centred + i * dim;
             for (size_t j = 0; j < dim; j++) to[j] = mean ? row[j] - mean[j] : row[j];
         }
-        status = rv_gemm_nt_f32(ctx, centred, dim, basis, dim, part, n_out, dim, 0, out + first * n_out,
-                                n_out);
+        status = rv_gemm_nt_f32(ctx, centred, dim, basis, dim, part, n_out, dim, 0,
+                                out + first * n_out, n_out);
     }
     rv__put(&alloc, centred, chunk * dim, sizeof(float));
     return status ? status : rv__ok(ctx);

@@ -61,15 +61,19 @@ struct rv__quant_ops {
     /* Floats of scratch for encode; codes of n <= RV__QUANT_BLOCK rows [n, dim], which it may
        use up. */
     size_t (*scratch)(const rv_quant *quant);
-    void (*encode)(const rv_quant *quant, float *rows, size_t n, unsigned char *codes, float *scratch);
+    void (*encode)(const rv_quant *quant, float *rows, size_t n, unsigned char *codes,
+                   float *scratch);
     /* Decoded elements first..first+n-1, n <= RV__QUANT_CHUNK; RABITQ: of the rotated row. */
-    void (*chunk)(const rv_quant *quant, const unsigned char *code, size_t first, size_t n, float *out);
+    void (*chunk)(const rv_quant *quant, const unsigned char *code, size_t first, size_t n,
+                  float *out);
     /* Bytes behind the head of a query, a multiple of 64; query may be used up: [dim], room for
        [padded]. */
     size_t (*query_bytes)(const rv_quant *quant);
-    void (*prepare)(const rv_quant *quant, float *query, rv__quant_query *head, unsigned char *data);
+    void (*prepare)(const rv_quant *quant, float *query, rv__quant_query *head,
+                    unsigned char *data);
     void (*distance)(const rv_quant *quant, const rv__quant_query *head, const unsigned char *data,
-                     const unsigned char *codes, const uint32_t *ids, size_t n, float *out, float *bounds);
+                     const unsigned char *codes, const uint32_t *ids, size_t n, float *out,
+                     float *bounds);
 };
 
 /* e or a little more as bf16. */
@@ -119,7 +123,8 @@ RV__FN void rv__quant_close(const rv_quant *quant, const float *row, unsigned ch
     float chunk[RV__QUANT_CHUNK];
     double sum = 0.0;
     for (size_t at = 0; at < quant->config.dim; at += RV__QUANT_CHUNK) {
-        size_t n = quant->config.dim - at < RV__QUANT_CHUNK ? quant->config.dim - at : RV__QUANT_CHUNK;
+        size_t n =
+            quant->config.dim - at < RV__QUANT_CHUNK ? quant->config.dim - at : RV__QUANT_CHUNK;
         quant->ops->chunk(quant, code, at, n, chunk);
         for (size_t j = 0; j < n; j++) {
             double d = (double)row[at + j] - (double)chunk[j];
@@ -130,19 +135,22 @@ RV__FN void rv__quant_close(const rv_quant *quant, const float *row, unsigned ch
 }
 
 /* The bound that follows from the error e of a row, for an estimate of any metric. */
-RV__INLINE float rv__quant_bound(const rv_quant *quant, const rv__quant_query *head, float estimate, float e)
+RV__INLINE float rv__quant_bound(const rv_quant *quant, const rv__quant_query *head, float estimate,
+                                 float e)
 {
     float near_zero = 4e-6f * (head->length + e) * (head->length + e);
     if (quant->config.metric == RV_METRIC_L2) {
-        return e * (2.0f * sqrtf(estimate > 0.0f ? estimate : 0.0f) + e) + 8e-6f * fabsf(estimate) + near_zero;
+        return e * (2.0f * sqrtf(estimate > 0.0f ? estimate : 0.0f) + e) + 8e-6f * fabsf(estimate) +
+               near_zero;
     }
     return head->length * e + 8e-6f * fabsf(estimate) + near_zero;
 }
 
-/* query[n] as signed bytes times a scale; elements up to m are zero. Returns the scale and the length
+/* query[n] as signed bytes times a scale; elements up to m are zero. Returns the scale and the
+   length
    of what rounding took away in *lost. */
-RV__FN float rv__quant_narrow(const rv_quant *quant, const float *query, size_t n, size_t m, int8_t *element,
-                              float *lost)
+RV__FN float rv__quant_narrow(const rv_quant *quant, const float *query, size_t n, size_t m,
+                              int8_t *element, float *lost)
 {
     float top = 0.0f, scale;
     double sum = 0.0;
@@ -200,7 +208,8 @@ static void rv__quant_extremes(const float *row, float *low, float *high)
     *high = b[0] > b[1] ? b[0] : b[1];
 }
 
-/* Tables of m sub-quantizers of 16 entries as bytes 0..254: entry = low(s) + step * byte, one step for
+/* Tables of m sub-quantizers of 16 entries as bytes 0..254: entry = low(s) + step * byte, one step
+   for
    all, such that no sum passes 16 bits. lut: [m rounded up to even][16]. */
 RV__FN void rv__quant_table(const rv__kernels *kernels, const float *table, size_t m, uint8_t *lut,
                             rv__quant_query *head)

@@ -15,10 +15,12 @@
    PQ         m bits/8                         smallest codes at a given error on correlated data;
                                                with bits = 4 blocks of 32 rows are scanned fastest
    RABITQ     d bits/8 (d in steps of 64)      one to eight bits after a random rotation: unbiased
-                                               estimates and a bound that needs no assumption on data
+                                               estimates and a bound that needs no assumption on
+                                               data
 
    Estimates are of the metric given in the config: L2, IP or COSINE (rows and queries are then
-   scaled to length 1; a zero vector stays zero and is at distance 1 from everything). Every estimate
+   scaled to length 1; a zero vector stays zero and is at distance 1 from everything). Every
+   estimate
    comes with a bound on |estimate - true distance|. For RABITQ it holds with a probability: the
    error passes it for about 6 in 100 pairs at epsilon 1.9, for 3 in 1000 at epsilon 3. For all
    other kinds it always holds, up to rounding, for any row, because a code carries the distance
@@ -70,7 +72,8 @@ typedef struct rv_quant_config {
 /* ctx->seed decides k-means and the rotation. */
 RV_API rv_status rv_quant_create (rv_ctx *ctx, const rv_quant_config *config, rv_quant **out);
 RV_API void      rv_quant_destroy(rv_quant *quant); /* NULL is fine */
-/* rows: [n, dim], stride in floats (0 = dim), n >= 1 (PQ: at least 2^bits); evenly spread samples of
+/* rows: [n, dim], stride in floats (0 = dim), n >= 1 (PQ: at least 2^bits); evenly spread samples
+   of
    large sets are used. Codes made before are not valid after. NaN, infinity: RV_ERR_ARG. On failure
    the state is as before. Polls. */
 RV_API rv_status rv_quant_train  (rv_ctx *ctx, rv_quant *quant, const float *rows, size_t stride,

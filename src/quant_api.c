@@ -9,7 +9,8 @@
 /* The public functions of the quantizers: configuration, training on a sample, parallel encoding,
    dispatch over the kinds, images.
 
-   Image "QUAN": CONF u32[8] = kind, dim, metric, bits, m, iterations, epsilon as bits, trained; SEED
+   Image "QUAN": CONF u32[8] = kind, dim, metric, bits, m, iterations, epsilon as bits, trained;
+   SEED
    u64[1]; when trained, SQ8, SQ4, BINARY: MIDS f32[2 dim] (mid, step) and UNIT f32[1]; PQ: BOOK
    f32[2^bits dim]; RABITQ: MEAN f32[dim]. */
 
@@ -24,8 +25,10 @@ static const struct {
     {{"f16", "16", 0, "IEEE 754 binary16"}, 16, &rv__quant_row_ops},
     {{"bf16", "16", 0, "bfloat16"}, 16, &rv__quant_row_ops},
     {{"binary", "1", 1, "signs around the mean"}, 1, &rv__quant_step_ops},
-    {{"pq", "4 or 8 per sub-quantizer", 1, "Jegou, Douze, Schmid, 2011; fast scan: Andre et al., 2015"},
-     0, &rv__quant_pq_ops},
+    {{"pq", "4 or 8 per sub-quantizer", 1,
+      "Jegou, Douze, Schmid, 2011; fast scan: Andre et al., 2015"},
+     0,
+     &rv__quant_pq_ops},
     {{"rabitq", "1 to 8", 1, "Gao, Long, 2024; Gao et al., 2025"}, 0, &rv__rabitq_ops},
 };
 
@@ -39,29 +42,33 @@ RV_API const rv_quant_info *rv_quant_kind_at(size_t i)
 /* ---- making ---- */
 
 /* Checks a config and fills in its defaults. */
-static rv_status rv__quant_resolve(rv_ctx *ctx, const rv_quant_config *from, rv_quant_config *config)
+static rv_status rv__quant_resolve(rv_ctx *ctx, const rv_quant_config *from,
+                                   rv_quant_config *config)
 {
     const size_t kind = (size_t)from->kind;
     *config = *from;
     if (kind >= RV__QUANT_KINDS) {
-        return rv__fail(ctx, RV_ERR_CONFIG, 0, "kind is %z, allowed: 0 to %z", kind, RV__QUANT_KINDS - 1);
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "kind is %z, allowed: 0 to %z", kind,
+                        RV__QUANT_KINDS - 1);
     }
     if (from->dim < 1 || from->dim > 65535) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "dim is %z, allowed: 1 to 65535", (size_t)from->dim);
     }
-    if (from->metric != RV_METRIC_L2 && from->metric != RV_METRIC_IP && from->metric != RV_METRIC_COSINE) {
+    if (from->metric != RV_METRIC_L2 && from->metric != RV_METRIC_IP &&
+        from->metric != RV_METRIC_COSINE) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "metric is %s, allowed: l2, ip, cosine",
                         rv_metric_name(from->metric));
     }
     if (from->kind == RV_QUANT_PQ) {
         if (from->bits == 0) config->bits = 4;
         if (config->bits != 4 && config->bits != 8) {
-            return rv__fail(ctx, RV_ERR_CONFIG, 0, "bits is %z, allowed for pq: 4, 8", (size_t)from->bits);
+            return rv__fail(ctx, RV_ERR_CONFIG, 0, "bits is %z, allowed for pq: 4, 8",
+                            (size_t)from->bits);
         }
         if (from->m == 0) config->m = (from->dim + 3) / 4;
         if (config->m > from->dim) {
-            return rv__fail(ctx, RV_ERR_CONFIG, 0, "m is %z, allowed: 1 to dim (%z)", (size_t)from->m,
-                            (size_t)from->dim);
+            return rv__fail(ctx, RV_ERR_CONFIG, 0, "m is %z, allowed: 1 to dim (%z)",
+                            (size_t)from->m, (size_t)from->dim);
         }
         if (from->iterations == 0) config->iterations = 16;
         if (config->iterations > 10000) {
@@ -71,10 +78,12 @@ static rv_status rv__quant_resolve(rv_ctx *ctx, const rv_quant_config *from, rv_
     } else if (from->kind == RV_QUANT_RABITQ) {
         if (from->bits == 0) config->bits = 1;
         if (config->bits > 8) {
-            return rv__fail(ctx, RV_ERR_CONFIG, 0, "bits is %z, allowed for rabitq: 1 to 8", (size_t)from->bits);
+            return rv__fail(ctx, RV_ERR_CONFIG, 0, "bits is %z, allowed for rabitq: 1 to 8",
+                            (size_t)from->bits);
         }
         if (from->epsilon == 0.0f) config->epsilon = 1.9f;
-        if (!rv__finite_f32(config->epsilon) || config->epsilon < 0.0f || config->epsilon > 100.0f) {
+        if (!rv__finite_f32(config->epsilon) || config->epsilon < 0.0f ||
+            config->epsilon > 100.0f) {
             return rv__fail(ctx, RV_ERR_CONFIG, 0, "epsilon is %f, allowed: above 0 to 100",
                             (double)from->epsilon);
         }
@@ -82,7 +91,8 @@ static rv_status rv__quant_resolve(rv_ctx *ctx, const rv_quant_config *from, rv_
         config->bits = rv__quant_kinds[kind].bits;
         if (from->bits && from->bits != config->bits) {
             return rv__fail(ctx, RV_ERR_CONFIG, 0, "bits is %z, kind %s has %z: leave it 0",
-                            (size_t)from->bits, rv__quant_kinds[kind].info.name, (size_t)config->bits);
+                            (size_t)from->bits, rv__quant_kinds[kind].info.name,
+                            (size_t)config->bits);
         }
     }
     return RV_OK;
@@ -111,7 +121,8 @@ static void rv__quant_measure(rv_quant *quant)
     quant->code_bytes = quant->payload + factors + 2;
 }
 
-static rv_status rv__quant_make(rv_ctx *ctx, const rv_quant_config *from, uint64_t seed, rv_quant **out)
+static rv_status rv__quant_make(rv_ctx *ctx, const rv_quant_config *from, uint64_t seed,
+                                rv_quant **out)
 {
     rv_alloc alloc = rv__allocator(ctx);
     rv_quant_config config;
@@ -142,7 +153,8 @@ static rv_status rv__quant_make(rv_ctx *ctx, const rv_quant_config *from, uint64
 RV_API rv_status rv_quant_create(rv_ctx *ctx, const rv_quant_config *config, rv_quant **out)
 {
     rv_status status;
-    if (!config || !out) return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_create needs config and out");
+    if (!config || !out)
+        return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_create needs config and out");
     status = rv__quant_make(ctx, config, rv__seed(ctx), out);
     return status ? status : rv__ok(ctx);
 }
@@ -204,8 +216,8 @@ static size_t rv__quant_sample_rows(const rv_quant *quant, size_t n)
     return n < most ? n : most;
 }
 
-static rv_status rv__quant_sample(rv_ctx *ctx, const rv_quant *quant, const float *rows, size_t stride,
-                                  size_t n, size_t s, float *sample)
+static rv_status rv__quant_sample(rv_ctx *ctx, const rv_quant *quant, const float *rows,
+                                  size_t stride, size_t n, size_t s, float *sample)
 {
     const size_t dim = quant->config.dim;
     for (size_t i = 0; i < s; i++) {
@@ -215,7 +227,8 @@ static rv_status rv__quant_sample(rv_ctx *ctx, const rv_quant *quant, const floa
         rv_status status = (i & 255u) ? RV_OK : rv__poll(ctx);
         if (status) return status;
         if (bad < dim) {
-            return rv__fail(ctx, RV_ERR_ARG, row * stride + bad, "element %z of row %z is not finite", bad, row);
+            return rv__fail(ctx, RV_ERR_ARG, row * stride + bad,
+                            "element %z of row %z is not finite", bad, row);
         }
         memcpy(sample + i * dim, rows + row * stride, dim * sizeof(float));
         if (quant->config.metric == RV_METRIC_COSINE) rv__quant_normalise(sample + i * dim, dim);
@@ -223,17 +236,20 @@ static rv_status rv__quant_sample(rv_ctx *ctx, const rv_quant *quant, const floa
     return RV_OK;
 }
 
-RV_API rv_status rv_quant_train(rv_ctx *ctx, rv_quant *quant, const float *rows, size_t stride, size_t n)
+RV_API rv_status rv_quant_train(rv_ctx *ctx, rv_quant *quant, const float *rows, size_t stride,
+                                size_t n)
 {
     rv_quant fresh;
     rv_status status;
     size_t s, dim;
     float *sample;
-    if (!quant || (!rows && n)) return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_train needs quant and rows");
+    if (!quant || (!rows && n))
+        return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_train needs quant and rows");
     dim = quant->config.dim;
     if (stride == 0) stride = dim;
     if (stride < dim) {
-        return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", stride, dim);
+        return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", stride,
+                        dim);
     }
     if (n == 0) return rv__fail(ctx, RV_ERR_ARG, 0, "n is 0, training needs at least one row");
     if (!quant->ops->train) return rv__ok(ctx);
@@ -272,7 +288,8 @@ static size_t rv__quant_refused(const rv_quant *quant, const float *row)
 {
     const size_t dim = quant->config.dim;
     size_t bad = rv__find_not_finite(row, dim);
-    if (bad == dim && quant->config.kind == RV_QUANT_F16 && quant->config.metric != RV_METRIC_COSINE) {
+    if (bad == dim && quant->config.kind == RV_QUANT_F16 &&
+        quant->config.metric != RV_METRIC_COSINE) {
         for (bad = 0; bad < dim && fabsf(row[bad]) < 65520.0f;) bad++;
     }
     return bad;
@@ -303,8 +320,8 @@ static void rv__quant_encode_range(void *arg, size_t lane, size_t begin, size_t 
     }
 }
 
-RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float *rows, size_t stride,
-                                 size_t n, void *codes)
+RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float *rows,
+                                 size_t stride, size_t n, void *codes)
 {
     rv_alloc alloc = rv__allocator(ctx);
     size_t lanes = rv__lanes(ctx), worst = SIZE_MAX, dim;
@@ -316,22 +333,26 @@ RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float
     dim = quant->config.dim;
     if (stride == 0) stride = dim;
     if (stride < dim) {
-        return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", stride, dim);
+        return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", stride,
+                        dim);
     }
-    if (!quant->trained) return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
+    if (!quant->trained)
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
     if (n == 0) return rv__ok(ctx);
     job.quant = quant;
     job.rows = rows;
     job.stride = stride;
     job.codes = (unsigned char *)codes;
-    job.lane_floats = rv__round_up(RV__QUANT_BLOCK * dim, 16) + rv__round_up(quant->ops->scratch(quant), 16);
+    job.lane_floats =
+        rv__round_up(RV__QUANT_BLOCK * dim, 16) + rv__round_up(quant->ops->scratch(quant), 16);
     job.scratch = (float *)rv__get(&alloc, lanes, job.lane_floats * sizeof(float));
     job.bad = (size_t *)rv__get(&alloc, lanes, sizeof(size_t));
     if (!job.scratch || !job.bad) {
         status = rv__no_memory(ctx, lanes * job.lane_floats * sizeof(float));
     } else {
         for (size_t i = 0; i < lanes; i++) job.bad[i] = SIZE_MAX;
-        status = rv__parallel_for(ctx, n, RV__QUANT_BLOCK, 1 + 1000000u / dim, rv__quant_encode_range, &job);
+        status = rv__parallel_for(ctx, n, RV__QUANT_BLOCK, 1 + 1000000u / dim,
+                                  rv__quant_encode_range, &job);
         for (size_t i = 0; i < lanes; i++) worst = job.bad[i] < worst ? job.bad[i] : worst;
     }
     rv__put(&alloc, job.bad, lanes, sizeof(size_t));
@@ -344,7 +365,8 @@ RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float
     return rv__ok(ctx);
 }
 
-RV_API rv_status rv_quant_decode(rv_ctx *ctx, const rv_quant *quant, const void *codes, size_t n, float *rows)
+RV_API rv_status rv_quant_decode(rv_ctx *ctx, const rv_quant *quant, const void *codes, size_t n,
+                                 float *rows)
 {
     rv_alloc alloc = rv__allocator(ctx);
     const unsigned char *code = (const unsigned char *)codes;
@@ -354,7 +376,8 @@ RV_API rv_status rv_quant_decode(rv_ctx *ctx, const rv_quant *quant, const void 
     if (!quant || (n && (!codes || !rows))) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_decode needs quant, codes and rows");
     }
-    if (!quant->trained) return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
+    if (!quant->trained)
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
     dim = wide = quant->config.dim;
     if (quant->rotation) {
         wide = quant->padded;
@@ -366,7 +389,8 @@ RV_API rv_status rv_quant_decode(rv_ctx *ctx, const rv_quant *quant, const void 
         status = (i & 255u) ? RV_OK : rv__poll(ctx);
         if (status) break;
         for (size_t at = 0; at < wide; at += RV__QUANT_CHUNK) {
-            quant->ops->chunk(quant, code, at, wide - at < RV__QUANT_CHUNK ? wide - at : RV__QUANT_CHUNK, to + at);
+            quant->ops->chunk(quant, code, at,
+                              wide - at < RV__QUANT_CHUNK ? wide - at : RV__QUANT_CHUNK, to + at);
         }
         if (turned) rv_rotation_invert(quant->rotation, turned, rows);
     }
@@ -421,10 +445,12 @@ static const rv__quant_query *rv__quant_head(const void *prepared)
 RV_API size_t rv_quant_query_bytes(const rv_quant *quant)
 {
     size_t work = quant->config.dim > quant->padded ? quant->config.dim : quant->padded;
-    return 64 + rv__quant_head_bytes() + quant->ops->query_bytes(quant) + rv__round_up(work * sizeof(float), 64);
+    return 64 + rv__quant_head_bytes() + quant->ops->query_bytes(quant) +
+           rv__round_up(work * sizeof(float), 64);
 }
 
-RV_API rv_status rv_quant_prepare(rv_ctx *ctx, const rv_quant *quant, const float *query, void *prepared)
+RV_API rv_status rv_quant_prepare(rv_ctx *ctx, const rv_quant *quant, const float *query,
+                                  void *prepared)
 {
     unsigned char *p = (unsigned char *)prepared, *data;
     rv__quant_query *head;
@@ -433,7 +459,8 @@ RV_API rv_status rv_quant_prepare(rv_ctx *ctx, const rv_quant *quant, const floa
     if (!quant || !query || !prepared) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_prepare needs quant, query and prepared");
     }
-    if (!quant->trained) return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
+    if (!quant->trained)
+        return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
     bad = rv__find_not_finite(query, quant->config.dim);
     if (bad < quant->config.dim) {
         return rv__fail(ctx, RV_ERR_ARG, bad, "element %z of the query is not finite", bad);
@@ -449,8 +476,8 @@ RV_API rv_status rv_quant_prepare(rv_ctx *ctx, const rv_quant *quant, const floa
     return rv__ok(ctx);
 }
 
-RV_API void rv_quant_distance(const rv_quant *quant, const void *prepared, const void *codes, size_t n,
-                              float *out, float *bounds)
+RV_API void rv_quant_distance(const rv_quant *quant, const void *prepared, const void *codes,
+                              size_t n, float *out, float *bounds)
 {
     rv_quant_gather(quant, prepared, codes, NULL, n, out, bounds);
 }
@@ -460,7 +487,8 @@ RV_API void rv_quant_gather(const rv_quant *quant, const void *prepared, const v
 {
     const rv__quant_query *head = rv__quant_head(prepared);
     const unsigned char *data = (const unsigned char *)head + rv__quant_head_bytes();
-    if (n) quant->ops->distance(quant, head, data, (const unsigned char *)codes, ids, n, out, bounds);
+    if (n)
+        quant->ops->distance(quant, head, data, (const unsigned char *)codes, ids, n, out, bounds);
 }
 
 RV_API float rv_quant_pair(const rv_quant *quant, const void *a, const void *b)
@@ -472,8 +500,9 @@ RV_API float rv_quant_pair(const rv_quant *quant, const void *a, const void *b)
         size_t n = wide - at < RV__QUANT_CHUNK ? wide - at : RV__QUANT_CHUNK;
         quant->ops->chunk(quant, (const unsigned char *)a, at, n, x);
         quant->ops->chunk(quant, (const unsigned char *)b, at, n, y);
-        sum += (double)(quant->config.metric == RV_METRIC_L2 ? quant->kernels->pair_f32[RV__OP_L2](x, y, n)
-                                                             : quant->kernels->pair_f32[RV__OP_IP](x, y, n));
+        sum += (double)(quant->config.metric == RV_METRIC_L2
+                            ? quant->kernels->pair_f32[RV__OP_L2](x, y, n)
+                            : quant->kernels->pair_f32[RV__OP_IP](x, y, n));
     }
     return (float)(quant->config.metric == RV_METRIC_COSINE ? 1.0 + sum : sum);
 }
@@ -482,8 +511,10 @@ RV_API float rv_quant_pair(const rv_quant *quant, const void *a, const void *b)
 
 RV_API size_t rv_quant_block_bytes(const rv_quant *quant)
 {
-    if (quant->config.kind == RV_QUANT_PQ && quant->config.bits == 4) return rv__quant_pq_block(quant);
-    if (quant->config.kind == RV_QUANT_RABITQ && quant->config.bits == 1) return rv__rabitq_block(quant);
+    if (quant->config.kind == RV_QUANT_PQ && quant->config.bits == 4)
+        return rv__quant_pq_block(quant);
+    if (quant->config.kind == RV_QUANT_RABITQ && quant->config.bits == 1)
+        return rv__rabitq_block(quant);
     return 0;
 }
 
@@ -510,7 +541,8 @@ RV_API void rv_quant_scan(const rv_quant *quant, const void *prepared, const voi
     for (size_t at = 0; at < n; at += RV__QUANT_BLOCK, block += rv_quant_block_bytes(quant)) {
         size_t part = n - at < RV__QUANT_BLOCK ? n - at : RV__QUANT_BLOCK;
         if (quant->config.kind == RV_QUANT_PQ) {
-            rv__quant_pq_scan(quant, head, data, block, part, out + at, bounds ? bounds + at : NULL);
+            rv__quant_pq_scan(quant, head, data, block, part, out + at,
+                              bounds ? bounds + at : NULL);
         } else {
             rv__rabitq_scan(quant, head, data, block, part, out + at, bounds ? bounds + at : NULL);
         }
@@ -537,11 +569,13 @@ RV__FN void rv__quant_save(rv__image_writer *w, const rv_quant *quant)
         rv__image_section(w, "MIDS", 4, quant->mid, 2 * (size_t)quant->config.dim);
         rv__image_section(w, "UNIT", 4, &quant->unit, 1);
     }
-    if (quant->book) rv__image_section(w, "BOOK", 4, quant->book, rv__quant_pq_size(quant) * quant->config.dim);
+    if (quant->book)
+        rv__image_section(w, "BOOK", 4, quant->book, rv__quant_pq_size(quant) * quant->config.dim);
     if (quant->mean) rv__image_section(w, "MEAN", 4, quant->mean, quant->config.dim);
 }
 
-static rv_status rv__quant_load_floats(rv_ctx *ctx, const rv__image_reader *r, const char *tag, size_t n, float *out)
+static rv_status rv__quant_load_floats(rv_ctx *ctx, const rv__image_reader *r, const char *tag,
+                                       size_t n, float *out)
 {
     rv_status status = rv__image_values(ctx, r, tag, 4, n, out);
     if (!status && rv__find_not_finite(out, n) < n) {
@@ -585,7 +619,8 @@ static rv_status rv__quant_load_state(rv_ctx *ctx, const rv__image_reader *r, rv
     }
     for (size_t j = 0; !status && j < dim; j++) {
         if (!(quant->step[j] >= 0.0f && quant->step[j] <= 1.0f)) {
-            status = rv__fail(ctx, RV_ERR_FORMAT, 0, "step %z in section MIDS is outside 0 to 1", j);
+            status =
+                rv__fail(ctx, RV_ERR_FORMAT, 0, "step %z in section MIDS is outside 0 to 1", j);
         }
     }
     return status;
@@ -607,7 +642,8 @@ RV__FN rv_status rv__quant_load(rv_ctx *ctx, const rv__image_reader *r, rv_quant
     config.iterations = conf[5];
     memcpy(&config.epsilon, conf + 6, 4);
     if (conf[0] >= RV__QUANT_KINDS || conf[2] > RV_METRIC_COSINE || conf[7] > 1) {
-        return rv__fail(ctx, RV_ERR_FORMAT, 0, "section CONF names an unknown kind, metric or flag");
+        return rv__fail(ctx, RV_ERR_FORMAT, 0,
+                        "section CONF names an unknown kind, metric or flag");
     }
     config.kind = (rv_quant_kind)conf[0];
     config.metric = (rv_metric)conf[2];
@@ -626,10 +662,12 @@ RV__FN rv_status rv__quant_load(rv_ctx *ctx, const rv__image_reader *r, rv_quant
     return RV_OK;
 }
 
-RV_API rv_status rv_quant_save(rv_ctx *ctx, const rv_quant *quant, void *image, size_t cap, size_t *bytes)
+RV_API rv_status rv_quant_save(rv_ctx *ctx, const rv_quant *quant, void *image, size_t cap,
+                               size_t *bytes)
 {
     rv__image_writer w;
-    if (!quant || !bytes) return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_save needs quant and bytes");
+    if (!quant || !bytes)
+        return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_save needs quant and bytes");
     rv__image_begin(ctx, &w, "QUAN", image, cap);
     rv__quant_save(&w, quant);
     return rv__image_end(ctx, &w, bytes);

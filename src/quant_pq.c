@@ -5,7 +5,8 @@
 
 /* Product quantization: the dimensions are cut into m runs, each run of a row is replaced by the
    nearest of K = 2^bits centroids of that run (k-means). A query turns into a table of K distances
-   or products per run, so that an estimate is m look-ups. With K = 16 the tables fit registers: rows
+   or products per run, so that an estimate is m look-ups. With K = 16 the tables fit registers:
+   rows
    are packed 32 to a block and looked up with byte shuffles.
 
    The first dim % m runs are one dimension longer than the others. Codes: 8 bits: a byte per run;
@@ -145,8 +146,8 @@ static void rv__quant_pq_encode(const rv_quant *quant, float *rows, size_t n, un
             }
             continue;
         }
-        quant->kernels->gram_f32(rows + first, dim, n, quant->book + 256 * first, width, 256, width, scratch,
-                                 256, scratch + RV__QUANT_BLOCK * 256);
+        quant->kernels->gram_f32(rows + first, dim, n, quant->book + 256 * first, width, 256, width,
+                                 scratch, 256, scratch + RV__QUANT_BLOCK * 256);
         for (size_t i = 0; i < n; i++) {
             float best = rv__infinity();
             uint32_t where = 0;
@@ -154,7 +155,8 @@ static void rv__quant_pq_encode(const rv_quant *quant, float *rows, size_t n, un
             rv__quant_pq_put(quant, codes + i * quant->code_bytes, s, where);
         }
     }
-    for (size_t i = 0; i < n; i++) rv__quant_close(quant, rows + i * dim, codes + i * quant->code_bytes);
+    for (size_t i = 0; i < n; i++)
+        rv__quant_close(quant, rows + i * dim, codes + i * quant->code_bytes);
 }
 
 static void rv__quant_pq_chunk(const rv_quant *quant, const unsigned char *code, size_t first,
@@ -174,7 +176,8 @@ static void rv__quant_pq_chunk(const rv_quant *quant, const unsigned char *code,
 static size_t rv__quant_pq_query(const rv_quant *quant)
 {
     size_t bytes = rv__quant_pq_size(quant) * quant->config.m * sizeof(float);
-    if (quant->config.bits == 4) bytes = rv__round_up(bytes, 64) + 16 * rv__round_up(quant->config.m, 2);
+    if (quant->config.bits == 4)
+        bytes = rv__round_up(bytes, 64) + 16 * rv__round_up(quant->config.m, 2);
     return rv__round_up(bytes, 64);
 }
 
@@ -208,7 +211,9 @@ static void rv__quant_pq_prepare(const rv_quant *quant, float *query, rv__quant_
             }
         }
     }
-    if (size == 16) rv__quant_table(quant->kernels, table, quant->config.m, data + rv__quant_pq_lut(quant), head);
+    if (size == 16)
+        rv__quant_table(quant->kernels, table, quant->config.m, data + rv__quant_pq_lut(quant),
+                        head);
 }
 
 static float rv__quant_pq_sum(const rv_quant *quant, const float *table, const unsigned char *code)
@@ -251,21 +256,24 @@ static const rv__quant_ops rv__quant_pq_ops = {
     rv__quant_pq_query, rv__quant_pq_prepare, rv__quant_pq_distance,
 };
 
-/* ---- blocks of 32: 16 m' bytes of nibbles (m' = m rounded up to even), then 32 bf16 errors ---- */
+/* ---- blocks of 32: 16 m' bytes of nibbles (m' = m rounded up to even), then 32 bf16 errors ----
+   */
 
 RV__FN size_t rv__quant_pq_block(const rv_quant *quant)
 {
     return rv__round_up(16 * rv__round_up(quant->config.m, 2) + 64, 64);
 }
 
-RV__FN void rv__quant_pq_pack(const rv_quant *quant, const unsigned char *codes, size_t n, unsigned char *block)
+RV__FN void rv__quant_pq_pack(const rv_quant *quant, const unsigned char *codes, size_t n,
+                              unsigned char *block)
 {
     const size_t m = quant->config.m;
     memset(block, 0, rv__quant_pq_block(quant));
     for (size_t i = 0; i < n; i++) {
         const unsigned char *code = codes + i * quant->code_bytes;
         for (size_t s = 0; s < m; s++) {
-            block[16 * s + (i & 15u)] |= (unsigned char)(rv__quant_pq_at(quant, code, s) << ((i & 16u) ? 4 : 0));
+            block[16 * s + (i & 15u)] |=
+                (unsigned char)(rv__quant_pq_at(quant, code, s) << ((i & 16u) ? 4 : 0));
         }
         memcpy(block + 16 * rv__round_up(m, 2) + 2 * i, code + quant->code_bytes - 2, 2);
     }
@@ -273,7 +281,8 @@ RV__FN void rv__quant_pq_pack(const rv_quant *quant, const unsigned char *codes,
 
 /* One block; n <= 32. */
 RV__FN void rv__quant_pq_scan(const rv_quant *quant, const rv__quant_query *head,
-                              const unsigned char *data, const unsigned char *block, size_t n, float *out, float *bounds)
+                              const unsigned char *data, const unsigned char *block, size_t n,
+                              float *out, float *bounds)
 {
     const size_t m = rv__round_up(quant->config.m, 2);
     uint16_t sums[RV__QUANT_BLOCK];
@@ -282,7 +291,8 @@ RV__FN void rv__quant_pq_scan(const rv_quant *quant, const rv__quant_query *head
         out[i] = head->base + head->table_offset + head->table_scale * (float)sums[i];
         if (bounds) {
             float e = rv__bf16_f32(rv__load_u16(block + 16 * m + 2 * i));
-            bounds[i] = head->table_fuzz + rv__quant_bound(quant, head, out[i] + head->table_fuzz, e);
+            bounds[i] =
+                head->table_fuzz + rv__quant_bound(quant, head, out[i] + head->table_fuzz, e);
         }
     }
 }

@@ -2,8 +2,10 @@
 #define RV_QUANT_RABITQ_C
 #include "quant.c"
 
-/* RaBitQ. A row x is moved by the mean c and rotated at random, r = P (x - c); its code y is the point
-   of the grid of odd halves {+-0.5, +-1.5, ...}, 2^(bits-1) of them to each side, whose direction is
+/* RaBitQ. A row x is moved by the mean c and rotated at random, r = P (x - c); its code y is the
+   point
+   of the grid of odd halves {+-0.5, +-1.5, ...}, 2^(bits-1) of them to each side, whose direction
+   is
    nearest to that of r. Then
 
        <x - c, q - c>  is estimated by  f <y, P (q - c)>,   f = |r|^2 / <y, r>
@@ -15,16 +17,20 @@
        L2   |x - c|^2 + |q - c|^2 - 2 <x - c, q - c>
        -q x = -<q, c> - <x - c, c> - <x - c, q - c>
 
-   Code: `bits` planes of D bits (plane b holds bit b of y + 2^(bits-1) - 1/2), then f32 h (the first
+   Code: `bits` planes of D bits (plane b holds bit b of y + 2^(bits-1) - 1/2), then f32 h (the
+   first
    or second term above that belongs to the row), f32 f, u16 65535 t^2, bf16 deviation / |q - c|.
 
-   With one bit the code is the signs. With more, the grid's scale is searched on a dozen values, then
+   With one bit the code is the signs. With more, the grid's scale is searched on a dozen values,
+   then
    each coordinate may move by one step while that turns y towards r. Queries become signed bytes,
    two bytes from 4 bits on, where one would be coarser than the code.
 
-   Sources: Gao, Long, RaBitQ: quantizing high-dimensional vectors with a theoretical error bound, 2024;
+   Sources: Gao, Long, RaBitQ: quantizing high-dimensional vectors with a theoretical error bound,
+   2024;
    Gao, Gou, Xu, Yang, Long, Wong, Practical and asymptotically optimal quantization of
-   high-dimensional vectors in Euclidean space for approximate nearest neighbor search, 2025. Differs
+   high-dimensional vectors in Euclidean space for approximate nearest neighbor search, 2025.
+   Differs
    from them in the search for the grid's scale, in nearest instead of random rounding of the query
    (its error enters the bound), and in that the bits of a code lie in planes. */
 
@@ -127,8 +133,8 @@ static void rv__rabitq_levels_of(const float *r, size_t n, unsigned bits, float 
 }
 
 /* Planes of the code of r[n]; sums over y in double. */
-RV__FN void rv__rabitq_planes(const float *r, size_t n, unsigned bits, float *k, unsigned char *planes,
-                              double *dot, double *square)
+RV__FN void rv__rabitq_planes(const float *r, size_t n, unsigned bits, float *k,
+                              unsigned char *planes, double *dot, double *square)
 {
     const float shift = rv__rabitq_shift(bits);
     memset(planes, 0, bits * n / 8);
@@ -174,8 +180,8 @@ static void rv__rabitq_encode(const rv_quant *quant, float *rows, size_t n, unsi
     }
 }
 
-static void rv__rabitq_chunk(const rv_quant *quant, const unsigned char *code, size_t first, size_t n,
-                             float *out)
+static void rv__rabitq_chunk(const rv_quant *quant, const unsigned char *code, size_t first,
+                             size_t n, float *out)
 {
     const unsigned char *tail = code + quant->payload;
     const float *mean = quant->mean + quant->config.dim + first;
@@ -219,8 +225,8 @@ RV__FN void rv__rabitq_table(const float *q, size_t n, float *table)
 }
 
 /* Table and bytes of a rotated query: their sum over a code is <y, q>. table: [n / 4][16]. */
-RV__FN void rv__rabitq_tables(const rv__kernels *kernels, const float *q, size_t n, float *table, uint8_t *lut,
-                              rv__quant_query *head)
+RV__FN void rv__rabitq_tables(const rv__kernels *kernels, const float *q, size_t n, float *table,
+                              uint8_t *lut, rv__quant_query *head)
 {
     double sum = 0.0;
     rv__rabitq_table(q, n, table);
@@ -291,13 +297,15 @@ static void rv__rabitq_distance(const rv_quant *quant, const rv__quant_query *he
             float offset = level ? head->table_offset : head->offset;
             for (unsigned b = 0; b < quant->config.bits; b++) {
                 float weight = scale * (float)(1u << b);
-                quant->kernels->dot_u1_scan(element, from + b * plane, quant->code_bytes, list, part, plane, sums);
+                quant->kernels->dot_u1_scan(element, from + b * plane, quant->code_bytes, list,
+                                            part, plane, sums);
                 for (size_t i = 0; i < part; i++) out[at + i] += weight * (float)sums[i];
             }
             for (size_t i = 0; i < part; i++) out[at + i] -= scale * offset;
         }
         for (size_t i = 0; i < part; i++) {
-            const unsigned char *code = rv__quant_code(quant, from, list, i), *tail = code + quant->payload;
+            const unsigned char *code = rv__quant_code(quant, from, list, i),
+                                *tail = code + quant->payload;
             rv__rabitq_finish(quant, head, rv__quant_get_f32(tail), rv__quant_get_f32(tail + 4),
                               rv__quant_error(quant, code), quant->config.epsilon * head->fuzz,
                               out + at + i, bounds ? bounds + at + i : NULL);
@@ -317,7 +325,8 @@ RV__FN size_t rv__rabitq_block(const rv_quant *quant)
     return 4 * quant->padded + 32 * 10; /* both multiples of 64 */
 }
 
-RV__FN void rv__rabitq_pack(const rv_quant *quant, const unsigned char *codes, size_t n, unsigned char *block)
+RV__FN void rv__rabitq_pack(const rv_quant *quant, const unsigned char *codes, size_t n,
+                            unsigned char *block)
 {
     unsigned char *tail = block + 4 * quant->padded;
     memset(block, 0, rv__rabitq_block(quant));
@@ -336,7 +345,8 @@ RV__FN void rv__rabitq_pack(const rv_quant *quant, const unsigned char *codes, s
 }
 
 RV__FN void rv__rabitq_scan(const rv_quant *quant, const rv__quant_query *head,
-                            const unsigned char *data, const unsigned char *block, size_t n, float *out, float *bounds)
+                            const unsigned char *data, const unsigned char *block, size_t n,
+                            float *out, float *bounds)
 {
     const unsigned char *tail = block + 4 * quant->padded;
     uint16_t sums[RV__QUANT_BLOCK];
@@ -344,8 +354,9 @@ RV__FN void rv__rabitq_scan(const rv_quant *quant, const rv__quant_query *head,
     for (size_t i = 0; i < n; i++) {
         out[i] = head->table_offset + head->table_scale * (float)sums[i];
         rv__rabitq_finish(quant, head, rv__quant_get_f32(tail + 4 * i),
-                          rv__quant_get_f32(tail + 128 + 4 * i), rv__bf16_f32(rv__load_u16(tail + 256 + 2 * i)),
-                          head->table_fuzz, out + i, bounds ? bounds + i : NULL);
+                          rv__quant_get_f32(tail + 128 + 4 * i),
+                          rv__bf16_f32(rv__load_u16(tail + 256 + 2 * i)), head->table_fuzz, out + i,
+                          bounds ? bounds + i : NULL);
     }
 }
 

@@ -2,7 +2,8 @@
 #define RV_QUANT_SCALAR_C
 #include "quant.c"
 
-/* One number per dimension: F16, BF16, SQ8_ROW (a row of RV_DTYPE_I8), SQ8 and SQ4 (a step width per
+/* One number per dimension: F16, BF16, SQ8_ROW (a row of RV_DTYPE_I8), SQ8 and SQ4 (a step width
+   per
    dimension from the range seen in training), BINARY (one bit around the mean).
 
    The trained kinds have mid[j] + unit * step[j] * c for value j. With v = step * c,
@@ -10,8 +11,10 @@
        |q - x'|^2 = |q - mid|^2 + unit^2 (|v|^2 - 2 <w, c>),   w = step (q - mid) / unit
        -q x'      = -q mid - unit <w, c>,                      w = step q
 
-   so that a row needs |v|^2 and one dot product with its integers. SQ8 keeps the query as floats: its
-   code starts with |v|^2, where the byte kernel finds the factor it multiplies with, and the product
+   so that a row needs |v|^2 and one dot product with its integers. SQ8 keeps the query as floats:
+   its
+   code starts with |v|^2, where the byte kernel finds the factor it multiplies with, and the
+   product
    is divided out again. SQ4 and BINARY turn w into signed bytes and use exact integer products.
 
    Source of the uniform quantizer with a range per dimension: common practice, for example
@@ -71,7 +74,8 @@ static void rv__quant_row_chunk(const rv_quant *quant, const unsigned char *code
             int c = code[4 + first + j];
             out[j] = scale * (float)(c < 128 ? c : c - 256);
         } else {
-            out[j] = type == RV__TYPE_F16 ? rv_f32_from_f16(rv__load_u16(p)) : rv__bf16_f32(rv__load_u16(p));
+            out[j] = type == RV__TYPE_F16 ? rv_f32_from_f16(rv__load_u16(p))
+                                          : rv__bf16_f32(rv__load_u16(p));
         }
     }
 }
@@ -115,7 +119,9 @@ static const rv__quant_ops rv__quant_row_ops = {
 /* Levels of c: half is the largest magnitude. */
 static float rv__quant_step_half(const rv_quant *quant)
 {
-    return quant->config.kind == RV_QUANT_SQ8 ? 127.0f : quant->config.kind == RV_QUANT_SQ4 ? 7.5f : 1.0f;
+    return quant->config.kind == RV_QUANT_SQ8   ? 127.0f
+           : quant->config.kind == RV_QUANT_SQ4 ? 7.5f
+                                                : 1.0f;
 }
 
 static rv_status rv__quant_step_range(rv_ctx *ctx, rv_quant *quant, const float *sample, size_t s)
@@ -202,8 +208,8 @@ static float rv__quant_step_level(const rv_quant *quant, const float *row, size_
     return c < -half ? -half : c > half ? half : c;
 }
 
-static void rv__quant_step_encode(const rv_quant *quant, float *rows, size_t n, unsigned char *codes,
-                                  float *scratch)
+static void rv__quant_step_encode(const rv_quant *quant, float *rows, size_t n,
+                                  unsigned char *codes, float *scratch)
 {
     const size_t dim = quant->config.dim;
     (void)scratch;
@@ -226,7 +232,8 @@ static void rv__quant_step_encode(const rv_quant *quant, float *rows, size_t n, 
             }
         }
         if (quant->config.kind == RV_QUANT_SQ8) rv__quant_put_f32(code, (float)square);
-        if (quant->config.kind == RV_QUANT_SQ4) rv__quant_put_f32(code + quant->payload, (float)square);
+        if (quant->config.kind == RV_QUANT_SQ4)
+            rv__quant_put_f32(code + quant->payload, (float)square);
         rv__quant_close(quant, row, code);
     }
 }
@@ -309,11 +316,14 @@ static void rv__quant_step_products(const rv_quant *quant, const rv__quant_query
         return;
     }
     if (quant->config.kind == RV_QUANT_SQ4) {
-        quant->kernels->dot_u4_scan((const int8_t *)data, codes, quant->code_bytes, ids, n, quant->payload, sums);
+        quant->kernels->dot_u4_scan((const int8_t *)data, codes, quant->code_bytes, ids, n,
+                                    quant->payload, sums);
         for (size_t i = 0; i < n; i++) out[i] = head->scale * ((float)sums[i] - head->offset);
     } else {
-        quant->kernels->dot_u1_scan((const int8_t *)data, codes, quant->code_bytes, ids, n, quant->payload, sums);
-        for (size_t i = 0; i < n; i++) out[i] = head->scale * (2.0f * (float)sums[i] - head->offset);
+        quant->kernels->dot_u1_scan((const int8_t *)data, codes, quant->code_bytes, ids, n,
+                                    quant->payload, sums);
+        for (size_t i = 0; i < n; i++)
+            out[i] = head->scale * (2.0f * (float)sums[i] - head->offset);
     }
 }
 
@@ -332,11 +342,13 @@ static void rv__quant_step_distance(const rv_quant *quant, const rv__quant_query
             const unsigned char *code = rv__quant_code(quant, from, list, i);
             float square = (float)quant->config.dim, fuzz, estimate;
             if (quant->config.kind == RV_QUANT_SQ8) square = rv__quant_get_f32(code);
-            if (quant->config.kind == RV_QUANT_SQ4) square = rv__quant_get_f32(code + quant->payload);
+            if (quant->config.kind == RV_QUANT_SQ4)
+                square = rv__quant_get_f32(code + quant->payload);
             if (l2) {
                 estimate = head->base + square_unit * (square - 2.0f * out[at + i]);
                 estimate = estimate > 0.0f ? estimate : 0.0f;
-                fuzz = 2.0f * square_unit * head->fuzz + 4e-6f * (head->base + square_unit * square);
+                fuzz =
+                    2.0f * square_unit * head->fuzz + 4e-6f * (head->base + square_unit * square);
             } else {
                 estimate = head->base - unit * out[at + i];
                 fuzz = unit * head->fuzz + 4e-6f * (fabsf(head->base) + fabsf(unit * out[at + i]));
@@ -345,7 +357,8 @@ static void rv__quant_step_distance(const rv_quant *quant, const rv__quant_query
             if (bounds) {
                 float e = rv__quant_error(quant, code);
                 /* the estimate is off by fuzz, so is the distance the bound starts from */
-                bounds[at + i] = fuzz + rv__quant_bound(quant, head, l2 ? estimate + fuzz : estimate, e);
+                bounds[at + i] =
+                    fuzz + rv__quant_bound(quant, head, l2 ? estimate + fuzz : estimate, e);
             }
         }
     }

@@ -17,7 +17,8 @@
    any vector, also one with a single non-zero coordinate, look like a random point of the sphere.
    The inverse runs the same steps backwards.
 
-   Sources: Ailon, Chazelle, The fast Johnson-Lindenstrauss transform, 2009; Gao, Long, RaBitQ, 2024,
+   Sources: Ailon, Chazelle, The fast Johnson-Lindenstrauss transform, 2009; Gao, Long, RaBitQ,
+   2024,
    and its library, for the combination with Kac's walk. Differs from the latter in the strides and
    the shifted pairs. */
 
@@ -69,7 +70,8 @@ static void rv__rotation_hadamard(float *x, size_t n)
 {
     size_t h = 4;
     for (; 4 * h <= n; h *= 4) {
-        for (float *p = x; p < x + n; p += 4 * h) rv__rotation_four(p, p + h, p + 2 * h, p + 3 * h, h);
+        for (float *p = x; p < x + n; p += 4 * h)
+            rv__rotation_four(p, p + h, p + 2 * h, p + 3 * h, h);
     }
     if (h < n) {
         for (float *p = x; p < x + n; p += 2 * h) rv__rotation_two(p, p + h, h);
@@ -123,7 +125,8 @@ RV__FN rv_status rv__rotation_create(rv_ctx *ctx, size_t dim, uint64_t seed, rv_
         size_t first = (round & 1u) ? rotation->padded - rotation->window : 0;
         int in = at >= first && at < first + rotation->window;
         if (at % 64 == 0) bits = rv__rng_next(&rng);
-        rotation->signs[i] = (float)((bits >> at % 64 & 1u) ? -1.0 : 1.0) * (float)(in ? inside : outside);
+        rotation->signs[i] =
+            (float)((bits >> at % 64 & 1u) ? -1.0 : 1.0) * (float)(in ? inside : outside);
     }
     *out = rotation;
     return RV_OK;

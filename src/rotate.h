@@ -13,8 +13,8 @@ typedef struct rv_rotation rv_rotation;
 /* dim: 1..65535. The map follows from dim and ctx->seed and is the same on every machine. */
 RV_API rv_status rv_rotation_create (rv_ctx *ctx, size_t dim, rv_rotation **out);
 RV_API void      rv_rotation_destroy(rv_rotation *rotation); /* NULL is fine */
-RV_API size_t    rv_rotation_dim    (const rv_rotation *rotation); /* outputs: dim rounded up to 64 */
-RV_API uint64_t  rv_rotation_seed   (const rv_rotation *rotation); /* what ctx->seed makes it again */
+RV_API size_t rv_rotation_dim(const rv_rotation *rotation);  /* outputs: dim rounded up to 64 */
+RV_API uint64_t rv_rotation_seed(const rv_rotation *rotation); /* what ctx->seed makes it again */
 RV_API size_t    rv_rotation_bytes  (const rv_rotation *rotation); /* all memory held */
 /* x: [dim], y: [rotation dim]. They may be the same buffer if it has room for y. */
 RV_API void      rv_rotation_apply  (const rv_rotation *rotation, const float *x, float *y);

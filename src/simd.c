@@ -754,4 +754,8 @@ RV__FN void rv__pq4_pack(const uint8_t *codes, size_t m, uint8_t *block)
 #undef RV__TABLE
 #undef RV__TABLE_512
 
+#undef rv__pair_l2_bf16_avx512bf16
+#undef rv__pair_l1_bf16_avx512bf16
+#undef rv__pair_linf_bf16_avx512bf16
+
 #endif /* RV_SIMD_C */

@@ -306,7 +306,8 @@ static void test_hostile_images(void)
             status = round % 2 ? rv_hnsw_load(&ctx, bad, bytes, custom, NULL, &out)
                                : rv_hnsw_view(&ctx, bad, bytes, custom, NULL, &out);
             RV_CHECK(status == RV_OK || status == RV_ERR_FORMAT || status == RV_ERR_UNSUPPORTED ||
-                     (status == RV_ERR_ARG && !custom));
+                     (status == RV_ERR_ARG && !custom) ||
+                     (status == RV_ERR_MEMORY && sizeof(size_t) < 8)); /* a size overflows */
             RV_CHECK((status == RV_OK) == (out != NULL));
             RV_CHECK(faults.peak_bytes < 4 * bytes + 65536);
             if (out) {

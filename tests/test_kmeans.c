@@ -4,7 +4,8 @@
 static double square(const float *a, const float *b, size_t n)
 {
     double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    for (size_t i = 0; i < n; i++)
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
     return sum;
 }
 
@@ -14,14 +15,16 @@ static void make_clusters(rv_test_rng *rng, size_t n, size_t dim, size_t k, floa
     rv_test_fill(rng, rows, n * dim);
     for (size_t i = 0; i < n; i++) {
         for (size_t j = 0; j < dim; j++) {
-            rows[i * dim + j] = 0.5f * rows[i * dim + j] + 10.0f * (float)((i % k) >> (j % 10) & 1u) * (float)(1 + j / 10);
+            rows[i * dim + j] = 0.5f * rows[i * dim + j] +
+                                10.0f * (float)((i % k) >> (j % 10) & 1u) * (float)(1 + j / 10);
         }
     }
 }
 
 /* Everything a result promises. loose: what distances may differ by. */
-static void check_result(const float *rows, size_t stride, size_t n, size_t dim, const float *centroids, size_t k,
-                         const uint32_t *assign, double inertia, double loose)
+static void check_result(const float *rows, size_t stride, size_t n, size_t dim,
+                         const float *centroids, size_t k, const uint32_t *assign, double inertia,
+                         double loose)
 {
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
@@ -44,10 +47,12 @@ static void test_separate(void)
 {
     static const struct {
         size_t n, dim, k;
-    } cases[] = {{40, 1, 2}, {60, 3, 5}, {300, 10, 16}, {400, 12, 17}, {400, 13, 17}, {900, 40, 33}};
+    } cases[] = {{40, 1, 2},    {60, 3, 5},    {300, 10, 16},
+                 {400, 12, 17}, {400, 13, 17}, {900, 40, 33}};
     for (size_t t = 0; t < RV_COUNT_OF(cases); t++) {
         size_t n = cases[t].n, dim = cases[t].dim, k = cases[t].k;
-        float *rows = (float *)malloc(n * dim * sizeof(float)), *centroids = (float *)malloc(k * dim * sizeof(float));
+        float *rows = (float *)malloc(n * dim * sizeof(float)),
+              *centroids = (float *)malloc(k * dim * sizeof(float));
         uint32_t *assign = (uint32_t *)malloc(n * sizeof(uint32_t));
         double inertia = 0, *sum = (double *)malloc(dim * sizeof(double));
         rv_kmeans_config config;
@@ -72,7 +77,9 @@ static void test_separate(void)
                 for (size_t j = 0; j < dim; j++) sum[j] += (double)rows[i * dim + j];
             }
             RV_CHECK(count > 0);
-            for (size_t j = 0; j < dim; j++) RV_NEAR(centroids[c * dim + j], sum[j] / count, 0.1);
+            for (size_t j = 0; j < dim; j++) {
+                RV_NEAR((double)centroids[c * dim + j], sum[j] / count, 0.1);
+            }
         }
         if (dim >= 10 && k <= 33) { /* distinct corners: k-means++ finds nearly all of them */
             RV_CHECK(inertia < (double)n * (double)dim * 0.25 + 0.15 * (double)n * 100);
@@ -88,9 +95,11 @@ static void test_separate(void)
 static void test_sampled(void)
 {
     const size_t n = RV_SCALED(12000, 3000), dim = 16, stride = 19, k = 300;
-    float *rows = (float *)malloc(n * stride * sizeof(float)), *centroids = (float *)malloc(k * dim * sizeof(float));
+    float *rows = (float *)malloc(n * stride * sizeof(float)),
+          *centroids = (float *)malloc(k * dim * sizeof(float));
     float *dist = (float *)malloc(n * sizeof(float));
-    uint32_t *assign = (uint32_t *)malloc(n * sizeof(uint32_t)), *again = (uint32_t *)malloc(n * sizeof(uint32_t));
+    uint32_t *assign = (uint32_t *)malloc(n * sizeof(uint32_t)),
+             *again = (uint32_t *)malloc(n * sizeof(uint32_t));
     double inertia = 0, total = 0;
     rv_kmeans_config config;
     rv_test_rng rng;
@@ -101,15 +110,18 @@ static void test_sampled(void)
     config.k = (uint32_t)k;
     config.sample = 8; /* 2400 rows */
     rv_test_fill(&rng, rows, n * stride);
-    RV_OKAY(&ctx, rv_kmeans_train(&ctx, &config, rows, stride, n, dim, centroids, assign, &inertia));
+    RV_OKAY(&ctx,
+            rv_kmeans_train(&ctx, &config, rows, stride, n, dim, centroids, assign, &inertia));
     check_result(rows, stride, n, dim, centroids, k, assign, inertia, 1e-5);
     for (size_t i = 0; i < n; i++) {
-        for (size_t j = 0; j < dim; j++) total += (double)rows[i * stride + j] * (double)rows[i * stride + j];
+        for (size_t j = 0; j < dim; j++)
+            total += (double)rows[i * stride + j] * (double)rows[i * stride + j];
     }
     RV_CHECK(inertia < 0.8 * total);
     RV_OKAY(&ctx, rv_kmeans_assign(&ctx, centroids, k, dim, rows, stride, n, again, dist));
     RV_CHECK(memcmp(assign, again, n * sizeof(uint32_t)) == 0);
-    for (size_t i = 0; i < n; i++) RV_NEAR(dist[i], square(rows + i * stride, centroids + assign[i] * dim, dim), 1e-5);
+    for (size_t i = 0; i < n; i++)
+        RV_NEAR((double)dist[i], square(rows + i * stride, centroids + assign[i] * dim, dim), 1e-5);
     RV_OKAY(&ctx, rv_kmeans_assign(&ctx, centroids, k, dim, rows, stride, 0, again, NULL));
     free(rows);
     free(centroids);
@@ -118,7 +130,8 @@ static void test_sampled(void)
     free(again);
 }
 
-/* One cluster is the mean; as many clusters as rows cost nothing; duplicates and equal rows work. */
+/* One cluster is the mean; as many clusters as rows cost nothing; duplicates and equal rows work.
+   */
 static void test_edges(void)
 {
     float rows[64 * 5], centroids[64 * 5];
@@ -134,7 +147,7 @@ static void test_edges(void)
     config.k = 1;
     RV_OKAY(&ctx, rv_kmeans_train(&ctx, &config, rows, 0, 64, 5, centroids, assign, &inertia));
     for (size_t i = 0; i < 64; i++) mean += (double)rows[i * 5] / 64;
-    RV_NEAR(centroids[0], mean, 1e-6);
+    RV_NEAR((double)centroids[0], mean, 1e-6);
     config.k = 64;
     config.iterations = 100;
     RV_OKAY(&ctx, rv_kmeans_train(&ctx, &config, rows, 0, 64, 5, centroids, assign, &inertia));
@@ -145,7 +158,8 @@ static void test_edges(void)
     RV_NEAR(inertia, 0, 0);
     config.k = 20;
     RV_OKAY(&ctx, rv_kmeans_train(&ctx, &config, rows, 0, 64, 5, centroids, assign, NULL));
-    for (size_t i = 0; i < 64; i++) RV_NEAR(square(rows + i * 5, centroids + assign[i] * 5, 5), 0, 0);
+    for (size_t i = 0; i < 64; i++)
+        RV_NEAR(square(rows + i * 5, centroids + assign[i] * 5, 5), 0, 0);
     for (size_t i = 0; i < RV_COUNT_OF(rows); i++) rows[i] = 7;
     RV_OKAY(&ctx, rv_kmeans_train(&ctx, &config, rows, 0, 64, 5, centroids, assign, &inertia));
     RV_NEAR(inertia, 0, 0);
@@ -164,8 +178,10 @@ static void test_spherical(void)
     rv_test_fill(&rng, rows, RV_COUNT_OF(rows));
     for (size_t i = 0; i < 200; i++) {
         double length = 0;
-        for (size_t j = 0; j < 20; j++) length += (double)rows[i * 20 + j] * (double)rows[i * 20 + j];
-        for (size_t j = 0; j < 20; j++) rows[i * 20 + j] = (float)((double)rows[i * 20 + j] / sqrt(length));
+        for (size_t j = 0; j < 20; j++)
+            length += (double)rows[i * 20 + j] * (double)rows[i * 20 + j];
+        for (size_t j = 0; j < 20; j++)
+            rows[i * 20 + j] = (float)((double)rows[i * 20 + j] / sqrt(length));
     }
     memset(&config, 0, sizeof config);
     config.k = 6;
@@ -173,7 +189,8 @@ static void test_spherical(void)
     RV_OKAY(&ctx, rv_kmeans_train(&ctx, &config, rows, 0, 200, 20, centroids, assign, NULL));
     for (size_t c = 0; c < 6; c++) {
         double length = 0;
-        for (size_t j = 0; j < 20; j++) length += (double)centroids[c * 20 + j] * (double)centroids[c * 20 + j];
+        for (size_t j = 0; j < 20; j++)
+            length += (double)centroids[c * 20 + j] * (double)centroids[c * 20 + j];
         RV_NEAR(length, 1, 1e-5);
     }
 }
@@ -203,7 +220,8 @@ static void test_workers(void)
         ctx.parallel = backwards;
         for (uint32_t workers = 1; workers < 8; workers += 3) {
             ctx.workers = workers;
-            RV_OKAY(&ctx, rv_kmeans_train(&ctx, &config, rows, 0, 3000, dims[t], other, NULL, &again));
+            RV_OKAY(&ctx,
+                    rv_kmeans_train(&ctx, &config, rows, 0, 3000, dims[t], other, NULL, &again));
             RV_CHECK(memcmp(one, other, 40 * dims[t] * sizeof(float)) == 0);
             RV_CHECK(inertia == again);
         }
@@ -239,7 +257,8 @@ static void test_errors(void)
     rows[17] = nan;
     RV_EQUAL(rv_kmeans_train(&ctx, &config, rows, 0, 10, 3, centroids, NULL, NULL), RV_ERR_ARG);
     RV_EQUAL(ctx.where, 17);
-    RV_OKAY(&ctx, rv_kmeans_assign(&ctx, rows, 3, 3, rows, 0, 10, assign, NULL)); /* some centroid */
+    RV_OKAY(&ctx,
+            rv_kmeans_assign(&ctx, rows, 3, 3, rows, 0, 10, assign, NULL)); /* some centroid */
     for (size_t i = 0; i < 10; i++) RV_CHECK(assign[i] < 3);
 }
 

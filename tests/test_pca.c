@@ -35,21 +35,25 @@ static double dot(const float *a, const float *b, size_t n)
 static void check_orthonormal(const float *basis, size_t n, size_t dim)
 {
     for (size_t i = 0; i < n; i++) {
-        for (size_t j = 0; j <= i; j++) RV_NEAR(dot(basis + i * dim, basis + j * dim, dim), i == j, 1e-5);
+        for (size_t j = 0; j <= i; j++)
+            RV_NEAR(dot(basis + i * dim, basis + j * dim, dim), i == j, 1e-5);
     }
 }
 
-/* Eigenvalues fall by a factor of 2: the gaps are as large as the values, and float data of relative
+/* Eigenvalues fall by a factor of 2: the gaps are as large as the values, and float data of
+   relative
    error 2^-24 turns an axis by about sqrt(dim) 2^-24 (value of the largest / gap). */
 static void test_known(void)
 {
     static const struct {
         size_t dim, rank, n_out;
-    } cases[] = {{1, 1, 1}, {2, 2, 2}, {3, 3, 2}, {7, 5, 7}, {40, 8, 8}, {130, 10, 12}, {300, 9, 40}};
+    } cases[] = {{1, 1, 1},  {2, 2, 2},     {3, 3, 2},   {7, 5, 7},
+                 {40, 8, 8}, {130, 10, 12}, {300, 9, 40}};
     for (size_t t = 0; t < RV_COUNT_OF(cases); t++) {
         size_t dim = cases[t].dim, rank = cases[t].rank, n_out = cases[t].n_out;
         float *rows = (float *)malloc(2 * rank * dim * sizeof(float));
-        float *mean = (float *)malloc(dim * sizeof(float)), *basis = (float *)malloc(n_out * dim * sizeof(float));
+        float *mean = (float *)malloc(dim * sizeof(float)),
+              *basis = (float *)malloc(n_out * dim * sizeof(float));
         float *values = (float *)malloc(n_out * sizeof(float));
         double c[16], h[300], total = 0, sum = 0;
         rv_ctx ctx;
@@ -60,7 +64,8 @@ static void test_known(void)
             sum += c[k] * c[k] / (double)rank;
         }
         make_rows(dim, rank, c, 3.0, rows);
-        RV_OKAY(&ctx, rv_pca_train(&ctx, rows, 0, 2 * rank, dim, n_out, mean, basis, values, &total));
+        RV_OKAY(&ctx,
+                rv_pca_train(&ctx, rows, 0, 2 * rank, dim, n_out, mean, basis, values, &total));
         check_orthonormal(basis, n_out, dim);
         RV_NEAR(total, sum, 1e-5 * sum);
         for (size_t i = 0; i < dim; i++) RV_NEAR(mean[i], 3.0, 1e-5);
@@ -114,11 +119,13 @@ static void test_captured(void)
     rv_test_seed(&rng, 5);
     rv_test_fill(&rng, rows, n * stride);
     for (size_t i = 0; i < n; i++) {
-        for (size_t j = 0; j < 12; j++) rows[i * stride + j] *= 4; /* variance 16/3, the others 1/3 */
+        for (size_t j = 0; j < 12; j++)
+            rows[i * stride + j] *= 4; /* variance 16/3, the others 1/3 */
     }
     RV_OKAY(&ctx, rv_pca_train(&ctx, rows, stride, n, dim, n_out, mean, basis, values, &total));
     for (size_t i = 0; i < n_out; i++) {
-        for (size_t j = 0; j < 12; j++) caught += (double)basis[i * dim + j] * (double)basis[i * dim + j];
+        for (size_t j = 0; j < 12; j++)
+            caught += (double)basis[i * dim + j] * (double)basis[i * dim + j];
         sum += (double)values[i];
         RV_CHECK(i == 0 || values[i] <= values[i - 1]);
     }

@@ -16,7 +16,8 @@ static void test_isometry(void)
     for (size_t dim = 1; dim <= 1536; dim = dim < 130 ? dim + 1 + dim / 40 : dim * 3 / 2) {
         rv_rotation *rotation;
         size_t padded = (dim + 63) / 64 * 64;
-        float *x = (float *)malloc(2 * dim * sizeof(float)), *y = (float *)malloc(2 * padded * sizeof(float));
+        float *x = (float *)malloc(2 * dim * sizeof(float)),
+              *y = (float *)malloc(2 * padded * sizeof(float));
         float *back = (float *)malloc(dim * sizeof(float));
         double scale;
         rv_ctx ctx;
@@ -59,7 +60,8 @@ static void test_spread(void)
         n = rv_rotation_dim(rotation);
         for (size_t i = 0; i <= dim; i += step) {
             double fourth = 0;
-            for (size_t j = 0; j < dim; j++) x[j] = i == 0 ? (float)(1 / sqrt((double)dim)) : (j + 1 == i);
+            for (size_t j = 0; j < dim; j++)
+                x[j] = i == 0 ? (float)(1 / sqrt((double)dim)) : (j + 1 == i);
             rv_rotation_apply(rotation, x, y);
             for (size_t j = 0; j < n; j++) fourth += pow((double)y[j], 4);
             fourth *= (double)n;

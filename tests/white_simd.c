@@ -831,6 +831,9 @@ static void test_scalar_functions(void)
         const double x = rv_golden_scalar[i].x, want = rv_golden_scalar[i].value;
         double s, c;
         rv_test_row("golden", i);
+#if defined(__FAST_MATH__)
+        if (fabs(x) < 1e-307 && x != 0) continue; /* denormals are taken as zero */
+#endif
         rv__sincos(x, &s, &c);
         switch (rv_golden_scalar[i].function) {
         case 0: RV_NEAR(rv__exp(x), want, fabs(want) * 4.5e-16); break;

@@ -375,6 +375,9 @@ static void test_encode_extremes(void)
             uint32_t slot = 0;
             float out[3];
             if (metric == RV_METRIC_COSINE && rows[i].x[0] > 1e38f) continue;
+#if defined(__FAST_MATH__)
+            if (i > 1 && rows[i].x[0] < 2e-36f) continue; /* a denormal scale is taken as zero */
+#endif
             rv_test_row(rv_metric_name((rv_metric)metric), i);
             RV_OKAY(&ctx, rv__store_init(&ctx, &s, &spec));
             RV_OKAY(&ctx, rv__store_add(&ctx, &s, 0, rows[i].x, &slot));
