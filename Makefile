@@ -100,9 +100,9 @@ check: ## the short check, under 3 minutes; CONFIG=name runs one configuration o
 check-all: ## every compiler, language, target, sanitizer, option and fuzzer
 	@$(PYTHON) tools/test.py all
 
-test: ## everything the CI runs: installs what it needs, then check-all
+test: ## everything the CI runs: installs what it needs, then the steps named CI in tools/test.py
 	@tools/setup.sh
-	@$(PYTHON) tools/test.py all
+	@$(PYTHON) tools/test.py ci
 
 coverage: ## line coverage of src/, with the gate
 	@$(PYTHON) tools/test.py coverage

@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 1cce538f88e579e0ea656745594b9badb8b0add7da10e8e9d60412257f14d072 */
+/* Version 0.1.0, parts sha256 8293276bc9b5c0db3e2cdf1efc069a7b8d83b60c9faef9aa891051ab8a3ea7e5 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -26128,7 +26128,6 @@ static void rv__ivf_estimate(rv__ivf_query *q, uint32_t block, size_t n, float b
 static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int measure)
 {
     const rv__ivf_lists *l = q->l;
-    const size_t run_bytes = RV__IVF_RUN * 16 * l->n_sub;
     uint32_t left = l->size[list], block = l->head[list];
     q->trace.lists++;
     q->trace.scanned += left;
@@ -26142,8 +26141,6 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
             block++;
         }
         if (l->n_sub && !measure) {
-            /* the run behind this one travels while this one is summed */
-            (void)run_bytes;
             rv__ivf_estimate(q, first, n, base, q->distance);
         } else {
             rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);

@@ -194,7 +194,6 @@ static void rv__ivf_estimate(rv__ivf_query *q, uint32_t block, size_t n, float b
 static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int measure)
 {
     const rv__ivf_lists *l = q->l;
-    const size_t run_bytes = RV__IVF_RUN * 16 * l->n_sub;
     uint32_t left = l->size[list], block = l->head[list];
     q->trace.lists++;
     q->trace.scanned += left;
@@ -208,8 +207,6 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
             block++;
         }
         if (l->n_sub && !measure) {
-            /* the run behind this one travels while this one is summed */
-            (void)run_bytes;
             rv__ivf_estimate(q, first, n, base, q->distance);
         } else {
             rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);

@@ -66,7 +66,8 @@ RV_TEST_FN int rv_test_fail(const char *file, int line)
     } while (0)
 
 /* |a - b| <= tolerance; a NaN on either side fails. */
-#define RV_NEAR(a, b, tolerance) rv_test_near((a), (b), (tolerance), #a, __FILE__, __LINE__)
+#define RV_NEAR(a, b, tolerance)                                                                 \
+    rv_test_near((double)(a), (double)(b), (double)(tolerance), #a, __FILE__, __LINE__)
 RV_TEST_FN void rv_test_near(double a, double b, double tolerance, const char *text,
                              const char *file, int line)
 {

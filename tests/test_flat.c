@@ -17,7 +17,7 @@ static float custom_sum(void *user, const void *a, const void *b, size_t dim)
 {
     const float *x = (const float *)a, *y = (const float *)b;
     float sum = 0;
-    *(volatile int *)user += 0; /* the pointer arrives */
+    if (!user) return 0; /* the pointer arrives */
     for (size_t i = 0; i < dim; i++) sum += fabsf(x[i] - y[i]) / (1.0f + fabsf(x[i]) + fabsf(y[i]));
     return sum;
 }
