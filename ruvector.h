@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 8293276bc9b5c0db3e2cdf1efc069a7b8d83b60c9faef9aa891051ab8a3ea7e5 */
+/* Version 0.1.0, parts sha256 8d62d57436e01a8506ff14979b0da91c22687e114b8e433213f322f02c454f44 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -898,9 +898,10 @@ RV_API rv_status rv_hnsw_check  (rv_ctx *ctx, const rv_hnsw *index);
 typedef struct rv_ivf rv_ivf;
 
 typedef enum rv_ivf_codes {
-    RV_IVF_CODES_AUTO = 0,  /* PQ for L2, IP and cosine, none for the other metrics               */
+    RV_IVF_CODES_AUTO = 0,  /* RABITQ for L2, IP and cosine, none for the other metrics           */
     RV_IVF_CODES_NONE = 1,  /* lists of rows                                                      */
-    RV_IVF_CODES_PQ = 2,    /* product quantization of the residuals, four bits per run           */
+    RV_IVF_CODES_PQ = 2,    /* product quantization of the residuals, four bits per run: half the
+                               bytes, slower to learn, needs more rerank for the same recall      */
     RV_IVF_CODES_RABITQ = 3 /* one bit per dimension of the rotated residuals                     */
 } rv_ivf_codes;
 
@@ -2005,6 +2006,7 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
 #define rv__vmul(a, b) ((a) * (b))
 #define rv__vdiv(a, b) ((a) / (b))
 #define rv__vfma(a, b, c) ((a) * (b) + (c))
+#define rv__vfnma(a, b, c) ((c) - (a) * (b)) /* c - a b */
 #define rv__vsum(a) (a)
 #define rv__vmaximum(a) (a)
 #define rv__vround(a) rv__round_i32(a)
@@ -2135,12 +2137,13 @@ RV__ISA RV__INLINE rv__v RV__F(get_tail)(int type, const unsigned char *p, size_
 #endif
 }
 
-/* One more term of the sum (or maximum) that the distance is made of. */
-RV__ISA RV__INLINE rv__v RV__F(step)(int op, rv__v acc, rv__v a, rv__v b)
+/* One more term of the sum (or maximum) that the distance is made of. b of type I8 is a code, which
+   the factor scales; in a dot product the sum is scaled at the end. */
+RV__ISA RV__INLINE rv__v RV__F(step)(int op, int type, rv__v acc, rv__v a, rv__v b, rv__v factor)
 {
     rv__v d;
     if (op == RV__OP_IP || op == RV__OP_COSINE || op == RV__OP_DOT) return rv__vfma(a, b, acc);
-    d = rv__vsub(a, b);
+    d = type == RV__TYPE_I8 ? rv__vfnma(b, factor, a) : rv__vsub(a, b);
     if (op == RV__OP_L2) return rv__vfma(d, d, acc);
     if (op == RV__OP_L1) return rv__vadd(acc, rv__vabs(d));
     return rv__vmaxbits(acc, rv__vabs(d)); /* NaN is the largest magnitude */
@@ -2182,17 +2185,13 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
     } else {
         for (; i + 4 * L <= n; i += 4 * L) {
             v = RV__F(get)(tb, b, i);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s0 = RV__F(step)(op, s0, RV__F(get)(ta, a, i), v);
+            s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
             v = RV__F(get)(tb, b, i + L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s1 = RV__F(step)(op, s1, RV__F(get)(ta, a, i + L), v);
+            s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
             v = RV__F(get)(tb, b, i + 2 * L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s2 = RV__F(step)(op, s2, RV__F(get)(ta, a, i + 2 * L), v);
+            s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
             v = RV__F(get)(tb, b, i + 3 * L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s3 = RV__F(step)(op, s3, RV__F(get)(ta, a, i + 3 * L), v);
+            s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
         }
     }
     for (; i < n; i += L) {
@@ -2208,12 +2207,14 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
             x0 = rv__vfma(u, u, x0);
             y0 = rv__vfma(v, v, y0);
         } else {
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s0 = RV__F(step)(op, s0, u, v);
+            s0 = RV__F(step)(op, tb, s0, u, v, factor);
         }
     }
     sum = RV__F(fold)(op, RV__F(join)(op, RV__F(join)(op, s0, s1), RV__F(join)(op, s2, s3)));
-    if (op != RV__OP_COSINE) return op == RV__OP_IP ? -sum : sum;
+    if (op != RV__OP_COSINE) {
+        if (op != RV__OP_IP) return sum;
+        return tb == RV__TYPE_I8 ? -sum * scale : -sum;
+    }
     if (aa < 0.0f) aa = rv__vsum(rv__vadd(x0, x1));
     return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
 }
@@ -2266,16 +2267,10 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
             t3 = rv__vfma(v3, v3, t3);
             continue;
         }
-        if (type == RV__TYPE_I8) {
-            v0 = rv__vmul(v0, g0);
-            v1 = rv__vmul(v1, g1);
-            v2 = rv__vmul(v2, g2);
-            v3 = rv__vmul(v3, g3);
-        }
-        s0 = RV__F(step)(op, s0, q, v0);
-        s1 = RV__F(step)(op, s1, q, v1);
-        s2 = RV__F(step)(op, s2, q, v2);
-        s3 = RV__F(step)(op, s3, q, v3);
+        s0 = RV__F(step)(op, type, s0, q, v0, g0);
+        s1 = RV__F(step)(op, type, s1, q, v1, g1);
+        s2 = RV__F(step)(op, type, s2, q, v2, g2);
+        s3 = RV__F(step)(op, type, s3, q, v3, g3);
     }
     if (op == RV__OP_LINF) {
         out[0] = rv__vmaximum(s0);
@@ -2286,7 +2281,10 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
     rv__vsum4(out, s0, s1, s2, s3);
     if (op == RV__OP_IP) {
-        for (i = 0; i < 4; i++) out[i] = -out[i];
+        out[0] *= -f0;
+        out[1] *= -f1;
+        out[2] *= -f2;
+        out[3] *= -f3;
     }
     if (op == RV__OP_COSINE) {
         float rr[4];
@@ -2298,14 +2296,16 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
 }
 
-/* See rv__scan_fn. Rows named by ids are prefetched RV__AHEAD bytes ahead. */
+/* See rv__scan_fn. Rows in order are fetched two ahead, of long ones only the beginning: the
+   processor notices the rest itself. */
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
     const unsigned char *q = (const unsigned char *)query, *four[4];
     const size_t bytes = type == RV__TYPE_F32 ? 4 * dim : type == RV__TYPE_I8 ? dim + 4 : 2 * dim;
-    const size_t ahead = rv__rows_ahead(bytes);
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 2;
+    const size_t part = ids || bytes <= 1600 ? bytes : 512;
     float scale = 1.0f, qq = 0.0f;
     size_t i = 0, fetched = 0;
     if (op == RV__OP_COSINE) {
@@ -2313,10 +2313,8 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
     }
     for (; i + 4 <= n; i += 4) {
         for (size_t j = 0; j < 4; j++) four[j] = rows + (ids ? ids[i + j] : i + j) * stride;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, bytes);
-            }
+        for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
+            rv__touch(rows + (ids ? ids[fetched] : fetched) * stride, part);
         }
         RV__F(four)(op, type, q, four, dim, qq, out + i);
     }
@@ -3647,6 +3645,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__vmul
 #undef rv__vdiv
 #undef rv__vfma
+#undef rv__vfnma
 #undef rv__vmax
 #undef rv__vmin
 #undef rv__vsum
@@ -3756,6 +3755,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #define rv__vmul(a, b) _mm256_mul_ps((a), (b))
 #define rv__vdiv(a, b) _mm256_div_ps((a), (b))
 #define rv__vfma(a, b, c) _mm256_fmadd_ps((a), (b), (c))
+#define rv__vfnma(a, b, c) _mm256_fnmadd_ps((a), (b), (c)) /* c - a b */
 #define rv__vmax(a, b) _mm256_max_ps((a), (b))
 #define rv__vmin(a, b) _mm256_min_ps((a), (b))
 #define rv__vround(a)                                                                              \
@@ -4038,12 +4038,13 @@ RV__ISA RV__INLINE rv__v RV__F(get_tail)(int type, const unsigned char *p, size_
 #endif
 }
 
-/* One more term of the sum (or maximum) that the distance is made of. */
-RV__ISA RV__INLINE rv__v RV__F(step)(int op, rv__v acc, rv__v a, rv__v b)
+/* One more term of the sum (or maximum) that the distance is made of. b of type I8 is a code, which
+   the factor scales; in a dot product the sum is scaled at the end. */
+RV__ISA RV__INLINE rv__v RV__F(step)(int op, int type, rv__v acc, rv__v a, rv__v b, rv__v factor)
 {
     rv__v d;
     if (op == RV__OP_IP || op == RV__OP_COSINE || op == RV__OP_DOT) return rv__vfma(a, b, acc);
-    d = rv__vsub(a, b);
+    d = type == RV__TYPE_I8 ? rv__vfnma(b, factor, a) : rv__vsub(a, b);
     if (op == RV__OP_L2) return rv__vfma(d, d, acc);
     if (op == RV__OP_L1) return rv__vadd(acc, rv__vabs(d));
     return rv__vmaxbits(acc, rv__vabs(d)); /* NaN is the largest magnitude */
@@ -4085,17 +4086,13 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
     } else {
         for (; i + 4 * L <= n; i += 4 * L) {
             v = RV__F(get)(tb, b, i);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s0 = RV__F(step)(op, s0, RV__F(get)(ta, a, i), v);
+            s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
             v = RV__F(get)(tb, b, i + L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s1 = RV__F(step)(op, s1, RV__F(get)(ta, a, i + L), v);
+            s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
             v = RV__F(get)(tb, b, i + 2 * L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s2 = RV__F(step)(op, s2, RV__F(get)(ta, a, i + 2 * L), v);
+            s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
             v = RV__F(get)(tb, b, i + 3 * L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s3 = RV__F(step)(op, s3, RV__F(get)(ta, a, i + 3 * L), v);
+            s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
         }
     }
     for (; i < n; i += L) {
@@ -4111,12 +4108,14 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
             x0 = rv__vfma(u, u, x0);
             y0 = rv__vfma(v, v, y0);
         } else {
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s0 = RV__F(step)(op, s0, u, v);
+            s0 = RV__F(step)(op, tb, s0, u, v, factor);
         }
     }
     sum = RV__F(fold)(op, RV__F(join)(op, RV__F(join)(op, s0, s1), RV__F(join)(op, s2, s3)));
-    if (op != RV__OP_COSINE) return op == RV__OP_IP ? -sum : sum;
+    if (op != RV__OP_COSINE) {
+        if (op != RV__OP_IP) return sum;
+        return tb == RV__TYPE_I8 ? -sum * scale : -sum;
+    }
     if (aa < 0.0f) aa = rv__vsum(rv__vadd(x0, x1));
     return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
 }
@@ -4169,16 +4168,10 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
             t3 = rv__vfma(v3, v3, t3);
             continue;
         }
-        if (type == RV__TYPE_I8) {
-            v0 = rv__vmul(v0, g0);
-            v1 = rv__vmul(v1, g1);
-            v2 = rv__vmul(v2, g2);
-            v3 = rv__vmul(v3, g3);
-        }
-        s0 = RV__F(step)(op, s0, q, v0);
-        s1 = RV__F(step)(op, s1, q, v1);
-        s2 = RV__F(step)(op, s2, q, v2);
-        s3 = RV__F(step)(op, s3, q, v3);
+        s0 = RV__F(step)(op, type, s0, q, v0, g0);
+        s1 = RV__F(step)(op, type, s1, q, v1, g1);
+        s2 = RV__F(step)(op, type, s2, q, v2, g2);
+        s3 = RV__F(step)(op, type, s3, q, v3, g3);
     }
     if (op == RV__OP_LINF) {
         out[0] = rv__vmaximum(s0);
@@ -4189,7 +4182,10 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
     rv__vsum4(out, s0, s1, s2, s3);
     if (op == RV__OP_IP) {
-        for (i = 0; i < 4; i++) out[i] = -out[i];
+        out[0] *= -f0;
+        out[1] *= -f1;
+        out[2] *= -f2;
+        out[3] *= -f3;
     }
     if (op == RV__OP_COSINE) {
         float rr[4];
@@ -4201,14 +4197,16 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
 }
 
-/* See rv__scan_fn. Rows named by ids are prefetched RV__AHEAD bytes ahead. */
+/* See rv__scan_fn. Rows in order are fetched two ahead, of long ones only the beginning: the
+   processor notices the rest itself. */
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
     const unsigned char *q = (const unsigned char *)query, *four[4];
     const size_t bytes = type == RV__TYPE_F32 ? 4 * dim : type == RV__TYPE_I8 ? dim + 4 : 2 * dim;
-    const size_t ahead = rv__rows_ahead(bytes);
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 2;
+    const size_t part = ids || bytes <= 1600 ? bytes : 512;
     float scale = 1.0f, qq = 0.0f;
     size_t i = 0, fetched = 0;
     if (op == RV__OP_COSINE) {
@@ -4216,10 +4214,8 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
     }
     for (; i + 4 <= n; i += 4) {
         for (size_t j = 0; j < 4; j++) four[j] = rows + (ids ? ids[i + j] : i + j) * stride;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, bytes);
-            }
+        for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
+            rv__touch(rows + (ids ? ids[fetched] : fetched) * stride, part);
         }
         RV__F(four)(op, type, q, four, dim, qq, out + i);
     }
@@ -5550,6 +5546,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__vmul
 #undef rv__vdiv
 #undef rv__vfma
+#undef rv__vfnma
 #undef rv__vmax
 #undef rv__vmin
 #undef rv__vsum
@@ -5670,6 +5667,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #define rv__vmul(a, b) _mm512_mul_ps((a), (b))
 #define rv__vdiv(a, b) _mm512_div_ps((a), (b))
 #define rv__vfma(a, b, c) _mm512_fmadd_ps((a), (b), (c))
+#define rv__vfnma(a, b, c) _mm512_fnmadd_ps((a), (b), (c)) /* c - a b */
 #define rv__vmax(a, b) _mm512_maskz_max_ps(RV__ALL16, (a), (b))
 #define rv__vmin(a, b) _mm512_maskz_min_ps(RV__ALL16, (a), (b))
 #define rv__vround(a) _mm512_maskz_cvtps_epi32(RV__ALL16, (a))
@@ -6022,12 +6020,13 @@ RV__ISA RV__INLINE rv__v RV__F(get_tail)(int type, const unsigned char *p, size_
 #endif
 }
 
-/* One more term of the sum (or maximum) that the distance is made of. */
-RV__ISA RV__INLINE rv__v RV__F(step)(int op, rv__v acc, rv__v a, rv__v b)
+/* One more term of the sum (or maximum) that the distance is made of. b of type I8 is a code, which
+   the factor scales; in a dot product the sum is scaled at the end. */
+RV__ISA RV__INLINE rv__v RV__F(step)(int op, int type, rv__v acc, rv__v a, rv__v b, rv__v factor)
 {
     rv__v d;
     if (op == RV__OP_IP || op == RV__OP_COSINE || op == RV__OP_DOT) return rv__vfma(a, b, acc);
-    d = rv__vsub(a, b);
+    d = type == RV__TYPE_I8 ? rv__vfnma(b, factor, a) : rv__vsub(a, b);
     if (op == RV__OP_L2) return rv__vfma(d, d, acc);
     if (op == RV__OP_L1) return rv__vadd(acc, rv__vabs(d));
     return rv__vmaxbits(acc, rv__vabs(d)); /* NaN is the largest magnitude */
@@ -6069,17 +6068,13 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
     } else {
         for (; i + 4 * L <= n; i += 4 * L) {
             v = RV__F(get)(tb, b, i);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s0 = RV__F(step)(op, s0, RV__F(get)(ta, a, i), v);
+            s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
             v = RV__F(get)(tb, b, i + L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s1 = RV__F(step)(op, s1, RV__F(get)(ta, a, i + L), v);
+            s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
             v = RV__F(get)(tb, b, i + 2 * L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s2 = RV__F(step)(op, s2, RV__F(get)(ta, a, i + 2 * L), v);
+            s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
             v = RV__F(get)(tb, b, i + 3 * L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s3 = RV__F(step)(op, s3, RV__F(get)(ta, a, i + 3 * L), v);
+            s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
         }
     }
     for (; i < n; i += L) {
@@ -6095,12 +6090,14 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
             x0 = rv__vfma(u, u, x0);
             y0 = rv__vfma(v, v, y0);
         } else {
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s0 = RV__F(step)(op, s0, u, v);
+            s0 = RV__F(step)(op, tb, s0, u, v, factor);
         }
     }
     sum = RV__F(fold)(op, RV__F(join)(op, RV__F(join)(op, s0, s1), RV__F(join)(op, s2, s3)));
-    if (op != RV__OP_COSINE) return op == RV__OP_IP ? -sum : sum;
+    if (op != RV__OP_COSINE) {
+        if (op != RV__OP_IP) return sum;
+        return tb == RV__TYPE_I8 ? -sum * scale : -sum;
+    }
     if (aa < 0.0f) aa = rv__vsum(rv__vadd(x0, x1));
     return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
 }
@@ -6153,16 +6150,10 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
             t3 = rv__vfma(v3, v3, t3);
             continue;
         }
-        if (type == RV__TYPE_I8) {
-            v0 = rv__vmul(v0, g0);
-            v1 = rv__vmul(v1, g1);
-            v2 = rv__vmul(v2, g2);
-            v3 = rv__vmul(v3, g3);
-        }
-        s0 = RV__F(step)(op, s0, q, v0);
-        s1 = RV__F(step)(op, s1, q, v1);
-        s2 = RV__F(step)(op, s2, q, v2);
-        s3 = RV__F(step)(op, s3, q, v3);
+        s0 = RV__F(step)(op, type, s0, q, v0, g0);
+        s1 = RV__F(step)(op, type, s1, q, v1, g1);
+        s2 = RV__F(step)(op, type, s2, q, v2, g2);
+        s3 = RV__F(step)(op, type, s3, q, v3, g3);
     }
     if (op == RV__OP_LINF) {
         out[0] = rv__vmaximum(s0);
@@ -6173,7 +6164,10 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
     rv__vsum4(out, s0, s1, s2, s3);
     if (op == RV__OP_IP) {
-        for (i = 0; i < 4; i++) out[i] = -out[i];
+        out[0] *= -f0;
+        out[1] *= -f1;
+        out[2] *= -f2;
+        out[3] *= -f3;
     }
     if (op == RV__OP_COSINE) {
         float rr[4];
@@ -6185,14 +6179,16 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
 }
 
-/* See rv__scan_fn. Rows named by ids are prefetched RV__AHEAD bytes ahead. */
+/* See rv__scan_fn. Rows in order are fetched two ahead, of long ones only the beginning: the
+   processor notices the rest itself. */
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
     const unsigned char *q = (const unsigned char *)query, *four[4];
     const size_t bytes = type == RV__TYPE_F32 ? 4 * dim : type == RV__TYPE_I8 ? dim + 4 : 2 * dim;
-    const size_t ahead = rv__rows_ahead(bytes);
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 2;
+    const size_t part = ids || bytes <= 1600 ? bytes : 512;
     float scale = 1.0f, qq = 0.0f;
     size_t i = 0, fetched = 0;
     if (op == RV__OP_COSINE) {
@@ -6200,10 +6196,8 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
     }
     for (; i + 4 <= n; i += 4) {
         for (size_t j = 0; j < 4; j++) four[j] = rows + (ids ? ids[i + j] : i + j) * stride;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, bytes);
-            }
+        for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
+            rv__touch(rows + (ids ? ids[fetched] : fetched) * stride, part);
         }
         RV__F(four)(op, type, q, four, dim, qq, out + i);
     }
@@ -7534,6 +7528,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__vmul
 #undef rv__vdiv
 #undef rv__vfma
+#undef rv__vfnma
 #undef rv__vmax
 #undef rv__vmin
 #undef rv__vsum
@@ -7655,6 +7650,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #define rv__vmul(a, b) _mm512_mul_ps((a), (b))
 #define rv__vdiv(a, b) _mm512_div_ps((a), (b))
 #define rv__vfma(a, b, c) _mm512_fmadd_ps((a), (b), (c))
+#define rv__vfnma(a, b, c) _mm512_fnmadd_ps((a), (b), (c)) /* c - a b */
 #define rv__vmax(a, b) _mm512_maskz_max_ps(RV__ALL16, (a), (b))
 #define rv__vmin(a, b) _mm512_maskz_min_ps(RV__ALL16, (a), (b))
 #define rv__vround(a) _mm512_maskz_cvtps_epi32(RV__ALL16, (a))
@@ -8422,6 +8418,7 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #undef rv__vmul
 #undef rv__vdiv
 #undef rv__vfma
+#undef rv__vfnma
 #undef rv__vmax
 #undef rv__vmin
 #undef rv__vsum
@@ -8543,6 +8540,7 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #define rv__vmul(a, b) _mm512_mul_ps((a), (b))
 #define rv__vdiv(a, b) _mm512_div_ps((a), (b))
 #define rv__vfma(a, b, c) _mm512_fmadd_ps((a), (b), (c))
+#define rv__vfnma(a, b, c) _mm512_fnmadd_ps((a), (b), (c)) /* c - a b */
 #define rv__vmax(a, b) _mm512_maskz_max_ps(RV__ALL16, (a), (b))
 #define rv__vmin(a, b) _mm512_maskz_min_ps(RV__ALL16, (a), (b))
 #define rv__vround(a) _mm512_maskz_cvtps_epi32(RV__ALL16, (a))
@@ -8975,6 +8973,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__vmul
 #undef rv__vdiv
 #undef rv__vfma
+#undef rv__vfnma
 #undef rv__vmax
 #undef rv__vmin
 #undef rv__vsum
@@ -9230,6 +9229,7 @@ RV__AMX_ISA static void rv__gram_i8_amx(const int8_t *a, size_t lda, size_t na, 
 #define rv__vmul(a, b) vmulq_f32((a), (b))
 #define rv__vdiv(a, b) vdivq_f32((a), (b))
 #define rv__vfma(a, b, c) vfmaq_f32((c), (a), (b))
+#define rv__vfnma(a, b, c) vfmsq_f32((c), (a), (b)) /* c - a b */
 #define rv__vmax(a, b) vmaxq_f32((a), (b))
 #define rv__vmin(a, b) vminq_f32((a), (b))
 #define rv__vround(a) vcvtnq_s32_f32(a)
@@ -9481,12 +9481,13 @@ RV__ISA RV__INLINE rv__v RV__F(get_tail)(int type, const unsigned char *p, size_
 #endif
 }
 
-/* One more term of the sum (or maximum) that the distance is made of. */
-RV__ISA RV__INLINE rv__v RV__F(step)(int op, rv__v acc, rv__v a, rv__v b)
+/* One more term of the sum (or maximum) that the distance is made of. b of type I8 is a code, which
+   the factor scales; in a dot product the sum is scaled at the end. */
+RV__ISA RV__INLINE rv__v RV__F(step)(int op, int type, rv__v acc, rv__v a, rv__v b, rv__v factor)
 {
     rv__v d;
     if (op == RV__OP_IP || op == RV__OP_COSINE || op == RV__OP_DOT) return rv__vfma(a, b, acc);
-    d = rv__vsub(a, b);
+    d = type == RV__TYPE_I8 ? rv__vfnma(b, factor, a) : rv__vsub(a, b);
     if (op == RV__OP_L2) return rv__vfma(d, d, acc);
     if (op == RV__OP_L1) return rv__vadd(acc, rv__vabs(d));
     return rv__vmaxbits(acc, rv__vabs(d)); /* NaN is the largest magnitude */
@@ -9528,17 +9529,13 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
     } else {
         for (; i + 4 * L <= n; i += 4 * L) {
             v = RV__F(get)(tb, b, i);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s0 = RV__F(step)(op, s0, RV__F(get)(ta, a, i), v);
+            s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
             v = RV__F(get)(tb, b, i + L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s1 = RV__F(step)(op, s1, RV__F(get)(ta, a, i + L), v);
+            s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
             v = RV__F(get)(tb, b, i + 2 * L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s2 = RV__F(step)(op, s2, RV__F(get)(ta, a, i + 2 * L), v);
+            s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
             v = RV__F(get)(tb, b, i + 3 * L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s3 = RV__F(step)(op, s3, RV__F(get)(ta, a, i + 3 * L), v);
+            s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
         }
     }
     for (; i < n; i += L) {
@@ -9554,12 +9551,14 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
             x0 = rv__vfma(u, u, x0);
             y0 = rv__vfma(v, v, y0);
         } else {
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s0 = RV__F(step)(op, s0, u, v);
+            s0 = RV__F(step)(op, tb, s0, u, v, factor);
         }
     }
     sum = RV__F(fold)(op, RV__F(join)(op, RV__F(join)(op, s0, s1), RV__F(join)(op, s2, s3)));
-    if (op != RV__OP_COSINE) return op == RV__OP_IP ? -sum : sum;
+    if (op != RV__OP_COSINE) {
+        if (op != RV__OP_IP) return sum;
+        return tb == RV__TYPE_I8 ? -sum * scale : -sum;
+    }
     if (aa < 0.0f) aa = rv__vsum(rv__vadd(x0, x1));
     return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
 }
@@ -9612,16 +9611,10 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
             t3 = rv__vfma(v3, v3, t3);
             continue;
         }
-        if (type == RV__TYPE_I8) {
-            v0 = rv__vmul(v0, g0);
-            v1 = rv__vmul(v1, g1);
-            v2 = rv__vmul(v2, g2);
-            v3 = rv__vmul(v3, g3);
-        }
-        s0 = RV__F(step)(op, s0, q, v0);
-        s1 = RV__F(step)(op, s1, q, v1);
-        s2 = RV__F(step)(op, s2, q, v2);
-        s3 = RV__F(step)(op, s3, q, v3);
+        s0 = RV__F(step)(op, type, s0, q, v0, g0);
+        s1 = RV__F(step)(op, type, s1, q, v1, g1);
+        s2 = RV__F(step)(op, type, s2, q, v2, g2);
+        s3 = RV__F(step)(op, type, s3, q, v3, g3);
     }
     if (op == RV__OP_LINF) {
         out[0] = rv__vmaximum(s0);
@@ -9632,7 +9625,10 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
     rv__vsum4(out, s0, s1, s2, s3);
     if (op == RV__OP_IP) {
-        for (i = 0; i < 4; i++) out[i] = -out[i];
+        out[0] *= -f0;
+        out[1] *= -f1;
+        out[2] *= -f2;
+        out[3] *= -f3;
     }
     if (op == RV__OP_COSINE) {
         float rr[4];
@@ -9644,14 +9640,16 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
 }
 
-/* See rv__scan_fn. Rows named by ids are prefetched RV__AHEAD bytes ahead. */
+/* See rv__scan_fn. Rows in order are fetched two ahead, of long ones only the beginning: the
+   processor notices the rest itself. */
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
     const unsigned char *q = (const unsigned char *)query, *four[4];
     const size_t bytes = type == RV__TYPE_F32 ? 4 * dim : type == RV__TYPE_I8 ? dim + 4 : 2 * dim;
-    const size_t ahead = rv__rows_ahead(bytes);
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 2;
+    const size_t part = ids || bytes <= 1600 ? bytes : 512;
     float scale = 1.0f, qq = 0.0f;
     size_t i = 0, fetched = 0;
     if (op == RV__OP_COSINE) {
@@ -9659,10 +9657,8 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
     }
     for (; i + 4 <= n; i += 4) {
         for (size_t j = 0; j < 4; j++) four[j] = rows + (ids ? ids[i + j] : i + j) * stride;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, bytes);
-            }
+        for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
+            rv__touch(rows + (ids ? ids[fetched] : fetched) * stride, part);
         }
         RV__F(four)(op, type, q, four, dim, qq, out + i);
     }
@@ -10993,6 +10989,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__vmul
 #undef rv__vdiv
 #undef rv__vfma
+#undef rv__vfnma
 #undef rv__vmax
 #undef rv__vmin
 #undef rv__vsum
@@ -11109,6 +11106,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #define rv__vmul(a, b) vmulq_f32((a), (b))
 #define rv__vdiv(a, b) vdivq_f32((a), (b))
 #define rv__vfma(a, b, c) vfmaq_f32((c), (a), (b))
+#define rv__vfnma(a, b, c) vfmsq_f32((c), (a), (b)) /* c - a b */
 #define rv__vmax(a, b) vmaxq_f32((a), (b))
 #define rv__vmin(a, b) vminq_f32((a), (b))
 #define rv__vround(a) vcvtnq_s32_f32(a)
@@ -11775,6 +11773,7 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #undef rv__vmul
 #undef rv__vdiv
 #undef rv__vfma
+#undef rv__vfnma
 #undef rv__vmax
 #undef rv__vmin
 #undef rv__vsum
@@ -11889,6 +11888,7 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #define rv__vmul(a, b) wasm_f32x4_mul((a), (b))
 #define rv__vdiv(a, b) wasm_f32x4_div((a), (b))
 #define rv__vfma(a, b, c) wasm_f32x4_add(wasm_f32x4_mul((a), (b)), (c))
+#define rv__vfnma(a, b, c) wasm_f32x4_sub((c), wasm_f32x4_mul((a), (b))) /* c - a b */
 #define rv__vmax(a, b) wasm_f32x4_max((a), (b))
 #define rv__vmin(a, b) wasm_f32x4_min((a), (b))
 #define rv__vround(a) wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(a))
@@ -12152,12 +12152,13 @@ RV__ISA RV__INLINE rv__v RV__F(get_tail)(int type, const unsigned char *p, size_
 #endif
 }
 
-/* One more term of the sum (or maximum) that the distance is made of. */
-RV__ISA RV__INLINE rv__v RV__F(step)(int op, rv__v acc, rv__v a, rv__v b)
+/* One more term of the sum (or maximum) that the distance is made of. b of type I8 is a code, which
+   the factor scales; in a dot product the sum is scaled at the end. */
+RV__ISA RV__INLINE rv__v RV__F(step)(int op, int type, rv__v acc, rv__v a, rv__v b, rv__v factor)
 {
     rv__v d;
     if (op == RV__OP_IP || op == RV__OP_COSINE || op == RV__OP_DOT) return rv__vfma(a, b, acc);
-    d = rv__vsub(a, b);
+    d = type == RV__TYPE_I8 ? rv__vfnma(b, factor, a) : rv__vsub(a, b);
     if (op == RV__OP_L2) return rv__vfma(d, d, acc);
     if (op == RV__OP_L1) return rv__vadd(acc, rv__vabs(d));
     return rv__vmaxbits(acc, rv__vabs(d)); /* NaN is the largest magnitude */
@@ -12199,17 +12200,13 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
     } else {
         for (; i + 4 * L <= n; i += 4 * L) {
             v = RV__F(get)(tb, b, i);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s0 = RV__F(step)(op, s0, RV__F(get)(ta, a, i), v);
+            s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
             v = RV__F(get)(tb, b, i + L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s1 = RV__F(step)(op, s1, RV__F(get)(ta, a, i + L), v);
+            s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
             v = RV__F(get)(tb, b, i + 2 * L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s2 = RV__F(step)(op, s2, RV__F(get)(ta, a, i + 2 * L), v);
+            s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
             v = RV__F(get)(tb, b, i + 3 * L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s3 = RV__F(step)(op, s3, RV__F(get)(ta, a, i + 3 * L), v);
+            s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
         }
     }
     for (; i < n; i += L) {
@@ -12225,12 +12222,14 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
             x0 = rv__vfma(u, u, x0);
             y0 = rv__vfma(v, v, y0);
         } else {
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s0 = RV__F(step)(op, s0, u, v);
+            s0 = RV__F(step)(op, tb, s0, u, v, factor);
         }
     }
     sum = RV__F(fold)(op, RV__F(join)(op, RV__F(join)(op, s0, s1), RV__F(join)(op, s2, s3)));
-    if (op != RV__OP_COSINE) return op == RV__OP_IP ? -sum : sum;
+    if (op != RV__OP_COSINE) {
+        if (op != RV__OP_IP) return sum;
+        return tb == RV__TYPE_I8 ? -sum * scale : -sum;
+    }
     if (aa < 0.0f) aa = rv__vsum(rv__vadd(x0, x1));
     return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
 }
@@ -12283,16 +12282,10 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
             t3 = rv__vfma(v3, v3, t3);
             continue;
         }
-        if (type == RV__TYPE_I8) {
-            v0 = rv__vmul(v0, g0);
-            v1 = rv__vmul(v1, g1);
-            v2 = rv__vmul(v2, g2);
-            v3 = rv__vmul(v3, g3);
-        }
-        s0 = RV__F(step)(op, s0, q, v0);
-        s1 = RV__F(step)(op, s1, q, v1);
-        s2 = RV__F(step)(op, s2, q, v2);
-        s3 = RV__F(step)(op, s3, q, v3);
+        s0 = RV__F(step)(op, type, s0, q, v0, g0);
+        s1 = RV__F(step)(op, type, s1, q, v1, g1);
+        s2 = RV__F(step)(op, type, s2, q, v2, g2);
+        s3 = RV__F(step)(op, type, s3, q, v3, g3);
     }
     if (op == RV__OP_LINF) {
         out[0] = rv__vmaximum(s0);
@@ -12303,7 +12296,10 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
     rv__vsum4(out, s0, s1, s2, s3);
     if (op == RV__OP_IP) {
-        for (i = 0; i < 4; i++) out[i] = -out[i];
+        out[0] *= -f0;
+        out[1] *= -f1;
+        out[2] *= -f2;
+        out[3] *= -f3;
     }
     if (op == RV__OP_COSINE) {
         float rr[4];
@@ -12315,14 +12311,16 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
 }
 
-/* See rv__scan_fn. Rows named by ids are prefetched RV__AHEAD bytes ahead. */
+/* See rv__scan_fn. Rows in order are fetched two ahead, of long ones only the beginning: the
+   processor notices the rest itself. */
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
     const unsigned char *q = (const unsigned char *)query, *four[4];
     const size_t bytes = type == RV__TYPE_F32 ? 4 * dim : type == RV__TYPE_I8 ? dim + 4 : 2 * dim;
-    const size_t ahead = rv__rows_ahead(bytes);
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 2;
+    const size_t part = ids || bytes <= 1600 ? bytes : 512;
     float scale = 1.0f, qq = 0.0f;
     size_t i = 0, fetched = 0;
     if (op == RV__OP_COSINE) {
@@ -12330,10 +12328,8 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
     }
     for (; i + 4 <= n; i += 4) {
         for (size_t j = 0; j < 4; j++) four[j] = rows + (ids ? ids[i + j] : i + j) * stride;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, bytes);
-            }
+        for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
+            rv__touch(rows + (ids ? ids[fetched] : fetched) * stride, part);
         }
         RV__F(four)(op, type, q, four, dim, qq, out + i);
     }
@@ -13664,6 +13660,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__vmul
 #undef rv__vdiv
 #undef rv__vfma
+#undef rv__vfnma
 #undef rv__vmax
 #undef rv__vmin
 #undef rv__vsum
@@ -25273,7 +25270,7 @@ static rv_ivf_codes rv__ivf_codes_of(const rv_ivf_config *config)
     int dense = config->metric == RV_METRIC_L2 || config->metric == RV_METRIC_IP ||
                 config->metric == RV_METRIC_COSINE;
     if (config->codes != RV_IVF_CODES_AUTO) return config->codes;
-    return dense ? RV_IVF_CODES_PQ : RV_IVF_CODES_NONE;
+    return dense ? RV_IVF_CODES_RABITQ : RV_IVF_CODES_NONE;
 }
 
 /* Random rows as centres. */

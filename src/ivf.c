@@ -14,8 +14,7 @@
 
    A list is a chain of blocks of 32 rows out of one pool: ids[block * 32 + lane] is the row's slot,
    codes and factors lie in parallel arrays. All blocks but the last of a chain are full; a row
-   leaves
-   by the list's last row taking its place. place[slot] = block * 32 + lane.
+   leaves by the list's last row taking its place. place[slot] = block * 32 + lane.
 
    Estimates. With the row's list centre C, mu the mean of all centres, q' = q - mu, C' = C - mu,
    r = x - C, and <r, q - C> estimated by (r^, q') - (r^, C') from the code of r,
@@ -24,8 +23,7 @@
        -q x      = -q C      + ((r^, C') - r C)     -   (r^, q')
 
    so that one table made from q' serves all lists; the bracket is a factor kept with the row. PQ:
-   r^
-   is what the code decodes to. RABITQ: (r^, v) = f <y, P v> with the row's second factor f.
+   r^ is what the code decodes to. RABITQ: (r^, v) = f <y, P v> with the row's second factor f.
 
    Source of moving the centre's part into the row: the RaBitQ library; the formulas hold for any
    code. */

@@ -5,16 +5,12 @@
 #include "store.h"
 
 /* >>ivf  Inverted file: rows are dealt out to lists by their nearest centre, a search looks into
-   the
-   n_probe lists whose centres are nearest to the query. Lists hold row numbers and either nothing
-   else (the rows are measured) or codes of half a bit to a bit per dimension, scanned 32 at a time
-   in
-   registers, the best of which are measured again by their vectors. Choose it over the graph when
-   memory is short (links cost nothing here, codes of product quantization dim / 16 bytes), when
-   rows
-   come and go often, or for metrics of bits and the caller's own over large sets; the graph is
-   faster
-   at high recall.
+   the n_probe lists whose centres are nearest to the query. Lists hold row numbers and either
+   nothing else (the rows are measured) or codes of half a bit to a bit per dimension, scanned 32 at
+   a time in registers, the best of which are measured again by their vectors. Choose it over the
+   graph when memory is short (dim / 16 or dim / 8 bytes and 12 more per row), when rows come and go
+   often, or for metrics of bits and the caller's own over large sets; the graph is faster at high
+   recall.
 
    Centres and codes are learned by rv_ivf_build from its rows, or by rv_ivf_train from those the
    index holds. Before that an index is one list that is scanned whole, which is exact. Centres do
@@ -41,9 +37,10 @@
 typedef struct rv_ivf rv_ivf;
 
 typedef enum rv_ivf_codes {
-    RV_IVF_CODES_AUTO = 0,  /* PQ for L2, IP and cosine, none for the other metrics               */
+    RV_IVF_CODES_AUTO = 0,  /* RABITQ for L2, IP and cosine, none for the other metrics           */
     RV_IVF_CODES_NONE = 1,  /* lists of rows                                                      */
-    RV_IVF_CODES_PQ = 2,    /* product quantization of the residuals, four bits per run           */
+    RV_IVF_CODES_PQ = 2,    /* product quantization of the residuals, four bits per run: half the
+                               bytes, slower to learn, needs more rerank for the same recall      */
     RV_IVF_CODES_RABITQ = 3 /* one bit per dimension of the rotated residuals                     */
 } rv_ivf_codes;
 
@@ -128,8 +125,7 @@ RV_API rv_status rv_ivf_range  (rv_ctx *ctx, const rv_ivf *index, const void *qu
                                 size_t *n_hits);
 
 /* Hands out the next nearest row without starting again: first from n_probe lists, then from more
-   and
-   more of them, never the same row twice; every row that passes the filter is given in the end.
+   and more of them, never the same row twice; every row that passes the filter is given in the end.
    The index must not change while an iterator lives. */
 typedef struct rv_ivf_iter rv_ivf_iter;
 RV_API rv_status rv_ivf_iter_create (rv_ctx *ctx, const rv_ivf *index, const void *query,
@@ -151,8 +147,7 @@ RV_API rv_status rv_ivf_view   (rv_ctx *ctx, const void *image, size_t bytes, rv
 
 RV_API void      rv_ivf_stats_get(const rv_ivf *index, rv_ivf_stats *stats);
 /* Proves that every row is in exactly one list and all links are in range; RV_ERR_FORMAT with the
-   row
-   or block in ctx->where otherwise. */
+   row or block in ctx->where otherwise. */
 RV_API rv_status rv_ivf_check  (rv_ctx *ctx, const rv_ivf *index);
 
 #endif /* RV_IVF_H */

@@ -5,8 +5,7 @@
 /* Learning centres and codes, dealing rows out to lists, and the verbs that change an index.
 
    Everything that can fail comes first: rows get their list and code in arrays of their own, room
-   is
-   made, then rows enter lists (undone when the caller cancels), and last the store takes the
+   is made, then rows enter lists (undone when the caller cancels), and last the store takes the
    vectors, or refuses them all. Each step runs over rows in parallel or in slot order, so that the
    result does not depend on the number of workers. */
 
@@ -232,7 +231,7 @@ static rv_ivf_codes rv__ivf_codes_of(const rv_ivf_config *config)
     int dense = config->metric == RV_METRIC_L2 || config->metric == RV_METRIC_IP ||
                 config->metric == RV_METRIC_COSINE;
     if (config->codes != RV_IVF_CODES_AUTO) return config->codes;
-    return dense ? RV_IVF_CODES_PQ : RV_IVF_CODES_NONE;
+    return dense ? RV_IVF_CODES_RABITQ : RV_IVF_CODES_NONE;
 }
 
 /* Random rows as centres. */
@@ -547,8 +546,7 @@ RV_API rv_status rv_ivf_train(rv_ctx *ctx, rv_ivf *index)
 }
 
 /* Deals new rows out to l, makes room, lets the store have them. l is as before on failure, unless
-   it
-   is fresh. */
+   it is fresh. */
 static rv_status rv__ivf_append(rv_ctx *ctx, rv_ivf *index, rv__ivf_lists *l,
                                 const rv__ivf_source *from, const uint64_t *keys, uint32_t *place)
 {

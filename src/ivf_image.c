@@ -10,10 +10,8 @@
    u64[1];
    SIZE u32[lists] rows of each list; IDS  u32[blocks * 32] slots, list after list, each list from a
    new block of 32 on, 0 behind its last row. When trained: CENT f32[lists * dim], or the bits of
-   the
-   centres; with codes the sections of a quantizer (quant_api.c), CODE u8[blocks * 16 n_sub] and
-   FACT
-   f32[blocks * n_factors * 32] as ivf.c describes them. */
+   the centres; with codes the sections of a quantizer (quant_api.c), CODE u8[blocks * 16 n_sub] and
+   FACT f32[blocks * n_factors * 32] as ivf.c describes them. */
 
 static uint32_t rv__ivf_size_blocks(uint32_t size)
 {

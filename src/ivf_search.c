@@ -5,10 +5,9 @@
 /* Search: rank the lists, scan the nearest ones, measure the best candidates.
 
    Lists are ranked by bytes of the centres first and by the centres themselves among twice as many
-   as
-   wanted. Candidates are numbers: ordered distance in the upper half, slot in the lower, kept in a
-   buffer that is cut to the best R whenever it fills up; the R-th gives the bar that most rows fail
-   with one compare.
+   as wanted. Candidates are numbers: ordered distance in the upper half, slot in the lower, kept in
+   a buffer that is cut to the best R whenever it fills up; the R-th gives the bar that most rows
+   fail with one compare.
 
    A filter shrinks the set; the neighbours it leaves lie in more lists. With a share s of the keys
    passing (estimated on a sample of rows when not given), n_probe / sqrt(s) lists are looked into,

@@ -1,32 +1,27 @@
-/* Kernels over sets of bits, in whole bytes. */
-
-RV__ISA RV__INLINE rv__vw RV__F(word)(const unsigned char *p, size_t i, size_t n)
-{
-    if (i + RV__WORD <= n) return rv__wload(p + i);
-#if defined(RV__MASKED)
-    return rv__wtail(p + i, n - i);
-#else
-    {
-        unsigned char copy[RV__WORD];
-        memset(copy, 0, sizeof copy);
-        memcpy(copy, p + i, n - i);
-        return rv__wload(copy);
-    }
-#endif
-}
+/* Kernels over sets of bits, in whole bytes. What does not fill a vector is read under a mask, or
+   else in words of 64 bits: a copy to fill a vector would wait for its own stores. */
 
 /* Bits that differ. */
 RV__ISA RV__INLINE uint32_t RV__F(differ)(const uint8_t *a, const uint8_t *b, size_t n)
 {
     rv__vp s = rv__pzero(), t = s;
+    uint32_t rest = 0;
     size_t i = 0;
     for (; i + 2 * RV__WORD <= n; i += 2 * RV__WORD) {
         s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
         t = rv__wpop(t, rv__wxor(rv__wload(a + i + RV__WORD), rv__wload(b + i + RV__WORD)));
     }
-    for (; i < n; i += RV__WORD)
-        s = rv__wpop(s, rv__wxor(RV__F(word)(a, i, n), RV__F(word)(b, i, n)));
-    return (uint32_t)rv__psum(rv__padd(s, t));
+    if (i + RV__WORD <= n) {
+        s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
+        i += RV__WORD;
+    }
+#if defined(RV__MASKED)
+    if (i < n) t = rv__wpop(t, rv__wxor(rv__wtail(a + i, n - i), rv__wtail(b + i, n - i)));
+#else
+    for (; i < n; i += 8)
+        rest += rv__pop64(rv__load_rest(a + i, n - i) ^ rv__load_rest(b + i, n - i));
+#endif
+    return (uint32_t)rv__psum(rv__padd(s, t)) + rest;
 }
 
 RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_t n)
@@ -38,13 +33,31 @@ RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_
 RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *counts)
 {
     rv__vp both = rv__pzero(), either = both;
-    for (size_t i = 0; i < n; i += RV__WORD) {
-        rv__vw u = RV__F(word)(a, i, n), v = RV__F(word)(b, i, n);
+    rv__vw u, v;
+    size_t i = 0;
+    counts[0] = counts[1] = 0;
+    for (; i + RV__WORD <= n; i += RV__WORD) {
+        u = rv__wload(a + i);
+        v = rv__wload(b + i);
         both = rv__wpop(both, rv__wand(u, v));
         either = rv__wpop(either, rv__wor(u, v));
     }
-    counts[0] = (uint32_t)rv__psum(both);
-    counts[1] = (uint32_t)rv__psum(either);
+#if defined(RV__MASKED)
+    if (i < n) {
+        u = rv__wtail(a + i, n - i);
+        v = rv__wtail(b + i, n - i);
+        both = rv__wpop(both, rv__wand(u, v));
+        either = rv__wpop(either, rv__wor(u, v));
+    }
+#else
+    for (; i < n; i += 8) {
+        uint64_t x = rv__load_rest(a + i, n - i), y = rv__load_rest(b + i, n - i);
+        counts[0] += rv__pop64(x & y);
+        counts[1] += rv__pop64(x | y);
+    }
+#endif
+    counts[0] += (uint32_t)rv__psum(both);
+    counts[1] += (uint32_t)rv__psum(either);
 }
 
 RV__ISA RV__INLINE void RV__F(bit_scan)(int jaccard, const void *query, const unsigned char *rows,

@@ -33,12 +33,13 @@ RV__ISA RV__INLINE rv__v RV__F(get_tail)(int type, const unsigned char *p, size_
 #endif
 }
 
-/* One more term of the sum (or maximum) that the distance is made of. */
-RV__ISA RV__INLINE rv__v RV__F(step)(int op, rv__v acc, rv__v a, rv__v b)
+/* One more term of the sum (or maximum) that the distance is made of. b of type I8 is a code, which
+   the factor scales; in a dot product the sum is scaled at the end. */
+RV__ISA RV__INLINE rv__v RV__F(step)(int op, int type, rv__v acc, rv__v a, rv__v b, rv__v factor)
 {
     rv__v d;
     if (op == RV__OP_IP || op == RV__OP_COSINE || op == RV__OP_DOT) return rv__vfma(a, b, acc);
-    d = rv__vsub(a, b);
+    d = type == RV__TYPE_I8 ? rv__vfnma(b, factor, a) : rv__vsub(a, b);
     if (op == RV__OP_L2) return rv__vfma(d, d, acc);
     if (op == RV__OP_L1) return rv__vadd(acc, rv__vabs(d));
     return rv__vmaxbits(acc, rv__vabs(d)); /* NaN is the largest magnitude */
@@ -80,17 +81,13 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
     } else {
         for (; i + 4 * L <= n; i += 4 * L) {
             v = RV__F(get)(tb, b, i);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s0 = RV__F(step)(op, s0, RV__F(get)(ta, a, i), v);
+            s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
             v = RV__F(get)(tb, b, i + L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s1 = RV__F(step)(op, s1, RV__F(get)(ta, a, i + L), v);
+            s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
             v = RV__F(get)(tb, b, i + 2 * L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s2 = RV__F(step)(op, s2, RV__F(get)(ta, a, i + 2 * L), v);
+            s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
             v = RV__F(get)(tb, b, i + 3 * L);
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s3 = RV__F(step)(op, s3, RV__F(get)(ta, a, i + 3 * L), v);
+            s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
         }
     }
     for (; i < n; i += L) {
@@ -106,12 +103,14 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
             x0 = rv__vfma(u, u, x0);
             y0 = rv__vfma(v, v, y0);
         } else {
-            if (tb == RV__TYPE_I8) v = rv__vmul(v, factor);
-            s0 = RV__F(step)(op, s0, u, v);
+            s0 = RV__F(step)(op, tb, s0, u, v, factor);
         }
     }
     sum = RV__F(fold)(op, RV__F(join)(op, RV__F(join)(op, s0, s1), RV__F(join)(op, s2, s3)));
-    if (op != RV__OP_COSINE) return op == RV__OP_IP ? -sum : sum;
+    if (op != RV__OP_COSINE) {
+        if (op != RV__OP_IP) return sum;
+        return tb == RV__TYPE_I8 ? -sum * scale : -sum;
+    }
     if (aa < 0.0f) aa = rv__vsum(rv__vadd(x0, x1));
     return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
 }
@@ -164,16 +163,10 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
             t3 = rv__vfma(v3, v3, t3);
             continue;
         }
-        if (type == RV__TYPE_I8) {
-            v0 = rv__vmul(v0, g0);
-            v1 = rv__vmul(v1, g1);
-            v2 = rv__vmul(v2, g2);
-            v3 = rv__vmul(v3, g3);
-        }
-        s0 = RV__F(step)(op, s0, q, v0);
-        s1 = RV__F(step)(op, s1, q, v1);
-        s2 = RV__F(step)(op, s2, q, v2);
-        s3 = RV__F(step)(op, s3, q, v3);
+        s0 = RV__F(step)(op, type, s0, q, v0, g0);
+        s1 = RV__F(step)(op, type, s1, q, v1, g1);
+        s2 = RV__F(step)(op, type, s2, q, v2, g2);
+        s3 = RV__F(step)(op, type, s3, q, v3, g3);
     }
     if (op == RV__OP_LINF) {
         out[0] = rv__vmaximum(s0);
@@ -184,7 +177,10 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
     rv__vsum4(out, s0, s1, s2, s3);
     if (op == RV__OP_IP) {
-        for (i = 0; i < 4; i++) out[i] = -out[i];
+        out[0] *= -f0;
+        out[1] *= -f1;
+        out[2] *= -f2;
+        out[3] *= -f3;
     }
     if (op == RV__OP_COSINE) {
         float rr[4];
@@ -196,14 +192,16 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
 }
 
-/* See rv__scan_fn. Rows named by ids are prefetched RV__AHEAD bytes ahead. */
+/* See rv__scan_fn. Rows in order are fetched two ahead, of long ones only the beginning: the
+   processor notices the rest itself. */
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
     const unsigned char *q = (const unsigned char *)query, *four[4];
     const size_t bytes = type == RV__TYPE_F32 ? 4 * dim : type == RV__TYPE_I8 ? dim + 4 : 2 * dim;
-    const size_t ahead = rv__rows_ahead(bytes);
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 2;
+    const size_t part = ids || bytes <= 1600 ? bytes : 512;
     float scale = 1.0f, qq = 0.0f;
     size_t i = 0, fetched = 0;
     if (op == RV__OP_COSINE) {
@@ -211,10 +209,8 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
     }
     for (; i + 4 <= n; i += 4) {
         for (size_t j = 0; j < 4; j++) four[j] = rows + (ids ? ids[i + j] : i + j) * stride;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, bytes);
-            }
+        for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
+            rv__touch(rows + (ids ? ids[fetched] : fetched) * stride, part);
         }
         RV__F(four)(op, type, q, four, dim, qq, out + i);
     }

@@ -130,8 +130,7 @@ static void rv__kmeans_assign_range(void *arg, size_t lane, size_t begin, size_t
 
 /* The same for few dimensions, where a tile of products would be mostly packing: 16 centroids at a
    time from their transpose. turned: [dim][k rounded up to 16], half the same length, the rest of
-   it
-   infinite. */
+   it infinite. */
 static void rv__kmeans_small_range(void *arg, size_t lane, size_t begin, size_t end)
 {
     const rv__kmeans *job = (const rv__kmeans *)arg;

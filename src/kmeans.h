@@ -4,8 +4,7 @@
 
 /* >>kmeans  Clustering of rows under squared Euclidean distance, or under the angle (spherical).
    Costs 2 rows k dim operations per iteration through the tile kernels; the same bits for any
-   number
-   of threads. Thread class: pure.
+   number of threads. Thread class: pure.
 
        rv_kmeans_config config = {0};
        config.k = 256;
@@ -25,12 +24,10 @@ typedef struct rv_kmeans_config {
 /* rows: [n, dim] with a stride in floats (0 = dim), dim 1..65535. centroids: [k, dim]. assign: [n]
    nearest centroid of every row (ties: the lower), or NULL. inertia: the sum of the rows' squared
    distances to them, summed over all n rows, or NULL. Starts from k-means++ where k <= 256, else
-   from
-   k random rows; a cluster that loses all its rows moves to a random row of the cluster with the
-   largest sum of distances. Of duplicate rows several centroids may stay equal. NaN or infinity in
-   a row that is
-   used: RV_ERR_ARG with the element's index in ctx->where. On failure the outputs hold nothing
-   useful. */
+   from k random rows; a cluster that loses all its rows moves to a random row of the cluster with
+   the largest sum of distances. Of duplicate rows several centroids may stay equal. NaN or infinity
+   in a row that is used: RV_ERR_ARG with the element's index in ctx->where. On failure the outputs
+   hold nothing useful. */
 RV_API rv_status rv_kmeans_train(rv_ctx *ctx, const rv_kmeans_config *config, const float *rows,
                                  size_t stride, size_t n, size_t dim, float *centroids,
                                  uint32_t *assign, double *inertia);

@@ -147,8 +147,7 @@ RV__INLINE float rv__quant_bound(const rv_quant *quant, const rv__quant_query *h
 }
 
 /* query[n] as signed bytes times a scale; elements up to m are zero. Returns the scale and the
-   length
-   of what rounding took away in *lost. */
+   length of what rounding took away in *lost. */
 RV__FN float rv__quant_narrow(const rv_quant *quant, const float *query, size_t n, size_t m,
                               int8_t *element, float *lost)
 {
@@ -209,8 +208,7 @@ static void rv__quant_extremes(const float *row, float *low, float *high)
 }
 
 /* Tables of m sub-quantizers of 16 entries as bytes 0..254: entry = low(s) + step * byte, one step
-   for
-   all, such that no sum passes 16 bits. lut: [m rounded up to even][16]. */
+   for all, such that no sum passes 16 bits. lut: [m rounded up to even][16]. */
 RV__FN void rv__quant_table(const rv__kernels *kernels, const float *table, size_t m, uint8_t *lut,
                             rv__quant_query *head)
 {

@@ -20,11 +20,10 @@
 
    Estimates are of the metric given in the config: L2, IP or COSINE (rows and queries are then
    scaled to length 1; a zero vector stays zero and is at distance 1 from everything). Every
-   estimate
-   comes with a bound on |estimate - true distance|. For RABITQ it holds with a probability: the
-   error passes it for about 6 in 100 pairs at epsilon 1.9, for 3 in 1000 at epsilon 3. For all
-   other kinds it always holds, up to rounding, for any row, because a code carries the distance
-   between its row and what it decodes to (two bytes at its end).
+   estimate comes with a bound on |estimate - true distance|. For RABITQ it holds with a
+   probability: the error passes it for about 6 in 100 pairs at epsilon 1.9, for 3 in 1000 at
+   epsilon 3. For all other kinds it always holds, up to rounding, for any row, because a code
+   carries the distance between its row and what it decodes to (two bytes at its end).
 
    Costs: encode is O(d) for scalar kinds, O(d log d) for RABITQ, O(d 2^bits) for PQ. A distance is
    one pass over the code. Thread class: shared-read (train and load make a new state, the rest is
@@ -73,9 +72,8 @@ typedef struct rv_quant_config {
 RV_API rv_status rv_quant_create (rv_ctx *ctx, const rv_quant_config *config, rv_quant **out);
 RV_API void      rv_quant_destroy(rv_quant *quant); /* NULL is fine */
 /* rows: [n, dim], stride in floats (0 = dim), n >= 1 (PQ: at least 2^bits); evenly spread samples
-   of
-   large sets are used. Codes made before are not valid after. NaN, infinity: RV_ERR_ARG. On failure
-   the state is as before. Polls. */
+   of large sets are used. Codes made before are not valid after. NaN, infinity: RV_ERR_ARG. On
+   failure the state is as before. Polls. */
 RV_API rv_status rv_quant_train  (rv_ctx *ctx, rv_quant *quant, const float *rows, size_t stride,
                                   size_t n);
 RV_API int       rv_quant_trained(const rv_quant *quant);

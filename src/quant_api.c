@@ -10,9 +10,8 @@
    dispatch over the kinds, images.
 
    Image "QUAN": CONF u32[8] = kind, dim, metric, bits, m, iterations, epsilon as bits, trained;
-   SEED
-   u64[1]; when trained, SQ8, SQ4, BINARY: MIDS f32[2 dim] (mid, step) and UNIT f32[1]; PQ: BOOK
-   f32[2^bits dim]; RABITQ: MEAN f32[dim]. */
+   SEED u64[1]; when trained, SQ8, SQ4, BINARY: MIDS f32[2 dim] (mid, step) and UNIT f32[1]; PQ:
+   BOOK f32[2^bits dim]; RABITQ: MEAN f32[dim]. */
 
 static const struct {
     rv_quant_info info;

@@ -6,8 +6,7 @@
 /* Product quantization: the dimensions are cut into m runs, each run of a row is replaced by the
    nearest of K = 2^bits centroids of that run (k-means). A query turns into a table of K distances
    or products per run, so that an estimate is m look-ups. With K = 16 the tables fit registers:
-   rows
-   are packed 32 to a block and looked up with byte shuffles.
+   rows are packed 32 to a block and looked up with byte shuffles.
 
    The first dim % m runs are one dimension longer than the others. Codes: 8 bits: a byte per run;
    4 bits: run 2 i in the low half of byte i, run 2 i + 1 in the high half.

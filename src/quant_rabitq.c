@@ -3,10 +3,8 @@
 #include "quant.c"
 
 /* RaBitQ. A row x is moved by the mean c and rotated at random, r = P (x - c); its code y is the
-   point
-   of the grid of odd halves {+-0.5, +-1.5, ...}, 2^(bits-1) of them to each side, whose direction
-   is
-   nearest to that of r. Then
+   point of the grid of odd halves {+-0.5, +-1.5, ...}, 2^(bits-1) of them to each side, whose
+   direction is nearest to that of r. Then
 
        <x - c, q - c>  is estimated by  f <y, P (q - c)>,   f = |r|^2 / <y, r>
 
@@ -18,21 +16,19 @@
        -q x = -<q, c> - <x - c, c> - <x - c, q - c>
 
    Code: `bits` planes of D bits (plane b holds bit b of y + 2^(bits-1) - 1/2), then f32 h (the
-   first
-   or second term above that belongs to the row), f32 f, u16 65535 t^2, bf16 deviation / |q - c|.
+   first or second term above that belongs to the row), f32 f, u16 65535 t^2, bf16 deviation / |q -
+   c|.
 
    With one bit the code is the signs. With more, the grid's scale is searched on a dozen values,
-   then
-   each coordinate may move by one step while that turns y towards r. Queries become signed bytes,
-   two bytes from 4 bits on, where one would be coarser than the code.
+   then each coordinate may move by one step while that turns y towards r. Queries become signed
+   bytes, two bytes from 4 bits on, where one would be coarser than the code.
 
    Sources: Gao, Long, RaBitQ: quantizing high-dimensional vectors with a theoretical error bound,
    2024;
    Gao, Gou, Xu, Yang, Long, Wong, Practical and asymptotically optimal quantization of
    high-dimensional vectors in Euclidean space for approximate nearest neighbor search, 2025.
-   Differs
-   from them in the search for the grid's scale, in nearest instead of random rounding of the query
-   (its error enters the bound), and in that the bits of a code lie in planes. */
+   Differs from them in the search for the grid's scale, in nearest instead of random rounding of
+   the query (its error enters the bound), and in that the bits of a code lie in planes. */
 
 #define RV__RABITQ_TAIL 12u
 

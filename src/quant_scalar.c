@@ -3,8 +3,7 @@
 #include "quant.c"
 
 /* One number per dimension: F16, BF16, SQ8_ROW (a row of RV_DTYPE_I8), SQ8 and SQ4 (a step width
-   per
-   dimension from the range seen in training), BINARY (one bit around the mean).
+   per dimension from the range seen in training), BINARY (one bit around the mean).
 
    The trained kinds have mid[j] + unit * step[j] * c for value j. With v = step * c,
 
@@ -12,10 +11,9 @@
        -q x'      = -q mid - unit <w, c>,                      w = step q
 
    so that a row needs |v|^2 and one dot product with its integers. SQ8 keeps the query as floats:
-   its
-   code starts with |v|^2, where the byte kernel finds the factor it multiplies with, and the
-   product
-   is divided out again. SQ4 and BINARY turn w into signed bytes and use exact integer products.
+   its code starts with |v|^2, where the byte kernel finds the factor it multiplies with, and the
+   product is divided out again. SQ4 and BINARY turn w into signed bytes and use exact integer
+   products.
 
    Source of the uniform quantizer with a range per dimension: common practice, for example
    Aguerrebere et al., Similarity search in the blink of an eye with compressed indices, 2023. */

@@ -211,6 +211,24 @@ RV__INLINE uint64_t rv__load_u64(const void *p)
     return x;
 }
 
+/* The first n bytes as a word, eight at most. */
+RV__INLINE uint64_t rv__load_rest(const unsigned char *p, size_t n)
+{
+    uint64_t x = 0;
+    if (n >= 8) return rv__load_u64(p);
+    if (n >= 4) x = rv__load_u32(p + n - 4);
+    for (size_t i = 0; i < n % 4; i++) x = x << 8 | p[i]; /* any order: bits are counted */
+    return x;
+}
+
+RV__INLINE uint32_t rv__pop64(uint64_t x)
+{
+    x -= (x >> 1) & 0x5555555555555555ull;
+    x = (x & 0x3333333333333333ull) + ((x >> 2) & 0x3333333333333333ull);
+    x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0Full;
+    return (uint32_t)((x * 0x0101010101010101ull) >> 56);
+}
+
 /* Arithmetic shift, whatever the compiler thinks of >> on negative numbers. */
 RV__INLINE int32_t rv__sar_i32(int32_t x, unsigned n)
 {

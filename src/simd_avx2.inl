@@ -21,6 +21,7 @@
 #define rv__vmul(a, b) _mm256_mul_ps((a), (b))
 #define rv__vdiv(a, b) _mm256_div_ps((a), (b))
 #define rv__vfma(a, b, c) _mm256_fmadd_ps((a), (b), (c))
+#define rv__vfnma(a, b, c) _mm256_fnmadd_ps((a), (b), (c)) /* c - a b */
 #define rv__vmax(a, b) _mm256_max_ps((a), (b))
 #define rv__vmin(a, b) _mm256_min_ps((a), (b))
 #define rv__vround(a)                                                                              \

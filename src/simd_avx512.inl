@@ -33,6 +33,7 @@
 #define rv__vmul(a, b) _mm512_mul_ps((a), (b))
 #define rv__vdiv(a, b) _mm512_div_ps((a), (b))
 #define rv__vfma(a, b, c) _mm512_fmadd_ps((a), (b), (c))
+#define rv__vfnma(a, b, c) _mm512_fnmadd_ps((a), (b), (c)) /* c - a b */
 #define rv__vmax(a, b) _mm512_maskz_max_ps(RV__ALL16, (a), (b))
 #define rv__vmin(a, b) _mm512_maskz_min_ps(RV__ALL16, (a), (b))
 #define rv__vround(a) _mm512_maskz_cvtps_epi32(RV__ALL16, (a))

@@ -27,6 +27,7 @@
 #undef rv__vmul
 #undef rv__vdiv
 #undef rv__vfma
+#undef rv__vfnma
 #undef rv__vmax
 #undef rv__vmin
 #undef rv__vsum

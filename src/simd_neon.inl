@@ -27,6 +27,7 @@
 #define rv__vmul(a, b) vmulq_f32((a), (b))
 #define rv__vdiv(a, b) vdivq_f32((a), (b))
 #define rv__vfma(a, b, c) vfmaq_f32((c), (a), (b))
+#define rv__vfnma(a, b, c) vfmsq_f32((c), (a), (b)) /* c - a b */
 #define rv__vmax(a, b) vmaxq_f32((a), (b))
 #define rv__vmin(a, b) vminq_f32((a), (b))
 #define rv__vround(a) vcvtnq_s32_f32(a)

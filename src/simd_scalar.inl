@@ -23,6 +23,7 @@
 #define rv__vmul(a, b) ((a) * (b))
 #define rv__vdiv(a, b) ((a) / (b))
 #define rv__vfma(a, b, c) ((a) * (b) + (c))
+#define rv__vfnma(a, b, c) ((c) - (a) * (b)) /* c - a b */
 #define rv__vsum(a) (a)
 #define rv__vmaximum(a) (a)
 #define rv__vround(a) rv__round_i32(a)
@@ -61,14 +62,6 @@ RV__INLINE int32_t rv__gdot_scalar(int32_t acc, int32_t b, int32_t a)
 {
     int32_t low = (int16_t)(a & 0xFFFF) * (int16_t)(b & 0xFFFF);
     return rv__iadd(acc, low + rv__sar_i32(a, 16) * rv__sar_i32(b, 16));
-}
-
-RV__INLINE uint64_t rv__wpop_scalar(uint64_t acc, uint64_t x)
-{
-    x -= (x >> 1) & 0x5555555555555555ull;
-    x = (x & 0x3333333333333333ull) + ((x >> 2) & 0x3333333333333333ull);
-    x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0Full;
-    return acc + ((x * 0x0101010101010101ull) >> 56);
 }
 
 #define rv__vload(p) rv__load_f32(p)
@@ -114,5 +107,5 @@ RV__INLINE uint64_t rv__wpop_scalar(uint64_t acc, uint64_t x)
 #define rv__wxor(a, b) ((a) ^ (b))
 #define rv__padd(a, b) ((a) + (b))
 #define rv__pzero() ((uint64_t)0)
-#define rv__wpop(acc, x) rv__wpop_scalar((acc), (x))
+#define rv__wpop(acc, x) ((acc) + rv__pop64(x))
 #define rv__psum(acc) (acc)

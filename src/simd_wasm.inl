@@ -24,6 +24,7 @@
 #define rv__vmul(a, b) wasm_f32x4_mul((a), (b))
 #define rv__vdiv(a, b) wasm_f32x4_div((a), (b))
 #define rv__vfma(a, b, c) wasm_f32x4_add(wasm_f32x4_mul((a), (b)), (c))
+#define rv__vfnma(a, b, c) wasm_f32x4_sub((c), wasm_f32x4_mul((a), (b))) /* c - a b */
 #define rv__vmax(a, b) wasm_f32x4_max((a), (b))
 #define rv__vmin(a, b) wasm_f32x4_min((a), (b))
 #define rv__vround(a) wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(a))
