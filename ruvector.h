@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 8d62d57436e01a8506ff14979b0da91c22687e114b8e433213f322f02c454f44 */
+/* Version 0.1.0, parts sha256 dc6bdce7b9d744f4a7c8c7122886695853dd9691338d8eb518fb4d2cb0ef0cb7 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -335,8 +335,7 @@ RV_API rv_distance_f32 rv_metric_find_f32(rv_metric metric, rv_isa isa);
 
 /* >>kmeans  Clustering of rows under squared Euclidean distance, or under the angle (spherical).
    Costs 2 rows k dim operations per iteration through the tile kernels; the same bits for any
-   number
-   of threads. Thread class: pure.
+   number of threads. Thread class: pure.
 
        rv_kmeans_config config = {0};
        config.k = 256;
@@ -356,12 +355,10 @@ typedef struct rv_kmeans_config {
 /* rows: [n, dim] with a stride in floats (0 = dim), dim 1..65535. centroids: [k, dim]. assign: [n]
    nearest centroid of every row (ties: the lower), or NULL. inertia: the sum of the rows' squared
    distances to them, summed over all n rows, or NULL. Starts from k-means++ where k <= 256, else
-   from
-   k random rows; a cluster that loses all its rows moves to a random row of the cluster with the
-   largest sum of distances. Of duplicate rows several centroids may stay equal. NaN or infinity in
-   a row that is
-   used: RV_ERR_ARG with the element's index in ctx->where. On failure the outputs hold nothing
-   useful. */
+   from k random rows; a cluster that loses all its rows moves to a random row of the cluster with
+   the largest sum of distances. Of duplicate rows several centroids may stay equal. NaN or infinity
+   in a row that is used: RV_ERR_ARG with the element's index in ctx->where. On failure the outputs
+   hold nothing useful. */
 RV_API rv_status rv_kmeans_train(rv_ctx *ctx, const rv_kmeans_config *config, const float *rows,
                                  size_t stride, size_t n, size_t dim, float *centroids,
                                  uint32_t *assign, double *inertia);
@@ -481,11 +478,10 @@ RV_API rv_status rv_image_info(rv_ctx *ctx, const void *image, size_t bytes, cha
 
    Estimates are of the metric given in the config: L2, IP or COSINE (rows and queries are then
    scaled to length 1; a zero vector stays zero and is at distance 1 from everything). Every
-   estimate
-   comes with a bound on |estimate - true distance|. For RABITQ it holds with a probability: the
-   error passes it for about 6 in 100 pairs at epsilon 1.9, for 3 in 1000 at epsilon 3. For all
-   other kinds it always holds, up to rounding, for any row, because a code carries the distance
-   between its row and what it decodes to (two bytes at its end).
+   estimate comes with a bound on |estimate - true distance|. For RABITQ it holds with a
+   probability: the error passes it for about 6 in 100 pairs at epsilon 1.9, for 3 in 1000 at
+   epsilon 3. For all other kinds it always holds, up to rounding, for any row, because a code
+   carries the distance between its row and what it decodes to (two bytes at its end).
 
    Costs: encode is O(d) for scalar kinds, O(d log d) for RABITQ, O(d 2^bits) for PQ. A distance is
    one pass over the code. Thread class: shared-read (train and load make a new state, the rest is
@@ -534,9 +530,8 @@ typedef struct rv_quant_config {
 RV_API rv_status rv_quant_create (rv_ctx *ctx, const rv_quant_config *config, rv_quant **out);
 RV_API void      rv_quant_destroy(rv_quant *quant); /* NULL is fine */
 /* rows: [n, dim], stride in floats (0 = dim), n >= 1 (PQ: at least 2^bits); evenly spread samples
-   of
-   large sets are used. Codes made before are not valid after. NaN, infinity: RV_ERR_ARG. On failure
-   the state is as before. Polls. */
+   of large sets are used. Codes made before are not valid after. NaN, infinity: RV_ERR_ARG. On
+   failure the state is as before. Polls. */
 RV_API rv_status rv_quant_train  (rv_ctx *ctx, rv_quant *quant, const float *rows, size_t stride,
                                   size_t n);
 RV_API int       rv_quant_trained(const rv_quant *quant);
@@ -862,16 +857,12 @@ RV_API rv_status rv_hnsw_check  (rv_ctx *ctx, const rv_hnsw *index);
 #define RV_IVF_H
 
 /* >>ivf  Inverted file: rows are dealt out to lists by their nearest centre, a search looks into
-   the
-   n_probe lists whose centres are nearest to the query. Lists hold row numbers and either nothing
-   else (the rows are measured) or codes of half a bit to a bit per dimension, scanned 32 at a time
-   in
-   registers, the best of which are measured again by their vectors. Choose it over the graph when
-   memory is short (links cost nothing here, codes of product quantization dim / 16 bytes), when
-   rows
-   come and go often, or for metrics of bits and the caller's own over large sets; the graph is
-   faster
-   at high recall.
+   the n_probe lists whose centres are nearest to the query. Lists hold row numbers and either
+   nothing else (the rows are measured) or codes of half a bit to a bit per dimension, scanned 32 at
+   a time in registers, the best of which are measured again by their vectors. Choose it over the
+   graph when memory is short (dim / 16 or dim / 8 bytes and 12 more per row), when rows come and go
+   often, or for metrics of bits and the caller's own over large sets; the graph is faster at high
+   recall.
 
    Centres and codes are learned by rv_ivf_build from its rows, or by rv_ivf_train from those the
    index holds. Before that an index is one list that is scanned whole, which is exact. Centres do
@@ -986,8 +977,7 @@ RV_API rv_status rv_ivf_range  (rv_ctx *ctx, const rv_ivf *index, const void *qu
                                 size_t *n_hits);
 
 /* Hands out the next nearest row without starting again: first from n_probe lists, then from more
-   and
-   more of them, never the same row twice; every row that passes the filter is given in the end.
+   and more of them, never the same row twice; every row that passes the filter is given in the end.
    The index must not change while an iterator lives. */
 typedef struct rv_ivf_iter rv_ivf_iter;
 RV_API rv_status rv_ivf_iter_create (rv_ctx *ctx, const rv_ivf *index, const void *query,
@@ -1009,8 +999,7 @@ RV_API rv_status rv_ivf_view   (rv_ctx *ctx, const void *image, size_t bytes, rv
 
 RV_API void      rv_ivf_stats_get(const rv_ivf *index, rv_ivf_stats *stats);
 /* Proves that every row is in exactly one list and all links are in range; RV_ERR_FORMAT with the
-   row
-   or block in ctx->where otherwise. */
+   row or block in ctx->where otherwise. */
 RV_API rv_status rv_ivf_check  (rv_ctx *ctx, const rv_ivf *index);
 
 #endif /* RV_IVF_H */
@@ -1833,6 +1822,24 @@ RV__INLINE uint64_t rv__load_u64(const void *p)
     return x;
 }
 
+/* The first n bytes as a word, eight at most. */
+RV__INLINE uint64_t rv__load_rest(const unsigned char *p, size_t n)
+{
+    uint64_t x = 0;
+    if (n >= 8) return rv__load_u64(p);
+    if (n >= 4) x = rv__load_u32(p + n - 4);
+    for (size_t i = 0; i < n % 4; i++) x = x << 8 | p[i]; /* any order: bits are counted */
+    return x;
+}
+
+RV__INLINE uint32_t rv__pop64(uint64_t x)
+{
+    x -= (x >> 1) & 0x5555555555555555ull;
+    x = (x & 0x3333333333333333ull) + ((x >> 2) & 0x3333333333333333ull);
+    x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0Full;
+    return (uint32_t)((x * 0x0101010101010101ull) >> 56);
+}
+
 /* Arithmetic shift, whatever the compiler thinks of >> on negative numbers. */
 RV__INLINE int32_t rv__sar_i32(int32_t x, unsigned n)
 {
@@ -2047,14 +2054,6 @@ RV__INLINE int32_t rv__gdot_scalar(int32_t acc, int32_t b, int32_t a)
     return rv__iadd(acc, low + rv__sar_i32(a, 16) * rv__sar_i32(b, 16));
 }
 
-RV__INLINE uint64_t rv__wpop_scalar(uint64_t acc, uint64_t x)
-{
-    x -= (x >> 1) & 0x5555555555555555ull;
-    x = (x & 0x3333333333333333ull) + ((x >> 2) & 0x3333333333333333ull);
-    x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0Full;
-    return acc + ((x * 0x0101010101010101ull) >> 56);
-}
-
 #define rv__vload(p) rv__load_f32(p)
 #define rv__vstore(p, a) rv__store_f32((p), (a))
 #define rv__vload_tail(p, n) rv__load_f32(p) /* n is 0 always: never called */
@@ -2098,7 +2097,7 @@ RV__INLINE uint64_t rv__wpop_scalar(uint64_t acc, uint64_t x)
 #define rv__wxor(a, b) ((a) ^ (b))
 #define rv__padd(a, b) ((a) + (b))
 #define rv__pzero() ((uint64_t)0)
-#define rv__wpop(acc, x) rv__wpop_scalar((acc), (x))
+#define rv__wpop(acc, x) ((acc) + rv__pop64(x))
 #define rv__psum(acc) (acc)
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_float.inl =================================================================== */
@@ -3530,35 +3529,30 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #endif
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_bits.inl ==================================================================== */
-/* Kernels over sets of bits, in whole bytes. */
-
-RV__ISA RV__INLINE rv__vw RV__F(word)(const unsigned char *p, size_t i, size_t n)
-{
-    if (i + RV__WORD <= n) return rv__wload(p + i);
-#if defined(RV__MASKED)
-    return rv__wtail(p + i, n - i);
-#else
-    {
-        unsigned char copy[RV__WORD];
-        memset(copy, 0, sizeof copy);
-        memcpy(copy, p + i, n - i);
-        return rv__wload(copy);
-    }
-#endif
-}
+/* Kernels over sets of bits, in whole bytes. What does not fill a vector is read under a mask, or
+   else in words of 64 bits: a copy to fill a vector would wait for its own stores. */
 
 /* Bits that differ. */
 RV__ISA RV__INLINE uint32_t RV__F(differ)(const uint8_t *a, const uint8_t *b, size_t n)
 {
     rv__vp s = rv__pzero(), t = s;
+    uint32_t rest = 0;
     size_t i = 0;
     for (; i + 2 * RV__WORD <= n; i += 2 * RV__WORD) {
         s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
         t = rv__wpop(t, rv__wxor(rv__wload(a + i + RV__WORD), rv__wload(b + i + RV__WORD)));
     }
-    for (; i < n; i += RV__WORD)
-        s = rv__wpop(s, rv__wxor(RV__F(word)(a, i, n), RV__F(word)(b, i, n)));
-    return (uint32_t)rv__psum(rv__padd(s, t));
+    if (i + RV__WORD <= n) {
+        s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
+        i += RV__WORD;
+    }
+#if defined(RV__MASKED)
+    if (i < n) t = rv__wpop(t, rv__wxor(rv__wtail(a + i, n - i), rv__wtail(b + i, n - i)));
+#else
+    for (; i < n; i += 8)
+        rest += rv__pop64(rv__load_rest(a + i, n - i) ^ rv__load_rest(b + i, n - i));
+#endif
+    return (uint32_t)rv__psum(rv__padd(s, t)) + rest;
 }
 
 RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_t n)
@@ -3570,13 +3564,31 @@ RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_
 RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *counts)
 {
     rv__vp both = rv__pzero(), either = both;
-    for (size_t i = 0; i < n; i += RV__WORD) {
-        rv__vw u = RV__F(word)(a, i, n), v = RV__F(word)(b, i, n);
+    rv__vw u, v;
+    size_t i = 0;
+    counts[0] = counts[1] = 0;
+    for (; i + RV__WORD <= n; i += RV__WORD) {
+        u = rv__wload(a + i);
+        v = rv__wload(b + i);
         both = rv__wpop(both, rv__wand(u, v));
         either = rv__wpop(either, rv__wor(u, v));
     }
-    counts[0] = (uint32_t)rv__psum(both);
-    counts[1] = (uint32_t)rv__psum(either);
+#if defined(RV__MASKED)
+    if (i < n) {
+        u = rv__wtail(a + i, n - i);
+        v = rv__wtail(b + i, n - i);
+        both = rv__wpop(both, rv__wand(u, v));
+        either = rv__wpop(either, rv__wor(u, v));
+    }
+#else
+    for (; i < n; i += 8) {
+        uint64_t x = rv__load_rest(a + i, n - i), y = rv__load_rest(b + i, n - i);
+        counts[0] += rv__pop64(x & y);
+        counts[1] += rv__pop64(x | y);
+    }
+#endif
+    counts[0] += (uint32_t)rv__psum(both);
+    counts[1] += (uint32_t)rv__psum(either);
 }
 
 RV__ISA RV__INLINE void RV__F(bit_scan)(int jaccard, const void *query, const unsigned char *rows,
@@ -5431,35 +5443,30 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #endif
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_bits.inl ==================================================================== */
-/* Kernels over sets of bits, in whole bytes. */
-
-RV__ISA RV__INLINE rv__vw RV__F(word)(const unsigned char *p, size_t i, size_t n)
-{
-    if (i + RV__WORD <= n) return rv__wload(p + i);
-#if defined(RV__MASKED)
-    return rv__wtail(p + i, n - i);
-#else
-    {
-        unsigned char copy[RV__WORD];
-        memset(copy, 0, sizeof copy);
-        memcpy(copy, p + i, n - i);
-        return rv__wload(copy);
-    }
-#endif
-}
+/* Kernels over sets of bits, in whole bytes. What does not fill a vector is read under a mask, or
+   else in words of 64 bits: a copy to fill a vector would wait for its own stores. */
 
 /* Bits that differ. */
 RV__ISA RV__INLINE uint32_t RV__F(differ)(const uint8_t *a, const uint8_t *b, size_t n)
 {
     rv__vp s = rv__pzero(), t = s;
+    uint32_t rest = 0;
     size_t i = 0;
     for (; i + 2 * RV__WORD <= n; i += 2 * RV__WORD) {
         s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
         t = rv__wpop(t, rv__wxor(rv__wload(a + i + RV__WORD), rv__wload(b + i + RV__WORD)));
     }
-    for (; i < n; i += RV__WORD)
-        s = rv__wpop(s, rv__wxor(RV__F(word)(a, i, n), RV__F(word)(b, i, n)));
-    return (uint32_t)rv__psum(rv__padd(s, t));
+    if (i + RV__WORD <= n) {
+        s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
+        i += RV__WORD;
+    }
+#if defined(RV__MASKED)
+    if (i < n) t = rv__wpop(t, rv__wxor(rv__wtail(a + i, n - i), rv__wtail(b + i, n - i)));
+#else
+    for (; i < n; i += 8)
+        rest += rv__pop64(rv__load_rest(a + i, n - i) ^ rv__load_rest(b + i, n - i));
+#endif
+    return (uint32_t)rv__psum(rv__padd(s, t)) + rest;
 }
 
 RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_t n)
@@ -5471,13 +5478,31 @@ RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_
 RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *counts)
 {
     rv__vp both = rv__pzero(), either = both;
-    for (size_t i = 0; i < n; i += RV__WORD) {
-        rv__vw u = RV__F(word)(a, i, n), v = RV__F(word)(b, i, n);
+    rv__vw u, v;
+    size_t i = 0;
+    counts[0] = counts[1] = 0;
+    for (; i + RV__WORD <= n; i += RV__WORD) {
+        u = rv__wload(a + i);
+        v = rv__wload(b + i);
         both = rv__wpop(both, rv__wand(u, v));
         either = rv__wpop(either, rv__wor(u, v));
     }
-    counts[0] = (uint32_t)rv__psum(both);
-    counts[1] = (uint32_t)rv__psum(either);
+#if defined(RV__MASKED)
+    if (i < n) {
+        u = rv__wtail(a + i, n - i);
+        v = rv__wtail(b + i, n - i);
+        both = rv__wpop(both, rv__wand(u, v));
+        either = rv__wpop(either, rv__wor(u, v));
+    }
+#else
+    for (; i < n; i += 8) {
+        uint64_t x = rv__load_rest(a + i, n - i), y = rv__load_rest(b + i, n - i);
+        counts[0] += rv__pop64(x & y);
+        counts[1] += rv__pop64(x | y);
+    }
+#endif
+    counts[0] += (uint32_t)rv__psum(both);
+    counts[1] += (uint32_t)rv__psum(either);
 }
 
 RV__ISA RV__INLINE void RV__F(bit_scan)(int jaccard, const void *query, const unsigned char *rows,
@@ -7413,35 +7438,30 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #endif
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_bits.inl ==================================================================== */
-/* Kernels over sets of bits, in whole bytes. */
-
-RV__ISA RV__INLINE rv__vw RV__F(word)(const unsigned char *p, size_t i, size_t n)
-{
-    if (i + RV__WORD <= n) return rv__wload(p + i);
-#if defined(RV__MASKED)
-    return rv__wtail(p + i, n - i);
-#else
-    {
-        unsigned char copy[RV__WORD];
-        memset(copy, 0, sizeof copy);
-        memcpy(copy, p + i, n - i);
-        return rv__wload(copy);
-    }
-#endif
-}
+/* Kernels over sets of bits, in whole bytes. What does not fill a vector is read under a mask, or
+   else in words of 64 bits: a copy to fill a vector would wait for its own stores. */
 
 /* Bits that differ. */
 RV__ISA RV__INLINE uint32_t RV__F(differ)(const uint8_t *a, const uint8_t *b, size_t n)
 {
     rv__vp s = rv__pzero(), t = s;
+    uint32_t rest = 0;
     size_t i = 0;
     for (; i + 2 * RV__WORD <= n; i += 2 * RV__WORD) {
         s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
         t = rv__wpop(t, rv__wxor(rv__wload(a + i + RV__WORD), rv__wload(b + i + RV__WORD)));
     }
-    for (; i < n; i += RV__WORD)
-        s = rv__wpop(s, rv__wxor(RV__F(word)(a, i, n), RV__F(word)(b, i, n)));
-    return (uint32_t)rv__psum(rv__padd(s, t));
+    if (i + RV__WORD <= n) {
+        s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
+        i += RV__WORD;
+    }
+#if defined(RV__MASKED)
+    if (i < n) t = rv__wpop(t, rv__wxor(rv__wtail(a + i, n - i), rv__wtail(b + i, n - i)));
+#else
+    for (; i < n; i += 8)
+        rest += rv__pop64(rv__load_rest(a + i, n - i) ^ rv__load_rest(b + i, n - i));
+#endif
+    return (uint32_t)rv__psum(rv__padd(s, t)) + rest;
 }
 
 RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_t n)
@@ -7453,13 +7473,31 @@ RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_
 RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *counts)
 {
     rv__vp both = rv__pzero(), either = both;
-    for (size_t i = 0; i < n; i += RV__WORD) {
-        rv__vw u = RV__F(word)(a, i, n), v = RV__F(word)(b, i, n);
+    rv__vw u, v;
+    size_t i = 0;
+    counts[0] = counts[1] = 0;
+    for (; i + RV__WORD <= n; i += RV__WORD) {
+        u = rv__wload(a + i);
+        v = rv__wload(b + i);
         both = rv__wpop(both, rv__wand(u, v));
         either = rv__wpop(either, rv__wor(u, v));
     }
-    counts[0] = (uint32_t)rv__psum(both);
-    counts[1] = (uint32_t)rv__psum(either);
+#if defined(RV__MASKED)
+    if (i < n) {
+        u = rv__wtail(a + i, n - i);
+        v = rv__wtail(b + i, n - i);
+        both = rv__wpop(both, rv__wand(u, v));
+        either = rv__wpop(either, rv__wor(u, v));
+    }
+#else
+    for (; i < n; i += 8) {
+        uint64_t x = rv__load_rest(a + i, n - i), y = rv__load_rest(b + i, n - i);
+        counts[0] += rv__pop64(x & y);
+        counts[1] += rv__pop64(x | y);
+    }
+#endif
+    counts[0] += (uint32_t)rv__psum(both);
+    counts[1] += (uint32_t)rv__psum(either);
 }
 
 RV__ISA RV__INLINE void RV__F(bit_scan)(int jaccard, const void *query, const unsigned char *rows,
@@ -8858,35 +8896,30 @@ RV__ISA RV__INLINE __m512i RV__F(v_pop)(__m512i acc, __m512i x)
 #endif
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_bits.inl ==================================================================== */
-/* Kernels over sets of bits, in whole bytes. */
-
-RV__ISA RV__INLINE rv__vw RV__F(word)(const unsigned char *p, size_t i, size_t n)
-{
-    if (i + RV__WORD <= n) return rv__wload(p + i);
-#if defined(RV__MASKED)
-    return rv__wtail(p + i, n - i);
-#else
-    {
-        unsigned char copy[RV__WORD];
-        memset(copy, 0, sizeof copy);
-        memcpy(copy, p + i, n - i);
-        return rv__wload(copy);
-    }
-#endif
-}
+/* Kernels over sets of bits, in whole bytes. What does not fill a vector is read under a mask, or
+   else in words of 64 bits: a copy to fill a vector would wait for its own stores. */
 
 /* Bits that differ. */
 RV__ISA RV__INLINE uint32_t RV__F(differ)(const uint8_t *a, const uint8_t *b, size_t n)
 {
     rv__vp s = rv__pzero(), t = s;
+    uint32_t rest = 0;
     size_t i = 0;
     for (; i + 2 * RV__WORD <= n; i += 2 * RV__WORD) {
         s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
         t = rv__wpop(t, rv__wxor(rv__wload(a + i + RV__WORD), rv__wload(b + i + RV__WORD)));
     }
-    for (; i < n; i += RV__WORD)
-        s = rv__wpop(s, rv__wxor(RV__F(word)(a, i, n), RV__F(word)(b, i, n)));
-    return (uint32_t)rv__psum(rv__padd(s, t));
+    if (i + RV__WORD <= n) {
+        s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
+        i += RV__WORD;
+    }
+#if defined(RV__MASKED)
+    if (i < n) t = rv__wpop(t, rv__wxor(rv__wtail(a + i, n - i), rv__wtail(b + i, n - i)));
+#else
+    for (; i < n; i += 8)
+        rest += rv__pop64(rv__load_rest(a + i, n - i) ^ rv__load_rest(b + i, n - i));
+#endif
+    return (uint32_t)rv__psum(rv__padd(s, t)) + rest;
 }
 
 RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_t n)
@@ -8898,13 +8931,31 @@ RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_
 RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *counts)
 {
     rv__vp both = rv__pzero(), either = both;
-    for (size_t i = 0; i < n; i += RV__WORD) {
-        rv__vw u = RV__F(word)(a, i, n), v = RV__F(word)(b, i, n);
+    rv__vw u, v;
+    size_t i = 0;
+    counts[0] = counts[1] = 0;
+    for (; i + RV__WORD <= n; i += RV__WORD) {
+        u = rv__wload(a + i);
+        v = rv__wload(b + i);
         both = rv__wpop(both, rv__wand(u, v));
         either = rv__wpop(either, rv__wor(u, v));
     }
-    counts[0] = (uint32_t)rv__psum(both);
-    counts[1] = (uint32_t)rv__psum(either);
+#if defined(RV__MASKED)
+    if (i < n) {
+        u = rv__wtail(a + i, n - i);
+        v = rv__wtail(b + i, n - i);
+        both = rv__wpop(both, rv__wand(u, v));
+        either = rv__wpop(either, rv__wor(u, v));
+    }
+#else
+    for (; i < n; i += 8) {
+        uint64_t x = rv__load_rest(a + i, n - i), y = rv__load_rest(b + i, n - i);
+        counts[0] += rv__pop64(x & y);
+        counts[1] += rv__pop64(x | y);
+    }
+#endif
+    counts[0] += (uint32_t)rv__psum(both);
+    counts[1] += (uint32_t)rv__psum(either);
 }
 
 RV__ISA RV__INLINE void RV__F(bit_scan)(int jaccard, const void *query, const unsigned char *rows,
@@ -10874,35 +10925,30 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #endif
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_bits.inl ==================================================================== */
-/* Kernels over sets of bits, in whole bytes. */
-
-RV__ISA RV__INLINE rv__vw RV__F(word)(const unsigned char *p, size_t i, size_t n)
-{
-    if (i + RV__WORD <= n) return rv__wload(p + i);
-#if defined(RV__MASKED)
-    return rv__wtail(p + i, n - i);
-#else
-    {
-        unsigned char copy[RV__WORD];
-        memset(copy, 0, sizeof copy);
-        memcpy(copy, p + i, n - i);
-        return rv__wload(copy);
-    }
-#endif
-}
+/* Kernels over sets of bits, in whole bytes. What does not fill a vector is read under a mask, or
+   else in words of 64 bits: a copy to fill a vector would wait for its own stores. */
 
 /* Bits that differ. */
 RV__ISA RV__INLINE uint32_t RV__F(differ)(const uint8_t *a, const uint8_t *b, size_t n)
 {
     rv__vp s = rv__pzero(), t = s;
+    uint32_t rest = 0;
     size_t i = 0;
     for (; i + 2 * RV__WORD <= n; i += 2 * RV__WORD) {
         s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
         t = rv__wpop(t, rv__wxor(rv__wload(a + i + RV__WORD), rv__wload(b + i + RV__WORD)));
     }
-    for (; i < n; i += RV__WORD)
-        s = rv__wpop(s, rv__wxor(RV__F(word)(a, i, n), RV__F(word)(b, i, n)));
-    return (uint32_t)rv__psum(rv__padd(s, t));
+    if (i + RV__WORD <= n) {
+        s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
+        i += RV__WORD;
+    }
+#if defined(RV__MASKED)
+    if (i < n) t = rv__wpop(t, rv__wxor(rv__wtail(a + i, n - i), rv__wtail(b + i, n - i)));
+#else
+    for (; i < n; i += 8)
+        rest += rv__pop64(rv__load_rest(a + i, n - i) ^ rv__load_rest(b + i, n - i));
+#endif
+    return (uint32_t)rv__psum(rv__padd(s, t)) + rest;
 }
 
 RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_t n)
@@ -10914,13 +10960,31 @@ RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_
 RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *counts)
 {
     rv__vp both = rv__pzero(), either = both;
-    for (size_t i = 0; i < n; i += RV__WORD) {
-        rv__vw u = RV__F(word)(a, i, n), v = RV__F(word)(b, i, n);
+    rv__vw u, v;
+    size_t i = 0;
+    counts[0] = counts[1] = 0;
+    for (; i + RV__WORD <= n; i += RV__WORD) {
+        u = rv__wload(a + i);
+        v = rv__wload(b + i);
         both = rv__wpop(both, rv__wand(u, v));
         either = rv__wpop(either, rv__wor(u, v));
     }
-    counts[0] = (uint32_t)rv__psum(both);
-    counts[1] = (uint32_t)rv__psum(either);
+#if defined(RV__MASKED)
+    if (i < n) {
+        u = rv__wtail(a + i, n - i);
+        v = rv__wtail(b + i, n - i);
+        both = rv__wpop(both, rv__wand(u, v));
+        either = rv__wpop(either, rv__wor(u, v));
+    }
+#else
+    for (; i < n; i += 8) {
+        uint64_t x = rv__load_rest(a + i, n - i), y = rv__load_rest(b + i, n - i);
+        counts[0] += rv__pop64(x & y);
+        counts[1] += rv__pop64(x | y);
+    }
+#endif
+    counts[0] += (uint32_t)rv__psum(both);
+    counts[1] += (uint32_t)rv__psum(either);
 }
 
 RV__ISA RV__INLINE void RV__F(bit_scan)(int jaccard, const void *query, const unsigned char *rows,
@@ -13545,35 +13609,30 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #endif
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_bits.inl ==================================================================== */
-/* Kernels over sets of bits, in whole bytes. */
-
-RV__ISA RV__INLINE rv__vw RV__F(word)(const unsigned char *p, size_t i, size_t n)
-{
-    if (i + RV__WORD <= n) return rv__wload(p + i);
-#if defined(RV__MASKED)
-    return rv__wtail(p + i, n - i);
-#else
-    {
-        unsigned char copy[RV__WORD];
-        memset(copy, 0, sizeof copy);
-        memcpy(copy, p + i, n - i);
-        return rv__wload(copy);
-    }
-#endif
-}
+/* Kernels over sets of bits, in whole bytes. What does not fill a vector is read under a mask, or
+   else in words of 64 bits: a copy to fill a vector would wait for its own stores. */
 
 /* Bits that differ. */
 RV__ISA RV__INLINE uint32_t RV__F(differ)(const uint8_t *a, const uint8_t *b, size_t n)
 {
     rv__vp s = rv__pzero(), t = s;
+    uint32_t rest = 0;
     size_t i = 0;
     for (; i + 2 * RV__WORD <= n; i += 2 * RV__WORD) {
         s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
         t = rv__wpop(t, rv__wxor(rv__wload(a + i + RV__WORD), rv__wload(b + i + RV__WORD)));
     }
-    for (; i < n; i += RV__WORD)
-        s = rv__wpop(s, rv__wxor(RV__F(word)(a, i, n), RV__F(word)(b, i, n)));
-    return (uint32_t)rv__psum(rv__padd(s, t));
+    if (i + RV__WORD <= n) {
+        s = rv__wpop(s, rv__wxor(rv__wload(a + i), rv__wload(b + i)));
+        i += RV__WORD;
+    }
+#if defined(RV__MASKED)
+    if (i < n) t = rv__wpop(t, rv__wxor(rv__wtail(a + i, n - i), rv__wtail(b + i, n - i)));
+#else
+    for (; i < n; i += 8)
+        rest += rv__pop64(rv__load_rest(a + i, n - i) ^ rv__load_rest(b + i, n - i));
+#endif
+    return (uint32_t)rv__psum(rv__padd(s, t)) + rest;
 }
 
 RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_t n)
@@ -13585,13 +13644,31 @@ RV__ISA static uint32_t RV__F(hamming)(const uint8_t *a, const uint8_t *b, size_
 RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *counts)
 {
     rv__vp both = rv__pzero(), either = both;
-    for (size_t i = 0; i < n; i += RV__WORD) {
-        rv__vw u = RV__F(word)(a, i, n), v = RV__F(word)(b, i, n);
+    rv__vw u, v;
+    size_t i = 0;
+    counts[0] = counts[1] = 0;
+    for (; i + RV__WORD <= n; i += RV__WORD) {
+        u = rv__wload(a + i);
+        v = rv__wload(b + i);
         both = rv__wpop(both, rv__wand(u, v));
         either = rv__wpop(either, rv__wor(u, v));
     }
-    counts[0] = (uint32_t)rv__psum(both);
-    counts[1] = (uint32_t)rv__psum(either);
+#if defined(RV__MASKED)
+    if (i < n) {
+        u = rv__wtail(a + i, n - i);
+        v = rv__wtail(b + i, n - i);
+        both = rv__wpop(both, rv__wand(u, v));
+        either = rv__wpop(either, rv__wor(u, v));
+    }
+#else
+    for (; i < n; i += 8) {
+        uint64_t x = rv__load_rest(a + i, n - i), y = rv__load_rest(b + i, n - i);
+        counts[0] += rv__pop64(x & y);
+        counts[1] += rv__pop64(x | y);
+    }
+#endif
+    counts[0] += (uint32_t)rv__psum(both);
+    counts[1] += (uint32_t)rv__psum(either);
 }
 
 RV__ISA RV__INLINE void RV__F(bit_scan)(int jaccard, const void *query, const unsigned char *rows,
@@ -14763,8 +14840,7 @@ static void rv__kmeans_assign_range(void *arg, size_t lane, size_t begin, size_t
 
 /* The same for few dimensions, where a tile of products would be mostly packing: 16 centroids at a
    time from their transpose. turned: [dim][k rounded up to 16], half the same length, the rest of
-   it
-   infinite. */
+   it infinite. */
 static void rv__kmeans_small_range(void *arg, size_t lane, size_t begin, size_t end)
 {
     const rv__kmeans *job = (const rv__kmeans *)arg;
@@ -16475,8 +16551,7 @@ RV__INLINE float rv__quant_bound(const rv_quant *quant, const rv__quant_query *h
 }
 
 /* query[n] as signed bytes times a scale; elements up to m are zero. Returns the scale and the
-   length
-   of what rounding took away in *lost. */
+   length of what rounding took away in *lost. */
 RV__FN float rv__quant_narrow(const rv_quant *quant, const float *query, size_t n, size_t m,
                               int8_t *element, float *lost)
 {
@@ -16537,8 +16612,7 @@ static void rv__quant_extremes(const float *row, float *low, float *high)
 }
 
 /* Tables of m sub-quantizers of 16 entries as bytes 0..254: entry = low(s) + step * byte, one step
-   for
-   all, such that no sum passes 16 bits. lut: [m rounded up to even][16]. */
+   for all, such that no sum passes 16 bits. lut: [m rounded up to even][16]. */
 RV__FN void rv__quant_table(const rv__kernels *kernels, const float *table, size_t m, uint8_t *lut,
                             rv__quant_query *head)
 {
@@ -16581,8 +16655,7 @@ RV__FN void rv__quant_table(const rv__kernels *kernels, const float *table, size
 #define RV_QUANT_SCALAR_C
 
 /* One number per dimension: F16, BF16, SQ8_ROW (a row of RV_DTYPE_I8), SQ8 and SQ4 (a step width
-   per
-   dimension from the range seen in training), BINARY (one bit around the mean).
+   per dimension from the range seen in training), BINARY (one bit around the mean).
 
    The trained kinds have mid[j] + unit * step[j] * c for value j. With v = step * c,
 
@@ -16590,10 +16663,9 @@ RV__FN void rv__quant_table(const rv__kernels *kernels, const float *table, size
        -q x'      = -q mid - unit <w, c>,                      w = step q
 
    so that a row needs |v|^2 and one dot product with its integers. SQ8 keeps the query as floats:
-   its
-   code starts with |v|^2, where the byte kernel finds the factor it multiplies with, and the
-   product
-   is divided out again. SQ4 and BINARY turn w into signed bytes and use exact integer products.
+   its code starts with |v|^2, where the byte kernel finds the factor it multiplies with, and the
+   product is divided out again. SQ4 and BINARY turn w into signed bytes and use exact integer
+   products.
 
    Source of the uniform quantizer with a range per dimension: common practice, for example
    Aguerrebere et al., Similarity search in the blink of an eye with compressed indices, 2023. */
@@ -16955,8 +17027,7 @@ static const rv__quant_ops rv__quant_step_ops = {
 /* Product quantization: the dimensions are cut into m runs, each run of a row is replaced by the
    nearest of K = 2^bits centroids of that run (k-means). A query turns into a table of K distances
    or products per run, so that an estimate is m look-ups. With K = 16 the tables fit registers:
-   rows
-   are packed 32 to a block and looked up with byte shuffles.
+   rows are packed 32 to a block and looked up with byte shuffles.
 
    The first dim % m runs are one dimension longer than the others. Codes: 8 bits: a byte per run;
    4 bits: run 2 i in the low half of byte i, run 2 i + 1 in the high half.
@@ -17252,10 +17323,8 @@ RV__FN void rv__quant_pq_scan(const rv_quant *quant, const rv__quant_query *head
 #define RV_QUANT_RABITQ_C
 
 /* RaBitQ. A row x is moved by the mean c and rotated at random, r = P (x - c); its code y is the
-   point
-   of the grid of odd halves {+-0.5, +-1.5, ...}, 2^(bits-1) of them to each side, whose direction
-   is
-   nearest to that of r. Then
+   point of the grid of odd halves {+-0.5, +-1.5, ...}, 2^(bits-1) of them to each side, whose
+   direction is nearest to that of r. Then
 
        <x - c, q - c>  is estimated by  f <y, P (q - c)>,   f = |r|^2 / <y, r>
 
@@ -17267,21 +17336,19 @@ RV__FN void rv__quant_pq_scan(const rv_quant *quant, const rv__quant_query *head
        -q x = -<q, c> - <x - c, c> - <x - c, q - c>
 
    Code: `bits` planes of D bits (plane b holds bit b of y + 2^(bits-1) - 1/2), then f32 h (the
-   first
-   or second term above that belongs to the row), f32 f, u16 65535 t^2, bf16 deviation / |q - c|.
+   first or second term above that belongs to the row), f32 f, u16 65535 t^2, bf16 deviation / |q -
+   c|.
 
    With one bit the code is the signs. With more, the grid's scale is searched on a dozen values,
-   then
-   each coordinate may move by one step while that turns y towards r. Queries become signed bytes,
-   two bytes from 4 bits on, where one would be coarser than the code.
+   then each coordinate may move by one step while that turns y towards r. Queries become signed
+   bytes, two bytes from 4 bits on, where one would be coarser than the code.
 
    Sources: Gao, Long, RaBitQ: quantizing high-dimensional vectors with a theoretical error bound,
    2024;
    Gao, Gou, Xu, Yang, Long, Wong, Practical and asymptotically optimal quantization of
    high-dimensional vectors in Euclidean space for approximate nearest neighbor search, 2025.
-   Differs
-   from them in the search for the grid's scale, in nearest instead of random rounding of the query
-   (its error enters the bound), and in that the bits of a code lie in planes. */
+   Differs from them in the search for the grid's scale, in nearest instead of random rounding of
+   the query (its error enters the bound), and in that the bits of a code lie in planes. */
 
 #define RV__RABITQ_TAIL 12u
 
@@ -17618,9 +17685,8 @@ RV__FN void rv__rabitq_scan(const rv_quant *quant, const rv__quant_query *head,
    dispatch over the kinds, images.
 
    Image "QUAN": CONF u32[8] = kind, dim, metric, bits, m, iterations, epsilon as bits, trained;
-   SEED
-   u64[1]; when trained, SQ8, SQ4, BINARY: MIDS f32[2 dim] (mid, step) and UNIT f32[1]; PQ: BOOK
-   f32[2^bits dim]; RABITQ: MEAN f32[dim]. */
+   SEED u64[1]; when trained, SQ8, SQ4, BINARY: MIDS f32[2 dim] (mid, step) and UNIT f32[1]; PQ:
+   BOOK f32[2^bits dim]; RABITQ: MEAN f32[dim]. */
 
 static const struct {
     rv_quant_info info;
@@ -24625,8 +24691,7 @@ RV_API rv_status rv_hnsw_check(rv_ctx *ctx, const rv_hnsw *index)
 
    A list is a chain of blocks of 32 rows out of one pool: ids[block * 32 + lane] is the row's slot,
    codes and factors lie in parallel arrays. All blocks but the last of a chain are full; a row
-   leaves
-   by the list's last row taking its place. place[slot] = block * 32 + lane.
+   leaves by the list's last row taking its place. place[slot] = block * 32 + lane.
 
    Estimates. With the row's list centre C, mu the mean of all centres, q' = q - mu, C' = C - mu,
    r = x - C, and <r, q - C> estimated by (r^, q') - (r^, C') from the code of r,
@@ -24635,8 +24700,7 @@ RV_API rv_status rv_hnsw_check(rv_ctx *ctx, const rv_hnsw *index)
        -q x      = -q C      + ((r^, C') - r C)     -   (r^, q')
 
    so that one table made from q' serves all lists; the bracket is a factor kept with the row. PQ:
-   r^
-   is what the code decodes to. RABITQ: (r^, v) = f <y, P v> with the row's second factor f.
+   r^ is what the code decodes to. RABITQ: (r^, v) = f <y, P v> with the row's second factor f.
 
    Source of moving the centre's part into the row: the RaBitQ library; the formulas hold for any
    code. */
@@ -25043,8 +25107,7 @@ static rv_status rv__ivf_make_coarse(rv_ctx *ctx, rv__ivf_lists *l)
 /* Learning centres and codes, dealing rows out to lists, and the verbs that change an index.
 
    Everything that can fail comes first: rows get their list and code in arrays of their own, room
-   is
-   made, then rows enter lists (undone when the caller cancels), and last the store takes the
+   is made, then rows enter lists (undone when the caller cancels), and last the store takes the
    vectors, or refuses them all. Each step runs over rows in parallel or in slot order, so that the
    result does not depend on the number of workers. */
 
@@ -25585,8 +25648,7 @@ RV_API rv_status rv_ivf_train(rv_ctx *ctx, rv_ivf *index)
 }
 
 /* Deals new rows out to l, makes room, lets the store have them. l is as before on failure, unless
-   it
-   is fresh. */
+   it is fresh. */
 static rv_status rv__ivf_append(rv_ctx *ctx, rv_ivf *index, rv__ivf_lists *l,
                                 const rv__ivf_source *from, const uint64_t *keys, uint32_t *place)
 {
@@ -25936,10 +25998,9 @@ RV_API rv_status rv_ivf_compact(rv_ctx *ctx, rv_ivf *index)
 /* Search: rank the lists, scan the nearest ones, measure the best candidates.
 
    Lists are ranked by bytes of the centres first and by the centres themselves among twice as many
-   as
-   wanted. Candidates are numbers: ordered distance in the upper half, slot in the lower, kept in a
-   buffer that is cut to the best R whenever it fills up; the R-th gives the bar that most rows fail
-   with one compare.
+   as wanted. Candidates are numbers: ordered distance in the upper half, slot in the lower, kept in
+   a buffer that is cut to the best R whenever it fills up; the R-th gives the bar that most rows
+   fail with one compare.
 
    A filter shrinks the set; the neighbours it leaves lie in more lists. With a share s of the keys
    passing (estimated on a sample of rows when not given), n_probe / sqrt(s) lists are looked into,
@@ -26699,10 +26760,8 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
    u64[1];
    SIZE u32[lists] rows of each list; IDS  u32[blocks * 32] slots, list after list, each list from a
    new block of 32 on, 0 behind its last row. When trained: CENT f32[lists * dim], or the bits of
-   the
-   centres; with codes the sections of a quantizer (quant_api.c), CODE u8[blocks * 16 n_sub] and
-   FACT
-   f32[blocks * n_factors * 32] as ivf.c describes them. */
+   the centres; with codes the sections of a quantizer (quant_api.c), CODE u8[blocks * 16 n_sub] and
+   FACT f32[blocks * n_factors * 32] as ivf.c describes them. */
 
 static uint32_t rv__ivf_size_blocks(uint32_t size)
 {

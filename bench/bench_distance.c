@@ -1,16 +1,14 @@
 /* Distance kernels: pairs from L1, one query against rows in order and against random rows of a
-   table
-   in DRAM, the integer kernels that carry the graph walk, and the fast scan. ns is one call: a
-   pair,
-   or n rows.
+   table in DRAM, the integer kernels that carry the graph walk, and the fast scan. ns is one call:
+   a pair, or n rows.
 
-   TABLE_MB= size of the table (default 1024). The parts are compiled in, because half of the
-   kernels
-   are private. */
+   TABLE_MB= size of the table (default 1024). The library is compiled in, because half of the
+   kernels are private. */
 #include "rv_bench.h"
 
 #define RV_STATIC
-#include "../src/distance.c"
+#define RUVECTOR_IMPLEMENTATION
+#include "ruvector.h"
 
 enum { GATHER = 512, IDS = 1 << 20 };
 

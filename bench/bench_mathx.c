@@ -1,10 +1,10 @@
-/* Elementary functions, softmax, conversions, matrix products, selection. ns is one call of n. */
+/* Elementary functions, softmax, conversions, matrix products, selection. ns is one call of n. The
+   library is compiled in, because the kernels of one instruction set are private. */
 #include "rv_bench.h"
 
 #define RV_STATIC
-#include "../src/mathx.c"
-#include "../src/topk.c"
-#include "../src/half.c"
+#define RUVECTOR_IMPLEMENTATION
+#include "ruvector.h"
 
 typedef struct job {
     const rv__kernels *kernels;
