@@ -12,8 +12,9 @@
    block size give the same bits, on every IEEE machine when compiled with -ffp-contract=off (there
    is no log, cos or exp inside: normal numbers are sums of uniform ones).
 
-   The difficulty (n_local, the spectra, cluster size) was set once so that hnswlib needs about the
-   work it needs on SIFT descriptors (128) and on text embeddings (768), then frozen.
+   The difficulty (n_local, the spectra, cluster size) was chosen among three settings by the recall
+   of hnswlib (200,000 rows, M 16), then frozen. It reaches recall@10 0.95 / 0.99 at a beam of
+   about 20 / 35 on 200,000 x 768 and of about 110 / 430 on 1,000,000 x 128.
 
    Readers: .fvecs (int32 dim before each row) and .npy (version 1 or 2, '<f4', C order, 2-D).
 
