@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 dc6bdce7b9d744f4a7c8c7122886695853dd9691338d8eb518fb4d2cb0ef0cb7 */
+/* Version 0.1.0, parts sha256 92430ad73ba524c6e04174a0cb47e222dfc5207a5702598de4728d3b759a4488 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -121,8 +121,8 @@ typedef struct rv_ctx {
     int (*poll)(void *user);  /* called at least every ~10 ms of work, on the calling thread;
                                  non-zero cancels; default: never                             */
     void (*parallel)(void *user, size_t n, void (*body)(void *arg, size_t i), void *arg);
-                              /* must run body(arg, 0) ... body(arg, n - 1), in any order and
-                                 on any thread, and return when all are done; default: a loop */
+                              /* must run body(arg, 0) ... body(arg, n - 1), in any order and on any
+                                 thread, and return when all are done; default: a loop */
     void *user;               /* passed to poll and to parallel                               */
     uint32_t workers;         /* bodies handed to parallel at once, 1..256; default: 1 without
                                  parallel, 8 with it. Results do not depend on it.            */
@@ -881,7 +881,8 @@ RV_API rv_status rv_hnsw_check  (rv_ctx *ctx, const rv_hnsw *index);
        rv_ivf_destroy(index);
 
    Vectors and queries are float[dim], or (dim + 7) / 8 bytes of bits when type is U1. NaN and
-   infinity are refused with RV_ERR_ARG and the element index in ctx->where.
+   infinity are refused with RV_ERR_ARG and the element index in ctx->where. A distance that
+   overflows to NaN counts as larger than infinity.
 
    Sources: Sivic, Zisserman, Video Google, 2003; Jegou, Douze, Schmid, 2011; Andre et al., 2015 and
    2017; Gao, Long, 2024. */
@@ -1738,10 +1739,8 @@ typedef struct rv__kernels {
     void (*scale_f32)(float alpha, float *y, size_t n);
     void (*add_f32)(const float *x, float *y, size_t n);
     size_t (*find_below)(const float *x, size_t begin, size_t n, float bound);
-    size_t (*near_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
-                       size_t begin, size_t n, float limit, float *value, uint32_t *mask);
-    void (*line_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
-                     size_t n, float *line);
+    float (*line_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
+                      size_t n, size_t order, float *line);
     void (*widen_f16)(const uint16_t *src, float *dst, size_t n);
     void (*widen_bf16)(const uint16_t *src, float *dst, size_t n);
     void (*widen_i8)(const int8_t *src, float scale, float *dst, size_t n);
@@ -2593,7 +2592,8 @@ RV__ISA static size_t RV__F(find_below)(const float *x, size_t begin, size_t n, 
     rv__v b = rv__vset(bound);
     size_t i = begin;
     for (; i + RV__LANES <= n; i += RV__LANES) {
-        if (rv__vmask(rv__vless(rv__vload(x + i), b))) break;
+        uint32_t mask = rv__vmask(rv__vless(rv__vload(x + i), b));
+        if (mask) return i + rv__pop64((mask & (0u - mask)) - 1u);
     }
     while (i < n && !rv__below(rv__load_f32(x + i), bound)) i++;
     return i;
@@ -2890,64 +2890,65 @@ RV__ISA static float RV__F(exp_sum_f32)(const float *x, float scale, float top, 
 /* Distances between byte codes from their dot products: base + h[j] + (slope g[j]) dot[j]. One form
    of the sum for every position, so that a pair has the same distance wherever it stands. */
 
-RV__ISA RV__INLINE uint32_t RV__F(near_block)(const int32_t *dot, const float *h, const float *g,
-                                              rv__v base, rv__v slope, rv__v limit, float *value)
+RV__ISA RV__INLINE rv__v RV__F(line_step)(const int32_t *dot, const float *h, const float *g,
+                                          rv__v base, rv__v slope)
 {
-    uint32_t mask = 0;
-    for (size_t j = 0; j < 16; j += RV__LANES) {
-        rv__v x = rv__vfloat(rv__vbits(rv__vload((const float *)(const void *)(dot + j))));
-        rv__v d = rv__vfma(rv__vmul(slope, rv__vload(g + j)), x, rv__vadd(base, rv__vload(h + j)));
-        rv__vstore(value + j, d);
-        mask |= rv__vmask(rv__vless(d, limit)) << j;
-    }
-    return mask;
+    rv__v x = rv__vfloat(rv__vbits(rv__vload((const float *)(const void *)dot)));
+    return rv__vfma(rv__vmul(slope, rv__vload(g)), x, rv__vadd(base, rv__vload(h)));
 }
 
-/* The first block of 16 positions from begin (a multiple of 16) on that has a distance below limit:
-   returns its start, its distances in value[16] and a bit for each below; n and no bits when there
-   is
-   none. */
-RV__ISA static size_t RV__F(near_i32)(const int32_t *dot, const float *h, const float *g,
-                                      float base, float slope, size_t begin, size_t n, float limit,
-                                      float *value, uint32_t *mask)
+/* Of 16 numbers that are not NaN the one that `order` of them (1 to 16) do not exceed. */
+RV__ISA RV__INLINE float RV__F(order16)(const float *x, uint32_t order)
 {
-    rv__v b = rv__vset(base), s = rv__vset(slope), l = rv__vset(limit);
-    size_t i = begin;
-    for (; i + 16 <= n; i += 16) {
-        *mask = RV__F(near_block)(dot + i, h + i, g + i, b, s, l, value);
-        if (*mask) return i;
+    rv__v most = rv__vset(16.5f - (float)order), least = rv__vset(rv__infinity());
+    float lane[16];
+    for (size_t i = 0; i < 16; i += RV__LANES) {
+        rv__v at = rv__vload(x + i), above = rv__vzero();
+        for (size_t j = 0; j < 16; j++) {
+            above = rv__vadd(above, rv__vpick(rv__vless(at, rv__vset(x[j])), rv__vset(1.0f),
+                                              rv__vzero()));
+        }
+        least = rv__vmin(least, rv__vpick(rv__vless(above, most), at, least));
     }
-    *mask = 0;
+    rv__vstore(lane, least);
+    for (size_t i = 1; i < RV__LANES; i++) lane[0] = lane[i] < lane[0] ? lane[i] : lane[0];
+    return lane[0];
+}
+
+/* All distances: line[n]. Returns a bound that at least `order` of them do not exceed, which is the
+   order-th smallest of 16 minima over every 16th position and so hardly more than the order-th
+   smallest of all; infinity when order is above 16 or n below 16. */
+RV__ISA static float RV__F(line_i32)(const int32_t *dot, const float *h, const float *g, float base,
+                                     float slope, size_t n, size_t order, float *line)
+{
+    const rv__v b = rv__vset(base), s = rv__vset(slope);
+    rv__v low[16 / RV__LANES];
+    float lows[16];
+    size_t i = 0;
+    for (size_t j = 0; j < 16 / RV__LANES; j++) low[j] = rv__vset(rv__infinity());
+    for (; i + 16 <= n; i += 16) {
+        for (size_t j = 0; j < 16 / RV__LANES; j++) {
+            size_t at = i + j * RV__LANES;
+            rv__v d = RV__F(line_step)(dot + at, h + at, g + at, b, s);
+            rv__vstore(line + at, d);
+            low[j] = rv__vmin(low[j], d);
+        }
+    }
+    for (size_t j = 0; j < 16 / RV__LANES; j++) rv__vstore(lows + j * RV__LANES, low[j]);
     if (i < n) {
         int32_t dots[16];
-        float hs[16], gs[16];
+        float hs[16], gs[16], last[16];
         for (size_t j = 0; j < 16; j++) {
             size_t k = i + j < n ? i + j : i;
             dots[j] = dot[k];
             hs[j] = h[k];
             gs[j] = g[k];
         }
-        *mask = RV__F(near_block)(dots, hs, gs, b, s, l, value) & ((1u << (n - i)) - 1u);
-        if (*mask) return i;
+        for (size_t j = 0; j < 16; j += RV__LANES)
+            rv__vstore(last + j, RV__F(line_step)(dots + j, hs + j, gs + j, b, s));
+        memcpy(line + i, last, (n - i) * sizeof(float));
     }
-    return n;
-}
-
-/* All of them: line[n]. */
-RV__ISA static void RV__F(line_i32)(const int32_t *dot, const float *h, const float *g, float base,
-                                    float slope, size_t n, float *line)
-{
-    float value[16];
-    uint32_t mask;
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        (void)RV__F(near_block)(dot + i, h + i, g + i, rv__vset(base), rv__vset(slope),
-                                rv__vset(base), line + i);
-    }
-    if (i < n) {
-        (void)RV__F(near_i32)(dot, h, g, base, slope, i, n, base, value, &mask);
-        memcpy(line + i, value, (n - i) * sizeof(float));
-    }
+    return order - 1 < 16 && n >= 16 ? RV__F(order16)(lows, (uint32_t)order) : rv__infinity();
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_tile.inl ==================================================================== */
@@ -4507,7 +4508,8 @@ RV__ISA static size_t RV__F(find_below)(const float *x, size_t begin, size_t n, 
     rv__v b = rv__vset(bound);
     size_t i = begin;
     for (; i + RV__LANES <= n; i += RV__LANES) {
-        if (rv__vmask(rv__vless(rv__vload(x + i), b))) break;
+        uint32_t mask = rv__vmask(rv__vless(rv__vload(x + i), b));
+        if (mask) return i + rv__pop64((mask & (0u - mask)) - 1u);
     }
     while (i < n && !rv__below(rv__load_f32(x + i), bound)) i++;
     return i;
@@ -4804,64 +4806,65 @@ RV__ISA static float RV__F(exp_sum_f32)(const float *x, float scale, float top, 
 /* Distances between byte codes from their dot products: base + h[j] + (slope g[j]) dot[j]. One form
    of the sum for every position, so that a pair has the same distance wherever it stands. */
 
-RV__ISA RV__INLINE uint32_t RV__F(near_block)(const int32_t *dot, const float *h, const float *g,
-                                              rv__v base, rv__v slope, rv__v limit, float *value)
+RV__ISA RV__INLINE rv__v RV__F(line_step)(const int32_t *dot, const float *h, const float *g,
+                                          rv__v base, rv__v slope)
 {
-    uint32_t mask = 0;
-    for (size_t j = 0; j < 16; j += RV__LANES) {
-        rv__v x = rv__vfloat(rv__vbits(rv__vload((const float *)(const void *)(dot + j))));
-        rv__v d = rv__vfma(rv__vmul(slope, rv__vload(g + j)), x, rv__vadd(base, rv__vload(h + j)));
-        rv__vstore(value + j, d);
-        mask |= rv__vmask(rv__vless(d, limit)) << j;
-    }
-    return mask;
+    rv__v x = rv__vfloat(rv__vbits(rv__vload((const float *)(const void *)dot)));
+    return rv__vfma(rv__vmul(slope, rv__vload(g)), x, rv__vadd(base, rv__vload(h)));
 }
 
-/* The first block of 16 positions from begin (a multiple of 16) on that has a distance below limit:
-   returns its start, its distances in value[16] and a bit for each below; n and no bits when there
-   is
-   none. */
-RV__ISA static size_t RV__F(near_i32)(const int32_t *dot, const float *h, const float *g,
-                                      float base, float slope, size_t begin, size_t n, float limit,
-                                      float *value, uint32_t *mask)
+/* Of 16 numbers that are not NaN the one that `order` of them (1 to 16) do not exceed. */
+RV__ISA RV__INLINE float RV__F(order16)(const float *x, uint32_t order)
 {
-    rv__v b = rv__vset(base), s = rv__vset(slope), l = rv__vset(limit);
-    size_t i = begin;
-    for (; i + 16 <= n; i += 16) {
-        *mask = RV__F(near_block)(dot + i, h + i, g + i, b, s, l, value);
-        if (*mask) return i;
+    rv__v most = rv__vset(16.5f - (float)order), least = rv__vset(rv__infinity());
+    float lane[16];
+    for (size_t i = 0; i < 16; i += RV__LANES) {
+        rv__v at = rv__vload(x + i), above = rv__vzero();
+        for (size_t j = 0; j < 16; j++) {
+            above = rv__vadd(above, rv__vpick(rv__vless(at, rv__vset(x[j])), rv__vset(1.0f),
+                                              rv__vzero()));
+        }
+        least = rv__vmin(least, rv__vpick(rv__vless(above, most), at, least));
     }
-    *mask = 0;
+    rv__vstore(lane, least);
+    for (size_t i = 1; i < RV__LANES; i++) lane[0] = lane[i] < lane[0] ? lane[i] : lane[0];
+    return lane[0];
+}
+
+/* All distances: line[n]. Returns a bound that at least `order` of them do not exceed, which is the
+   order-th smallest of 16 minima over every 16th position and so hardly more than the order-th
+   smallest of all; infinity when order is above 16 or n below 16. */
+RV__ISA static float RV__F(line_i32)(const int32_t *dot, const float *h, const float *g, float base,
+                                     float slope, size_t n, size_t order, float *line)
+{
+    const rv__v b = rv__vset(base), s = rv__vset(slope);
+    rv__v low[16 / RV__LANES];
+    float lows[16];
+    size_t i = 0;
+    for (size_t j = 0; j < 16 / RV__LANES; j++) low[j] = rv__vset(rv__infinity());
+    for (; i + 16 <= n; i += 16) {
+        for (size_t j = 0; j < 16 / RV__LANES; j++) {
+            size_t at = i + j * RV__LANES;
+            rv__v d = RV__F(line_step)(dot + at, h + at, g + at, b, s);
+            rv__vstore(line + at, d);
+            low[j] = rv__vmin(low[j], d);
+        }
+    }
+    for (size_t j = 0; j < 16 / RV__LANES; j++) rv__vstore(lows + j * RV__LANES, low[j]);
     if (i < n) {
         int32_t dots[16];
-        float hs[16], gs[16];
+        float hs[16], gs[16], last[16];
         for (size_t j = 0; j < 16; j++) {
             size_t k = i + j < n ? i + j : i;
             dots[j] = dot[k];
             hs[j] = h[k];
             gs[j] = g[k];
         }
-        *mask = RV__F(near_block)(dots, hs, gs, b, s, l, value) & ((1u << (n - i)) - 1u);
-        if (*mask) return i;
+        for (size_t j = 0; j < 16; j += RV__LANES)
+            rv__vstore(last + j, RV__F(line_step)(dots + j, hs + j, gs + j, b, s));
+        memcpy(line + i, last, (n - i) * sizeof(float));
     }
-    return n;
-}
-
-/* All of them: line[n]. */
-RV__ISA static void RV__F(line_i32)(const int32_t *dot, const float *h, const float *g, float base,
-                                    float slope, size_t n, float *line)
-{
-    float value[16];
-    uint32_t mask;
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        (void)RV__F(near_block)(dot + i, h + i, g + i, rv__vset(base), rv__vset(slope),
-                                rv__vset(base), line + i);
-    }
-    if (i < n) {
-        (void)RV__F(near_i32)(dot, h, g, base, slope, i, n, base, value, &mask);
-        memcpy(line + i, value, (n - i) * sizeof(float));
-    }
+    return order - 1 < 16 && n >= 16 ? RV__F(order16)(lows, (uint32_t)order) : rv__infinity();
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_tile.inl ==================================================================== */
@@ -6502,7 +6505,8 @@ RV__ISA static size_t RV__F(find_below)(const float *x, size_t begin, size_t n, 
     rv__v b = rv__vset(bound);
     size_t i = begin;
     for (; i + RV__LANES <= n; i += RV__LANES) {
-        if (rv__vmask(rv__vless(rv__vload(x + i), b))) break;
+        uint32_t mask = rv__vmask(rv__vless(rv__vload(x + i), b));
+        if (mask) return i + rv__pop64((mask & (0u - mask)) - 1u);
     }
     while (i < n && !rv__below(rv__load_f32(x + i), bound)) i++;
     return i;
@@ -6799,64 +6803,65 @@ RV__ISA static float RV__F(exp_sum_f32)(const float *x, float scale, float top, 
 /* Distances between byte codes from their dot products: base + h[j] + (slope g[j]) dot[j]. One form
    of the sum for every position, so that a pair has the same distance wherever it stands. */
 
-RV__ISA RV__INLINE uint32_t RV__F(near_block)(const int32_t *dot, const float *h, const float *g,
-                                              rv__v base, rv__v slope, rv__v limit, float *value)
+RV__ISA RV__INLINE rv__v RV__F(line_step)(const int32_t *dot, const float *h, const float *g,
+                                          rv__v base, rv__v slope)
 {
-    uint32_t mask = 0;
-    for (size_t j = 0; j < 16; j += RV__LANES) {
-        rv__v x = rv__vfloat(rv__vbits(rv__vload((const float *)(const void *)(dot + j))));
-        rv__v d = rv__vfma(rv__vmul(slope, rv__vload(g + j)), x, rv__vadd(base, rv__vload(h + j)));
-        rv__vstore(value + j, d);
-        mask |= rv__vmask(rv__vless(d, limit)) << j;
-    }
-    return mask;
+    rv__v x = rv__vfloat(rv__vbits(rv__vload((const float *)(const void *)dot)));
+    return rv__vfma(rv__vmul(slope, rv__vload(g)), x, rv__vadd(base, rv__vload(h)));
 }
 
-/* The first block of 16 positions from begin (a multiple of 16) on that has a distance below limit:
-   returns its start, its distances in value[16] and a bit for each below; n and no bits when there
-   is
-   none. */
-RV__ISA static size_t RV__F(near_i32)(const int32_t *dot, const float *h, const float *g,
-                                      float base, float slope, size_t begin, size_t n, float limit,
-                                      float *value, uint32_t *mask)
+/* Of 16 numbers that are not NaN the one that `order` of them (1 to 16) do not exceed. */
+RV__ISA RV__INLINE float RV__F(order16)(const float *x, uint32_t order)
 {
-    rv__v b = rv__vset(base), s = rv__vset(slope), l = rv__vset(limit);
-    size_t i = begin;
-    for (; i + 16 <= n; i += 16) {
-        *mask = RV__F(near_block)(dot + i, h + i, g + i, b, s, l, value);
-        if (*mask) return i;
+    rv__v most = rv__vset(16.5f - (float)order), least = rv__vset(rv__infinity());
+    float lane[16];
+    for (size_t i = 0; i < 16; i += RV__LANES) {
+        rv__v at = rv__vload(x + i), above = rv__vzero();
+        for (size_t j = 0; j < 16; j++) {
+            above = rv__vadd(above, rv__vpick(rv__vless(at, rv__vset(x[j])), rv__vset(1.0f),
+                                              rv__vzero()));
+        }
+        least = rv__vmin(least, rv__vpick(rv__vless(above, most), at, least));
     }
-    *mask = 0;
+    rv__vstore(lane, least);
+    for (size_t i = 1; i < RV__LANES; i++) lane[0] = lane[i] < lane[0] ? lane[i] : lane[0];
+    return lane[0];
+}
+
+/* All distances: line[n]. Returns a bound that at least `order` of them do not exceed, which is the
+   order-th smallest of 16 minima over every 16th position and so hardly more than the order-th
+   smallest of all; infinity when order is above 16 or n below 16. */
+RV__ISA static float RV__F(line_i32)(const int32_t *dot, const float *h, const float *g, float base,
+                                     float slope, size_t n, size_t order, float *line)
+{
+    const rv__v b = rv__vset(base), s = rv__vset(slope);
+    rv__v low[16 / RV__LANES];
+    float lows[16];
+    size_t i = 0;
+    for (size_t j = 0; j < 16 / RV__LANES; j++) low[j] = rv__vset(rv__infinity());
+    for (; i + 16 <= n; i += 16) {
+        for (size_t j = 0; j < 16 / RV__LANES; j++) {
+            size_t at = i + j * RV__LANES;
+            rv__v d = RV__F(line_step)(dot + at, h + at, g + at, b, s);
+            rv__vstore(line + at, d);
+            low[j] = rv__vmin(low[j], d);
+        }
+    }
+    for (size_t j = 0; j < 16 / RV__LANES; j++) rv__vstore(lows + j * RV__LANES, low[j]);
     if (i < n) {
         int32_t dots[16];
-        float hs[16], gs[16];
+        float hs[16], gs[16], last[16];
         for (size_t j = 0; j < 16; j++) {
             size_t k = i + j < n ? i + j : i;
             dots[j] = dot[k];
             hs[j] = h[k];
             gs[j] = g[k];
         }
-        *mask = RV__F(near_block)(dots, hs, gs, b, s, l, value) & ((1u << (n - i)) - 1u);
-        if (*mask) return i;
+        for (size_t j = 0; j < 16; j += RV__LANES)
+            rv__vstore(last + j, RV__F(line_step)(dots + j, hs + j, gs + j, b, s));
+        memcpy(line + i, last, (n - i) * sizeof(float));
     }
-    return n;
-}
-
-/* All of them: line[n]. */
-RV__ISA static void RV__F(line_i32)(const int32_t *dot, const float *h, const float *g, float base,
-                                    float slope, size_t n, float *line)
-{
-    float value[16];
-    uint32_t mask;
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        (void)RV__F(near_block)(dot + i, h + i, g + i, rv__vset(base), rv__vset(slope),
-                                rv__vset(base), line + i);
-    }
-    if (i < n) {
-        (void)RV__F(near_i32)(dot, h, g, base, slope, i, n, base, value, &mask);
-        memcpy(line + i, value, (n - i) * sizeof(float));
-    }
+    return order - 1 < 16 && n >= 16 ? RV__F(order16)(lows, (uint32_t)order) : rv__infinity();
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_tile.inl ==================================================================== */
@@ -9989,7 +9994,8 @@ RV__ISA static size_t RV__F(find_below)(const float *x, size_t begin, size_t n, 
     rv__v b = rv__vset(bound);
     size_t i = begin;
     for (; i + RV__LANES <= n; i += RV__LANES) {
-        if (rv__vmask(rv__vless(rv__vload(x + i), b))) break;
+        uint32_t mask = rv__vmask(rv__vless(rv__vload(x + i), b));
+        if (mask) return i + rv__pop64((mask & (0u - mask)) - 1u);
     }
     while (i < n && !rv__below(rv__load_f32(x + i), bound)) i++;
     return i;
@@ -10286,64 +10292,65 @@ RV__ISA static float RV__F(exp_sum_f32)(const float *x, float scale, float top, 
 /* Distances between byte codes from their dot products: base + h[j] + (slope g[j]) dot[j]. One form
    of the sum for every position, so that a pair has the same distance wherever it stands. */
 
-RV__ISA RV__INLINE uint32_t RV__F(near_block)(const int32_t *dot, const float *h, const float *g,
-                                              rv__v base, rv__v slope, rv__v limit, float *value)
+RV__ISA RV__INLINE rv__v RV__F(line_step)(const int32_t *dot, const float *h, const float *g,
+                                          rv__v base, rv__v slope)
 {
-    uint32_t mask = 0;
-    for (size_t j = 0; j < 16; j += RV__LANES) {
-        rv__v x = rv__vfloat(rv__vbits(rv__vload((const float *)(const void *)(dot + j))));
-        rv__v d = rv__vfma(rv__vmul(slope, rv__vload(g + j)), x, rv__vadd(base, rv__vload(h + j)));
-        rv__vstore(value + j, d);
-        mask |= rv__vmask(rv__vless(d, limit)) << j;
-    }
-    return mask;
+    rv__v x = rv__vfloat(rv__vbits(rv__vload((const float *)(const void *)dot)));
+    return rv__vfma(rv__vmul(slope, rv__vload(g)), x, rv__vadd(base, rv__vload(h)));
 }
 
-/* The first block of 16 positions from begin (a multiple of 16) on that has a distance below limit:
-   returns its start, its distances in value[16] and a bit for each below; n and no bits when there
-   is
-   none. */
-RV__ISA static size_t RV__F(near_i32)(const int32_t *dot, const float *h, const float *g,
-                                      float base, float slope, size_t begin, size_t n, float limit,
-                                      float *value, uint32_t *mask)
+/* Of 16 numbers that are not NaN the one that `order` of them (1 to 16) do not exceed. */
+RV__ISA RV__INLINE float RV__F(order16)(const float *x, uint32_t order)
 {
-    rv__v b = rv__vset(base), s = rv__vset(slope), l = rv__vset(limit);
-    size_t i = begin;
-    for (; i + 16 <= n; i += 16) {
-        *mask = RV__F(near_block)(dot + i, h + i, g + i, b, s, l, value);
-        if (*mask) return i;
+    rv__v most = rv__vset(16.5f - (float)order), least = rv__vset(rv__infinity());
+    float lane[16];
+    for (size_t i = 0; i < 16; i += RV__LANES) {
+        rv__v at = rv__vload(x + i), above = rv__vzero();
+        for (size_t j = 0; j < 16; j++) {
+            above = rv__vadd(above, rv__vpick(rv__vless(at, rv__vset(x[j])), rv__vset(1.0f),
+                                              rv__vzero()));
+        }
+        least = rv__vmin(least, rv__vpick(rv__vless(above, most), at, least));
     }
-    *mask = 0;
+    rv__vstore(lane, least);
+    for (size_t i = 1; i < RV__LANES; i++) lane[0] = lane[i] < lane[0] ? lane[i] : lane[0];
+    return lane[0];
+}
+
+/* All distances: line[n]. Returns a bound that at least `order` of them do not exceed, which is the
+   order-th smallest of 16 minima over every 16th position and so hardly more than the order-th
+   smallest of all; infinity when order is above 16 or n below 16. */
+RV__ISA static float RV__F(line_i32)(const int32_t *dot, const float *h, const float *g, float base,
+                                     float slope, size_t n, size_t order, float *line)
+{
+    const rv__v b = rv__vset(base), s = rv__vset(slope);
+    rv__v low[16 / RV__LANES];
+    float lows[16];
+    size_t i = 0;
+    for (size_t j = 0; j < 16 / RV__LANES; j++) low[j] = rv__vset(rv__infinity());
+    for (; i + 16 <= n; i += 16) {
+        for (size_t j = 0; j < 16 / RV__LANES; j++) {
+            size_t at = i + j * RV__LANES;
+            rv__v d = RV__F(line_step)(dot + at, h + at, g + at, b, s);
+            rv__vstore(line + at, d);
+            low[j] = rv__vmin(low[j], d);
+        }
+    }
+    for (size_t j = 0; j < 16 / RV__LANES; j++) rv__vstore(lows + j * RV__LANES, low[j]);
     if (i < n) {
         int32_t dots[16];
-        float hs[16], gs[16];
+        float hs[16], gs[16], last[16];
         for (size_t j = 0; j < 16; j++) {
             size_t k = i + j < n ? i + j : i;
             dots[j] = dot[k];
             hs[j] = h[k];
             gs[j] = g[k];
         }
-        *mask = RV__F(near_block)(dots, hs, gs, b, s, l, value) & ((1u << (n - i)) - 1u);
-        if (*mask) return i;
+        for (size_t j = 0; j < 16; j += RV__LANES)
+            rv__vstore(last + j, RV__F(line_step)(dots + j, hs + j, gs + j, b, s));
+        memcpy(line + i, last, (n - i) * sizeof(float));
     }
-    return n;
-}
-
-/* All of them: line[n]. */
-RV__ISA static void RV__F(line_i32)(const int32_t *dot, const float *h, const float *g, float base,
-                                    float slope, size_t n, float *line)
-{
-    float value[16];
-    uint32_t mask;
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        (void)RV__F(near_block)(dot + i, h + i, g + i, rv__vset(base), rv__vset(slope),
-                                rv__vset(base), line + i);
-    }
-    if (i < n) {
-        (void)RV__F(near_i32)(dot, h, g, base, slope, i, n, base, value, &mask);
-        memcpy(line + i, value, (n - i) * sizeof(float));
-    }
+    return order - 1 < 16 && n >= 16 ? RV__F(order16)(lows, (uint32_t)order) : rv__infinity();
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_tile.inl ==================================================================== */
@@ -12673,7 +12680,8 @@ RV__ISA static size_t RV__F(find_below)(const float *x, size_t begin, size_t n, 
     rv__v b = rv__vset(bound);
     size_t i = begin;
     for (; i + RV__LANES <= n; i += RV__LANES) {
-        if (rv__vmask(rv__vless(rv__vload(x + i), b))) break;
+        uint32_t mask = rv__vmask(rv__vless(rv__vload(x + i), b));
+        if (mask) return i + rv__pop64((mask & (0u - mask)) - 1u);
     }
     while (i < n && !rv__below(rv__load_f32(x + i), bound)) i++;
     return i;
@@ -12970,64 +12978,65 @@ RV__ISA static float RV__F(exp_sum_f32)(const float *x, float scale, float top, 
 /* Distances between byte codes from their dot products: base + h[j] + (slope g[j]) dot[j]. One form
    of the sum for every position, so that a pair has the same distance wherever it stands. */
 
-RV__ISA RV__INLINE uint32_t RV__F(near_block)(const int32_t *dot, const float *h, const float *g,
-                                              rv__v base, rv__v slope, rv__v limit, float *value)
+RV__ISA RV__INLINE rv__v RV__F(line_step)(const int32_t *dot, const float *h, const float *g,
+                                          rv__v base, rv__v slope)
 {
-    uint32_t mask = 0;
-    for (size_t j = 0; j < 16; j += RV__LANES) {
-        rv__v x = rv__vfloat(rv__vbits(rv__vload((const float *)(const void *)(dot + j))));
-        rv__v d = rv__vfma(rv__vmul(slope, rv__vload(g + j)), x, rv__vadd(base, rv__vload(h + j)));
-        rv__vstore(value + j, d);
-        mask |= rv__vmask(rv__vless(d, limit)) << j;
-    }
-    return mask;
+    rv__v x = rv__vfloat(rv__vbits(rv__vload((const float *)(const void *)dot)));
+    return rv__vfma(rv__vmul(slope, rv__vload(g)), x, rv__vadd(base, rv__vload(h)));
 }
 
-/* The first block of 16 positions from begin (a multiple of 16) on that has a distance below limit:
-   returns its start, its distances in value[16] and a bit for each below; n and no bits when there
-   is
-   none. */
-RV__ISA static size_t RV__F(near_i32)(const int32_t *dot, const float *h, const float *g,
-                                      float base, float slope, size_t begin, size_t n, float limit,
-                                      float *value, uint32_t *mask)
+/* Of 16 numbers that are not NaN the one that `order` of them (1 to 16) do not exceed. */
+RV__ISA RV__INLINE float RV__F(order16)(const float *x, uint32_t order)
 {
-    rv__v b = rv__vset(base), s = rv__vset(slope), l = rv__vset(limit);
-    size_t i = begin;
-    for (; i + 16 <= n; i += 16) {
-        *mask = RV__F(near_block)(dot + i, h + i, g + i, b, s, l, value);
-        if (*mask) return i;
+    rv__v most = rv__vset(16.5f - (float)order), least = rv__vset(rv__infinity());
+    float lane[16];
+    for (size_t i = 0; i < 16; i += RV__LANES) {
+        rv__v at = rv__vload(x + i), above = rv__vzero();
+        for (size_t j = 0; j < 16; j++) {
+            above = rv__vadd(above, rv__vpick(rv__vless(at, rv__vset(x[j])), rv__vset(1.0f),
+                                              rv__vzero()));
+        }
+        least = rv__vmin(least, rv__vpick(rv__vless(above, most), at, least));
     }
-    *mask = 0;
+    rv__vstore(lane, least);
+    for (size_t i = 1; i < RV__LANES; i++) lane[0] = lane[i] < lane[0] ? lane[i] : lane[0];
+    return lane[0];
+}
+
+/* All distances: line[n]. Returns a bound that at least `order` of them do not exceed, which is the
+   order-th smallest of 16 minima over every 16th position and so hardly more than the order-th
+   smallest of all; infinity when order is above 16 or n below 16. */
+RV__ISA static float RV__F(line_i32)(const int32_t *dot, const float *h, const float *g, float base,
+                                     float slope, size_t n, size_t order, float *line)
+{
+    const rv__v b = rv__vset(base), s = rv__vset(slope);
+    rv__v low[16 / RV__LANES];
+    float lows[16];
+    size_t i = 0;
+    for (size_t j = 0; j < 16 / RV__LANES; j++) low[j] = rv__vset(rv__infinity());
+    for (; i + 16 <= n; i += 16) {
+        for (size_t j = 0; j < 16 / RV__LANES; j++) {
+            size_t at = i + j * RV__LANES;
+            rv__v d = RV__F(line_step)(dot + at, h + at, g + at, b, s);
+            rv__vstore(line + at, d);
+            low[j] = rv__vmin(low[j], d);
+        }
+    }
+    for (size_t j = 0; j < 16 / RV__LANES; j++) rv__vstore(lows + j * RV__LANES, low[j]);
     if (i < n) {
         int32_t dots[16];
-        float hs[16], gs[16];
+        float hs[16], gs[16], last[16];
         for (size_t j = 0; j < 16; j++) {
             size_t k = i + j < n ? i + j : i;
             dots[j] = dot[k];
             hs[j] = h[k];
             gs[j] = g[k];
         }
-        *mask = RV__F(near_block)(dots, hs, gs, b, s, l, value) & ((1u << (n - i)) - 1u);
-        if (*mask) return i;
+        for (size_t j = 0; j < 16; j += RV__LANES)
+            rv__vstore(last + j, RV__F(line_step)(dots + j, hs + j, gs + j, b, s));
+        memcpy(line + i, last, (n - i) * sizeof(float));
     }
-    return n;
-}
-
-/* All of them: line[n]. */
-RV__ISA static void RV__F(line_i32)(const int32_t *dot, const float *h, const float *g, float base,
-                                    float slope, size_t n, float *line)
-{
-    float value[16];
-    uint32_t mask;
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        (void)RV__F(near_block)(dot + i, h + i, g + i, rv__vset(base), rv__vset(slope),
-                                rv__vset(base), line + i);
-    }
-    if (i < n) {
-        (void)RV__F(near_i32)(dot, h, g, base, slope, i, n, base, value, &mask);
-        memcpy(line + i, value, (n - i) * sizeof(float));
-    }
+    return order - 1 < 16 && n >= 16 ? RV__F(order16)(lows, (uint32_t)order) : rv__infinity();
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_tile.inl ==================================================================== */
@@ -13860,7 +13869,6 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
      rv__scale_f32_##F,                                                                            \
      rv__add_f32_##F,                                                                              \
      rv__find_below_##F,                                                                           \
-     rv__near_i32_##F,                                                                             \
      rv__line_i32_##F,                                                                             \
      rv__widen_f16_##F,                                                                            \
      rv__widen_bf16_##F,                                                                           \
@@ -14782,11 +14790,11 @@ RV__FN void rv__kmeans_least(const float *dots, const float *half, size_t n, uin
             at[l] = less ? index : at[l];
         }
     }
-    for (; j < n; j++) {
-        float score = half[j] - dots[j];
-        if (score < low[j & 7u]) {
-            low[j & 7u] = score;
-            at[j & 7u] = (uint32_t)j;
+    for (size_t l = 0; l < (n & 7u); l++) {
+        float score = half[j + l] - dots[j + l];
+        if (score < low[l]) {
+            low[l] = score;
+            at[l] = (uint32_t)(j + l);
         }
     }
     for (size_t l = 0; l < 8; l++) {
@@ -16353,7 +16361,7 @@ static rv_status rv__image_locate(rv_ctx *ctx, const rv__image_reader *r, const 
 RV__FN rv_status rv__image_values(rv_ctx *ctx, const rv__image_reader *r, const char *tag,
                                   size_t elem_bytes, size_t count, void *out)
 {
-    const unsigned char *from;
+    const unsigned char *from = NULL;
     rv_status status = rv__image_locate(ctx, r, tag, elem_bytes, count, &from);
     if (status) return status;
     rv__image_copy(out, from, elem_bytes, count);
@@ -16379,7 +16387,7 @@ RV__FN rv_status rv__image_array(rv_ctx *ctx, const rv__image_reader *r, const c
                                  size_t elem_bytes, size_t count, int view, const rv_alloc *alloc,
                                  void **out)
 {
-    const unsigned char *from;
+    const unsigned char *from = NULL;
     rv_status status = rv__image_locate(ctx, r, tag, elem_bytes, count, &from);
     void *block;
     if (status) return status;
@@ -19905,8 +19913,8 @@ static double rv__code_trial(const float *exact, const float *y, size_t stride, 
 
 /* Picks the number of components: the fewest lines whose ranking keeps 95 % of the ten nearest of
    the sample; the whole set is denser and keeps fewer, which ranking by vectors makes up for.
-   Energy alone would not do: between clusters lies most of the
-   variance, within them most of the neighbours. sample: [s, dim] prepared rows. */
+   Energy alone would not do: between clusters lies most of the variance, within them most of the
+   neighbours. sample: [s, dim] prepared rows. */
 static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *sample, size_t s,
                                  size_t most)
 {
@@ -21427,7 +21435,7 @@ static void rv__build_distances(const rv__build *b, rv__build_lane *lane, uint32
             memcpy(&lane->column_g[i], record + sizeof(float), sizeof(float));
         }
         b->kernels->line_i32(lane->dot, lane->column_h, lane->column_g, lane->row_h[0],
-                             -b->pair * lane->row_g[0], n, line);
+                             -b->pair * lane->row_g[0], n, 0, line);
     } else if (!b->index->store.no_rows) {
         rv__store_prepare_row(&b->index->store, slot, lane->rows);
         rv__store_scan(&b->index->store, b->isa, lane->rows, lane->ids, 0, n, line);
@@ -21455,46 +21463,21 @@ RV__INLINE void rv__build_keep(uint64_t *best, size_t *count, size_t want, uint6
 }
 
 /* The `want` best of line that are below limit, as keys of distance and position, sorted; returns
-   how
-   many. skip: a position left out (SIZE_MAX: none). */
-static size_t rv__build_pick(const float *line, size_t n, size_t skip, size_t want, float limit,
-                             uint64_t *best)
+   how many. skip: a position left out (SIZE_MAX: none). */
+static size_t rv__build_pick(const rv__build *b, const float *line, size_t n, size_t skip,
+                             size_t want, float limit, uint64_t *best)
 {
     size_t count = 0;
-    for (size_t j = 0; j < n; j++) {
-        if (!(line[j] < limit) || j == skip) continue;
+    for (size_t j = 0; (j = b->kernels->find_below(line, j, n, limit)) < n; j++) {
+        if (j == skip) continue;
         rv__build_keep(best, &count, want, (uint64_t)rv__order_f32(line[j]) << 32 | j);
         if (count == want) limit = rv__unorder_f32((uint32_t)(best[count - 1] >> 32));
     }
     return count;
 }
 
-/* The same from the dot products of row i, without writing the distances down. */
-static size_t rv__build_pick_codes(const rv__build *b, const rv__build_lane *lane, size_t i,
-                                   size_t n, size_t skip, size_t want, float limit, uint64_t *best)
-{
-    const int32_t *dot = lane->dot + i * n;
-    const float base = lane->row_h[i], slope = -b->pair * lane->row_g[i];
-    size_t count = 0, at = 0;
-    float value[16];
-    for (;;) {
-        uint32_t mask;
-        at = b->kernels->near_i32(dot, lane->column_h, lane->column_g, base, slope, at, n, limit,
-                                  value, &mask);
-        if (at >= n) return count;
-        for (size_t j = 0; mask; j++, mask >>= 1) {
-            if (!(mask & 1u) || at + j == skip || !(value[j] < limit)) continue;
-            rv__build_keep(best, &count, want, (uint64_t)rv__order_f32(value[j]) << 32 | (at + j));
-            if (count == want) limit = rv__unorder_f32((uint32_t)(best[count - 1] >> 32));
-        }
-        at += 16;
-        if (at >= n) return count;
-    }
-}
-
 /* For every row its `want` nearest columns (positions), best[i * want], and how many. Columns must
-   be
-   gathered already when there are codes. self: row i is column self + i and is left out. With
+   be gathered already when there are codes. self: row i is column self + i and is left out. With
    `pools`, only what would enter a row's pool. */
 static void rv__build_match(const rv__build *b, rv__build_lane *lane, const uint32_t *rows,
                             size_t n_rows, const uint32_t *columns, size_t n_columns, size_t want,
@@ -21510,13 +21493,18 @@ static void rv__build_match(const rv__build *b, rv__build_lane *lane, const uint
         size_t skip = self == SIZE_MAX ? SIZE_MAX : self + i;
         float limit = pools ? b->limit[rows[i]] : rv__infinity();
         if (b->code) {
-            count[i] = (uint32_t)rv__build_pick_codes(b, lane, i, n_columns, skip, want, limit,
-                                                      best + i * want);
+            float bound = b->kernels->line_i32(lane->dot + i * n_columns, lane->column_h,
+                                               lane->column_g, lane->row_h[i],
+                                               -b->pair * lane->row_g[i], n_columns,
+                                               want + (skip != SIZE_MAX), lane->line);
+            uint32_t order = rv__order_f32(bound);
+            /* the next float above it, so that what equals the bound is below the limit */
+            if (order < rv__order_f32(limit)) limit = rv__unorder_f32(order + 1u);
         } else {
             rv__build_distances(b, lane, rows[i], columns, n_columns, lane->line);
-            count[i] =
-                (uint32_t)rv__build_pick(lane->line, n_columns, skip, want, limit, best + i * want);
         }
+        count[i] = (uint32_t)rv__build_pick(b, lane->line, n_columns, skip, want, limit,
+                                            best + i * want);
     }
 }
 
@@ -21921,9 +21909,8 @@ static rv_status rv__build_pools(rv__build *b, const rv__groups *leaves)
 /* ---- thinning ---- */
 
 /* Relative neighbourhood rule: a candidate stays if no node kept before it is nearer to the
-   candidate
-   than the origin is. keys: n sorted; kept ones move to the front. Returns how many, at most keep.
-   */
+   candidate than the origin is. keys: n sorted; kept ones move to the front. Returns how many, at
+   most keep. */
 static size_t rv__build_thin(const rv__build *b, rv__build_lane *lane, uint64_t *keys, size_t n,
                              size_t keep)
 {
@@ -22168,8 +22155,7 @@ static rv_status rv__reach_flood(rv_ctx *ctx, const rv_hnsw *index, rv__reach *r
 }
 
 /* Links an unreachable node from the nearest reachable one that has room; where none has, it takes
-   the
-   place of that one's last link and carries on to it, so that nothing else is lost. */
+   the place of that one's last link and carries on to it, so that nothing else is lost. */
 static void rv__hnsw_adopt(rv_hnsw *index, const rv__walk *walk, uint32_t node)
 {
     const uint32_t degree = index->degree;
@@ -22357,7 +22343,7 @@ static rv_status rv__hnsw_fill(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys
     memset(&build, 0, sizeof build);
     status = rv__store_append(ctx, &index->store, keys, vectors, n);
     if (!status) status = rv__hnsw_learn(ctx, index, kind, index->code_bytes, &index->code);
-    if (!status) status = rv__hnsw_grow(ctx, index, n);
+    if (!status) status = rv__hnsw_grow(ctx, index, index->store.capacity);
     if (!status && index->code.bits == 8) {
         status = rv__hnsw_make_graph(ctx, index, &index->code);
     } else if (!status) {
@@ -22484,10 +22470,8 @@ static int rv__linker_witness(const rv__linker *linker, const uint64_t *keys, si
 }
 
 /* Adds the link from -> to. A full list is thinned with the newcomer in it, but a node is let go
-   only
-   if one that stays links to it, so that what was reachable stays so. When that leaves too many,
-   the
-   last one is handed on to the newcomer's list, whose links nothing depends on yet. */
+   only if one that stays links to it, so that what was reachable stays so. When that leaves too
+   many, the last one is handed on to the newcomer's list, whose links nothing depends on yet. */
 static void rv__linker_add(rv__linker *linker, uint32_t from, uint32_t to)
 {
     const uint32_t degree = linker->b.degree;
@@ -22572,8 +22556,7 @@ typedef struct rv__insert {
 #define RV__INSERT_UPPER 32u        /* beam on the layers above 0                                 */
 
 /* Beam over an upper layer from a node of it; keys of nodes of that layer. Layers above 0 are
-   entered
-   by one insertion in 32, so this walk is the plain one. */
+   entered by one insertion in 32, so this walk is the plain one. */
 static size_t rv__insert_beam(rv__insert *insert, uint32_t l, uint32_t start, uint64_t *beam)
 {
     const rv_hnsw *index = insert->index;
@@ -22887,8 +22870,7 @@ static int rv__hnsw_held(const rv_hnsw *index, uint32_t slot)
 }
 
 /* Replaces held neighbours of the nodes begin..end-1 of layer 0 by the neighbours of those. Lists
-   of
-   held nodes are read and not written, so the order of nodes does not matter. */
+   of held nodes are read and not written, so the order of nodes does not matter. */
 static void rv__repair_range(void *arg, size_t lane, size_t begin, size_t end)
 {
     const rv__repair *job = (const rv__repair *)arg;
@@ -23022,8 +23004,7 @@ static void rv__hnsw_tidy(rv_ctx *ctx, rv_hnsw *index)
 /* ---- compaction ---- */
 
 /* Moves codes and links to the slots that new_slot tells. links, records: new arrays, both may be
-   as
-   small as the live rows. */
+   as small as the live rows. */
 static void rv__compact_move(const rv_hnsw *index, const uint32_t *new_slot, size_t n,
                              uint32_t *links, unsigned char *records)
 {
@@ -25030,8 +25011,8 @@ static void rv__ivf_code(const rv__ivf_lists *l, const float *x, uint32_t list, 
             }
         }
         /* the distance to what the code decodes to: its error at the row's neighbours is that of
-           the
-           code times their distance, while |r|^2 would leave the distance to the centre in it */
+           the code times their distance, while |r|^2 would leave the distance to the centre in
+           it */
         square = decoded;
         /* the error at the end of the code must not be read as a nibble */
         memset(code + quant->payload, 0, quant->code_bytes - quant->payload);
@@ -26008,6 +25989,7 @@ RV_API rv_status rv_ivf_compact(rv_ctx *ctx, rv_ivf *index)
 
 #define RV__IVF_STEP 256u  /* rows measured or estimated by one call */
 #define RV__IVF_SAMPLE 256u /* rows a filter is tried on              */
+#define RV__IVF_NAN 0xFFFFFFFFu /* order of a NaN distance: behind infinity */
 
 /* One query on its way; all arrays belong to one block of memory. */
 typedef struct rv__ivf_query {
@@ -26029,15 +26011,25 @@ typedef struct rv__ivf_query {
     float *distance;             /* [piece]                                                       */
     uint64_t *closest;           /* [room] candidates                                             */
     size_t n_near, keep, room;   /* the best `keep` matter                                        */
+    int open;                    /* no bar yet: every row is a candidate, also at infinity        */
     float bar;
     rv_ivf_trace trace;
 } rv__ivf_query;
 
 /* ---- candidates ---- */
 
+/* One order for what compares equal: -0 counts as 0, and all NaN as the largest. Bits are compared
+   because fast-math builds fold comparisons of floats that are not finite. */
+static uint32_t rv__ivf_order(float distance)
+{
+    uint32_t order = rv__order_f32(distance);
+    if (order == 0x7FFFFFFFu) return order + 1u;
+    return order > 0xFF800000u || order < 0x007FFFFFu ? RV__IVF_NAN : order;
+}
+
 static uint64_t rv__ivf_candidate(float distance, uint32_t slot)
 {
-    return (uint64_t)rv__order_f32(distance + 0.0f) << 32 | slot; /* -0 becomes 0 */
+    return (uint64_t)rv__ivf_order(distance) << 32 | slot;
 }
 
 static float rv__ivf_distance(uint64_t candidate)
@@ -26077,7 +26069,9 @@ static void rv__ivf_cut(rv__ivf_query *q)
     rv__ivf_select(q->closest, q->n_near, q->keep);
     q->n_near = q->keep;
     for (size_t i = 0; i < q->n_near; i++) worst = q->closest[i] > worst ? q->closest[i] : worst;
-    q->bar = rv__ivf_distance(worst);
+    /* equal distances pass, so that the outcome does not depend on the order of the rows */
+    q->open = (worst >> 32) >= 0xFF7FFFFFu; /* FLT_MAX: what follows is no bar */
+    if (!q->open) q->bar = rv__unorder_f32((uint32_t)(worst >> 32) + 1u);
 }
 
 /* Offers n <= RV__IVF_STEP rows; ids and distance: [n]. */
@@ -26086,7 +26080,7 @@ static void rv__ivf_offer(rv__ivf_query *q, const uint32_t *ids, const float *di
     size_t i = 0;
     if (q->n_near + n > q->room) rv__ivf_cut(q);
     for (;; i++) {
-        i = q->kernels->find_below(distance, i, n, q->bar);
+        if (!q->open) i = q->kernels->find_below(distance, i, n, q->bar);
         if (i >= n) break;
         if (q->filter && !rv__filter_pass(q->filter, rv__store_key(&q->index->store, ids[i])))
             continue;
@@ -26278,7 +26272,7 @@ static void rv__ivf_aim(rv__ivf_query *q, const void *vector)
     const rv__ivf_lists *l = q->l;
     const float *x = (const float *)(const void *)q->query;
     q->n_near = 0;
-    q->bar = rv__infinity();
+    q->open = 1;
     rv__store_prepare(&q->index->store, vector, q->query);
     if (!l->means) return;
     for (size_t j = 0; j < l->dim; j++) q->moved[j] = x[j] - l->offset[j];
@@ -26333,7 +26327,8 @@ static size_t rv__ivf_probes(const rv_ivf *index, const rv_ivf_options *options,
 
 static int rv__ivf_after(const rv_hit *a, const rv_hit *b)
 {
-    return a->distance != b->distance ? a->distance > b->distance : a->key > b->key;
+    uint32_t x = rv__order_f32(a->distance), y = rv__order_f32(b->distance);
+    return x != y ? x > y : a->key > b->key;
 }
 
 static void rv__ivf_sift(rv_hit *hits, size_t n, size_t at, rv_hit item)
@@ -26521,18 +26516,20 @@ RV_API rv_status rv_ivf_search(rv_ctx *ctx, const rv_ivf *index, const void *que
 
 /* ---- range ---- */
 
-/* Counts rows within the radius that pass, and keeps the nearest. */
-static void rv__ivf_within(rv__ivf_query *q, float radius, size_t *found)
+/* Of what was offered since the last call, counts what lies within the radius (its order) and keeps
+   the cap nearest of all. */
+static void rv__ivf_within(rv__ivf_query *q, uint32_t radius, size_t cap, size_t *found)
 {
-    /* the buffer holds what one list gave; what is above the radius goes, the rest is counted */
-    size_t kept = *found < q->keep ? *found : q->keep, at = kept;
+    size_t kept = *found < cap ? *found : cap, at = kept;
     for (size_t i = kept; i < q->n_near; i++) {
-        if (rv__ivf_distance(q->closest[i]) <= radius) q->closest[at++] = q->closest[i];
+        if (q->closest[i] >> 32 <= radius) q->closest[at++] = q->closest[i];
     }
     *found += at - kept;
+    if (at > cap) {
+        if (cap) rv__ivf_select(q->closest, at, cap);
+        at = cap;
+    }
     q->n_near = at;
-    rv__ivf_cut(q);
-    q->bar = rv__infinity();
 }
 
 RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *query, float radius,
@@ -26550,7 +26547,7 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     if (!index) return rv__ivf_null(ctx, "index");
     if (!n_hits) return rv__ivf_null(ctx, "n_hits");
     if (!hits && cap) return rv__ivf_null(ctx, "hits");
-    if (!(radius <= 0.0f) && !(radius > 0.0f)) {
+    if (rv__ivf_order(radius) == RV__IVF_NAN) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "radius is NaN, it must be a number");
     }
     status = rv__store_check(ctx, &index->store, query, "query");
@@ -26568,11 +26565,12 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     if (!memory) return rv__no_memory(ctx, plan.bytes);
     rv__ivf_begin(&q, index, &plan, memory, ctx ? ctx->isa : RV_ISA_BEST, filter);
     rv__ivf_aim(&q, query);
+    q.keep = SIZE_MAX; /* nothing is dropped while a list is scanned */
     ranked = rv__ivf_rank(&q, rv__ivf_probes(index, options, filter));
     rv__ivf_tables(&q);
     for (size_t i = 0; !status && i < ranked; i++) {
         rv__ivf_scan_list(&q, q.order[i], q.base[i], !index->store.no_rows);
-        rv__ivf_within(&q, radius, &found);
+        rv__ivf_within(&q, rv__ivf_order(radius), cap, &found);
         status = rv__poll(ctx);
     }
     if (!status) {
@@ -26746,6 +26744,7 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
     return rv__ok(ctx);
 }
 
+#undef RV__IVF_NAN
 #undef RV__IVF_STEP
 #undef RV__IVF_SAMPLE
 #endif /* RV_IVF_SEARCH_C */
@@ -26953,7 +26952,7 @@ static rv_status rv__ivf_load_chains(rv_ctx *ctx, const rv__image_reader *r, con
 static rv_status rv__ivf_load_places(rv_ctx *ctx, rv_ivf *index)
 {
     const rv__ivf_lists *l = &index->lists;
-    memset(index->place, 0xFF, index->place_capacity * sizeof(uint32_t));
+    for (size_t i = 0; i < index->place_capacity; i++) index->place[i] = RV__IVF_NONE;
     for (uint32_t i = 0; i < l->n_lists; i++) {
         uint32_t left = l->size[i];
         for (uint32_t b = l->head[i]; b != RV__IVF_NONE; b = l->next[b]) {

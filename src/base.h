@@ -71,8 +71,8 @@ typedef struct rv_ctx {
     int (*poll)(void *user);  /* called at least every ~10 ms of work, on the calling thread;
                                  non-zero cancels; default: never                             */
     void (*parallel)(void *user, size_t n, void (*body)(void *arg, size_t i), void *arg);
-                              /* must run body(arg, 0) ... body(arg, n - 1), in any order and
-                                 on any thread, and return when all are done; default: a loop */
+                              /* must run body(arg, 0) ... body(arg, n - 1), in any order and on any
+                                 thread, and return when all are done; default: a loop */
     void *user;               /* passed to poll and to parallel                               */
     uint32_t workers;         /* bodies handed to parallel at once, 1..256; default: 1 without
                                  parallel, 8 with it. Results do not depend on it.            */

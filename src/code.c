@@ -318,8 +318,8 @@ static double rv__code_trial(const float *exact, const float *y, size_t stride, 
 
 /* Picks the number of components: the fewest lines whose ranking keeps 95 % of the ten nearest of
    the sample; the whole set is denser and keeps fewer, which ranking by vectors makes up for.
-   Energy alone would not do: between clusters lies most of the
-   variance, within them most of the neighbours. sample: [s, dim] prepared rows. */
+   Energy alone would not do: between clusters lies most of the variance, within them most of the
+   neighbours. sample: [s, dim] prepared rows. */
 static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *sample, size_t s,
                                  size_t most)
 {

@@ -156,7 +156,7 @@ static void rv__build_distances(const rv__build *b, rv__build_lane *lane, uint32
             memcpy(&lane->column_g[i], record + sizeof(float), sizeof(float));
         }
         b->kernels->line_i32(lane->dot, lane->column_h, lane->column_g, lane->row_h[0],
-                             -b->pair * lane->row_g[0], n, line);
+                             -b->pair * lane->row_g[0], n, 0, line);
     } else if (!b->index->store.no_rows) {
         rv__store_prepare_row(&b->index->store, slot, lane->rows);
         rv__store_scan(&b->index->store, b->isa, lane->rows, lane->ids, 0, n, line);
@@ -184,46 +184,21 @@ RV__INLINE void rv__build_keep(uint64_t *best, size_t *count, size_t want, uint6
 }
 
 /* The `want` best of line that are below limit, as keys of distance and position, sorted; returns
-   how
-   many. skip: a position left out (SIZE_MAX: none). */
-static size_t rv__build_pick(const float *line, size_t n, size_t skip, size_t want, float limit,
-                             uint64_t *best)
+   how many. skip: a position left out (SIZE_MAX: none). */
+static size_t rv__build_pick(const rv__build *b, const float *line, size_t n, size_t skip,
+                             size_t want, float limit, uint64_t *best)
 {
     size_t count = 0;
-    for (size_t j = 0; j < n; j++) {
-        if (!(line[j] < limit) || j == skip) continue;
+    for (size_t j = 0; (j = b->kernels->find_below(line, j, n, limit)) < n; j++) {
+        if (j == skip) continue;
         rv__build_keep(best, &count, want, (uint64_t)rv__order_f32(line[j]) << 32 | j);
         if (count == want) limit = rv__unorder_f32((uint32_t)(best[count - 1] >> 32));
     }
     return count;
 }
 
-/* The same from the dot products of row i, without writing the distances down. */
-static size_t rv__build_pick_codes(const rv__build *b, const rv__build_lane *lane, size_t i,
-                                   size_t n, size_t skip, size_t want, float limit, uint64_t *best)
-{
-    const int32_t *dot = lane->dot + i * n;
-    const float base = lane->row_h[i], slope = -b->pair * lane->row_g[i];
-    size_t count = 0, at = 0;
-    float value[16];
-    for (;;) {
-        uint32_t mask;
-        at = b->kernels->near_i32(dot, lane->column_h, lane->column_g, base, slope, at, n, limit,
-                                  value, &mask);
-        if (at >= n) return count;
-        for (size_t j = 0; mask; j++, mask >>= 1) {
-            if (!(mask & 1u) || at + j == skip || !(value[j] < limit)) continue;
-            rv__build_keep(best, &count, want, (uint64_t)rv__order_f32(value[j]) << 32 | (at + j));
-            if (count == want) limit = rv__unorder_f32((uint32_t)(best[count - 1] >> 32));
-        }
-        at += 16;
-        if (at >= n) return count;
-    }
-}
-
 /* For every row its `want` nearest columns (positions), best[i * want], and how many. Columns must
-   be
-   gathered already when there are codes. self: row i is column self + i and is left out. With
+   be gathered already when there are codes. self: row i is column self + i and is left out. With
    `pools`, only what would enter a row's pool. */
 static void rv__build_match(const rv__build *b, rv__build_lane *lane, const uint32_t *rows,
                             size_t n_rows, const uint32_t *columns, size_t n_columns, size_t want,
@@ -239,13 +214,18 @@ static void rv__build_match(const rv__build *b, rv__build_lane *lane, const uint
         size_t skip = self == SIZE_MAX ? SIZE_MAX : self + i;
         float limit = pools ? b->limit[rows[i]] : rv__infinity();
         if (b->code) {
-            count[i] = (uint32_t)rv__build_pick_codes(b, lane, i, n_columns, skip, want, limit,
-                                                      best + i * want);
+            float bound = b->kernels->line_i32(lane->dot + i * n_columns, lane->column_h,
+                                               lane->column_g, lane->row_h[i],
+                                               -b->pair * lane->row_g[i], n_columns,
+                                               want + (skip != SIZE_MAX), lane->line);
+            uint32_t order = rv__order_f32(bound);
+            /* the next float above it, so that what equals the bound is below the limit */
+            if (order < rv__order_f32(limit)) limit = rv__unorder_f32(order + 1u);
         } else {
             rv__build_distances(b, lane, rows[i], columns, n_columns, lane->line);
-            count[i] =
-                (uint32_t)rv__build_pick(lane->line, n_columns, skip, want, limit, best + i * want);
         }
+        count[i] = (uint32_t)rv__build_pick(b, lane->line, n_columns, skip, want, limit,
+                                            best + i * want);
     }
 }
 
@@ -650,9 +630,8 @@ static rv_status rv__build_pools(rv__build *b, const rv__groups *leaves)
 /* ---- thinning ---- */
 
 /* Relative neighbourhood rule: a candidate stays if no node kept before it is nearer to the
-   candidate
-   than the origin is. keys: n sorted; kept ones move to the front. Returns how many, at most keep.
-   */
+   candidate than the origin is. keys: n sorted; kept ones move to the front. Returns how many, at
+   most keep. */
 static size_t rv__build_thin(const rv__build *b, rv__build_lane *lane, uint64_t *keys, size_t n,
                              size_t keep)
 {
@@ -897,8 +876,7 @@ static rv_status rv__reach_flood(rv_ctx *ctx, const rv_hnsw *index, rv__reach *r
 }
 
 /* Links an unreachable node from the nearest reachable one that has room; where none has, it takes
-   the
-   place of that one's last link and carries on to it, so that nothing else is lost. */
+   the place of that one's last link and carries on to it, so that nothing else is lost. */
 static void rv__hnsw_adopt(rv_hnsw *index, const rv__walk *walk, uint32_t node)
 {
     const uint32_t degree = index->degree;
@@ -1086,7 +1064,7 @@ static rv_status rv__hnsw_fill(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys
     memset(&build, 0, sizeof build);
     status = rv__store_append(ctx, &index->store, keys, vectors, n);
     if (!status) status = rv__hnsw_learn(ctx, index, kind, index->code_bytes, &index->code);
-    if (!status) status = rv__hnsw_grow(ctx, index, n);
+    if (!status) status = rv__hnsw_grow(ctx, index, index->store.capacity);
     if (!status && index->code.bits == 8) {
         status = rv__hnsw_make_graph(ctx, index, &index->code);
     } else if (!status) {

@@ -81,10 +81,8 @@ static int rv__linker_witness(const rv__linker *linker, const uint64_t *keys, si
 }
 
 /* Adds the link from -> to. A full list is thinned with the newcomer in it, but a node is let go
-   only
-   if one that stays links to it, so that what was reachable stays so. When that leaves too many,
-   the
-   last one is handed on to the newcomer's list, whose links nothing depends on yet. */
+   only if one that stays links to it, so that what was reachable stays so. When that leaves too
+   many, the last one is handed on to the newcomer's list, whose links nothing depends on yet. */
 static void rv__linker_add(rv__linker *linker, uint32_t from, uint32_t to)
 {
     const uint32_t degree = linker->b.degree;
@@ -169,8 +167,7 @@ typedef struct rv__insert {
 #define RV__INSERT_UPPER 32u        /* beam on the layers above 0                                 */
 
 /* Beam over an upper layer from a node of it; keys of nodes of that layer. Layers above 0 are
-   entered
-   by one insertion in 32, so this walk is the plain one. */
+   entered by one insertion in 32, so this walk is the plain one. */
 static size_t rv__insert_beam(rv__insert *insert, uint32_t l, uint32_t start, uint64_t *beam)
 {
     const rv_hnsw *index = insert->index;
@@ -484,8 +481,7 @@ static int rv__hnsw_held(const rv_hnsw *index, uint32_t slot)
 }
 
 /* Replaces held neighbours of the nodes begin..end-1 of layer 0 by the neighbours of those. Lists
-   of
-   held nodes are read and not written, so the order of nodes does not matter. */
+   of held nodes are read and not written, so the order of nodes does not matter. */
 static void rv__repair_range(void *arg, size_t lane, size_t begin, size_t end)
 {
     const rv__repair *job = (const rv__repair *)arg;
@@ -619,8 +615,7 @@ static void rv__hnsw_tidy(rv_ctx *ctx, rv_hnsw *index)
 /* ---- compaction ---- */
 
 /* Moves codes and links to the slots that new_slot tells. links, records: new arrays, both may be
-   as
-   small as the live rows. */
+   as small as the live rows. */
 static void rv__compact_move(const rv_hnsw *index, const uint32_t *new_slot, size_t n,
                              uint32_t *links, unsigned char *records)
 {

@@ -401,7 +401,7 @@ static rv_status rv__image_locate(rv_ctx *ctx, const rv__image_reader *r, const 
 RV__FN rv_status rv__image_values(rv_ctx *ctx, const rv__image_reader *r, const char *tag,
                                   size_t elem_bytes, size_t count, void *out)
 {
-    const unsigned char *from;
+    const unsigned char *from = NULL;
     rv_status status = rv__image_locate(ctx, r, tag, elem_bytes, count, &from);
     if (status) return status;
     rv__image_copy(out, from, elem_bytes, count);
@@ -427,7 +427,7 @@ RV__FN rv_status rv__image_array(rv_ctx *ctx, const rv__image_reader *r, const c
                                  size_t elem_bytes, size_t count, int view, const rv_alloc *alloc,
                                  void **out)
 {
-    const unsigned char *from;
+    const unsigned char *from = NULL;
     rv_status status = rv__image_locate(ctx, r, tag, elem_bytes, count, &from);
     void *block;
     if (status) return status;

@@ -353,8 +353,8 @@ static void rv__ivf_code(const rv__ivf_lists *l, const float *x, uint32_t list, 
             }
         }
         /* the distance to what the code decodes to: its error at the row's neighbours is that of
-           the
-           code times their distance, while |r|^2 would leave the distance to the centre in it */
+           the code times their distance, while |r|^2 would leave the distance to the centre in
+           it */
         square = decoded;
         /* the error at the end of the code must not be read as a nibble */
         memset(code + quant->payload, 0, quant->code_bytes - quant->payload);

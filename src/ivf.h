@@ -29,7 +29,8 @@
        rv_ivf_destroy(index);
 
    Vectors and queries are float[dim], or (dim + 7) / 8 bytes of bits when type is U1. NaN and
-   infinity are refused with RV_ERR_ARG and the element index in ctx->where.
+   infinity are refused with RV_ERR_ARG and the element index in ctx->where. A distance that
+   overflows to NaN counts as larger than infinity.
 
    Sources: Sivic, Zisserman, Video Google, 2003; Jegou, Douze, Schmid, 2011; Andre et al., 2015 and
    2017; Gao, Long, 2024. */

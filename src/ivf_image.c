@@ -203,7 +203,7 @@ static rv_status rv__ivf_load_chains(rv_ctx *ctx, const rv__image_reader *r, con
 static rv_status rv__ivf_load_places(rv_ctx *ctx, rv_ivf *index)
 {
     const rv__ivf_lists *l = &index->lists;
-    memset(index->place, 0xFF, index->place_capacity * sizeof(uint32_t));
+    for (size_t i = 0; i < index->place_capacity; i++) index->place[i] = RV__IVF_NONE;
     for (uint32_t i = 0; i < l->n_lists; i++) {
         uint32_t left = l->size[i];
         for (uint32_t b = l->head[i]; b != RV__IVF_NONE; b = l->next[b]) {

@@ -15,6 +15,7 @@
 
 #define RV__IVF_STEP 256u  /* rows measured or estimated by one call */
 #define RV__IVF_SAMPLE 256u /* rows a filter is tried on              */
+#define RV__IVF_NAN 0xFFFFFFFFu /* order of a NaN distance: behind infinity */
 
 /* One query on its way; all arrays belong to one block of memory. */
 typedef struct rv__ivf_query {
@@ -36,15 +37,25 @@ typedef struct rv__ivf_query {
     float *distance;             /* [piece]                                                       */
     uint64_t *closest;           /* [room] candidates                                             */
     size_t n_near, keep, room;   /* the best `keep` matter                                        */
+    int open;                    /* no bar yet: every row is a candidate, also at infinity        */
     float bar;
     rv_ivf_trace trace;
 } rv__ivf_query;
 
 /* ---- candidates ---- */
 
+/* One order for what compares equal: -0 counts as 0, and all NaN as the largest. Bits are compared
+   because fast-math builds fold comparisons of floats that are not finite. */
+static uint32_t rv__ivf_order(float distance)
+{
+    uint32_t order = rv__order_f32(distance);
+    if (order == 0x7FFFFFFFu) return order + 1u;
+    return order > 0xFF800000u || order < 0x007FFFFFu ? RV__IVF_NAN : order;
+}
+
 static uint64_t rv__ivf_candidate(float distance, uint32_t slot)
 {
-    return (uint64_t)rv__order_f32(distance + 0.0f) << 32 | slot; /* -0 becomes 0 */
+    return (uint64_t)rv__ivf_order(distance) << 32 | slot;
 }
 
 static float rv__ivf_distance(uint64_t candidate)
@@ -84,7 +95,9 @@ static void rv__ivf_cut(rv__ivf_query *q)
     rv__ivf_select(q->closest, q->n_near, q->keep);
     q->n_near = q->keep;
     for (size_t i = 0; i < q->n_near; i++) worst = q->closest[i] > worst ? q->closest[i] : worst;
-    q->bar = rv__ivf_distance(worst);
+    /* equal distances pass, so that the outcome does not depend on the order of the rows */
+    q->open = (worst >> 32) >= 0xFF7FFFFFu; /* FLT_MAX: what follows is no bar */
+    if (!q->open) q->bar = rv__unorder_f32((uint32_t)(worst >> 32) + 1u);
 }
 
 /* Offers n <= RV__IVF_STEP rows; ids and distance: [n]. */
@@ -93,7 +106,7 @@ static void rv__ivf_offer(rv__ivf_query *q, const uint32_t *ids, const float *di
     size_t i = 0;
     if (q->n_near + n > q->room) rv__ivf_cut(q);
     for (;; i++) {
-        i = q->kernels->find_below(distance, i, n, q->bar);
+        if (!q->open) i = q->kernels->find_below(distance, i, n, q->bar);
         if (i >= n) break;
         if (q->filter && !rv__filter_pass(q->filter, rv__store_key(&q->index->store, ids[i])))
             continue;
@@ -285,7 +298,7 @@ static void rv__ivf_aim(rv__ivf_query *q, const void *vector)
     const rv__ivf_lists *l = q->l;
     const float *x = (const float *)(const void *)q->query;
     q->n_near = 0;
-    q->bar = rv__infinity();
+    q->open = 1;
     rv__store_prepare(&q->index->store, vector, q->query);
     if (!l->means) return;
     for (size_t j = 0; j < l->dim; j++) q->moved[j] = x[j] - l->offset[j];
@@ -340,7 +353,8 @@ static size_t rv__ivf_probes(const rv_ivf *index, const rv_ivf_options *options,
 
 static int rv__ivf_after(const rv_hit *a, const rv_hit *b)
 {
-    return a->distance != b->distance ? a->distance > b->distance : a->key > b->key;
+    uint32_t x = rv__order_f32(a->distance), y = rv__order_f32(b->distance);
+    return x != y ? x > y : a->key > b->key;
 }
 
 static void rv__ivf_sift(rv_hit *hits, size_t n, size_t at, rv_hit item)
@@ -528,18 +542,20 @@ RV_API rv_status rv_ivf_search(rv_ctx *ctx, const rv_ivf *index, const void *que
 
 /* ---- range ---- */
 
-/* Counts rows within the radius that pass, and keeps the nearest. */
-static void rv__ivf_within(rv__ivf_query *q, float radius, size_t *found)
+/* Of what was offered since the last call, counts what lies within the radius (its order) and keeps
+   the cap nearest of all. */
+static void rv__ivf_within(rv__ivf_query *q, uint32_t radius, size_t cap, size_t *found)
 {
-    /* the buffer holds what one list gave; what is above the radius goes, the rest is counted */
-    size_t kept = *found < q->keep ? *found : q->keep, at = kept;
+    size_t kept = *found < cap ? *found : cap, at = kept;
     for (size_t i = kept; i < q->n_near; i++) {
-        if (rv__ivf_distance(q->closest[i]) <= radius) q->closest[at++] = q->closest[i];
+        if (q->closest[i] >> 32 <= radius) q->closest[at++] = q->closest[i];
     }
     *found += at - kept;
+    if (at > cap) {
+        if (cap) rv__ivf_select(q->closest, at, cap);
+        at = cap;
+    }
     q->n_near = at;
-    rv__ivf_cut(q);
-    q->bar = rv__infinity();
 }
 
 RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *query, float radius,
@@ -557,7 +573,7 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     if (!index) return rv__ivf_null(ctx, "index");
     if (!n_hits) return rv__ivf_null(ctx, "n_hits");
     if (!hits && cap) return rv__ivf_null(ctx, "hits");
-    if (!(radius <= 0.0f) && !(radius > 0.0f)) {
+    if (rv__ivf_order(radius) == RV__IVF_NAN) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "radius is NaN, it must be a number");
     }
     status = rv__store_check(ctx, &index->store, query, "query");
@@ -575,11 +591,12 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     if (!memory) return rv__no_memory(ctx, plan.bytes);
     rv__ivf_begin(&q, index, &plan, memory, ctx ? ctx->isa : RV_ISA_BEST, filter);
     rv__ivf_aim(&q, query);
+    q.keep = SIZE_MAX; /* nothing is dropped while a list is scanned */
     ranked = rv__ivf_rank(&q, rv__ivf_probes(index, options, filter));
     rv__ivf_tables(&q);
     for (size_t i = 0; !status && i < ranked; i++) {
         rv__ivf_scan_list(&q, q.order[i], q.base[i], !index->store.no_rows);
-        rv__ivf_within(&q, radius, &found);
+        rv__ivf_within(&q, rv__ivf_order(radius), cap, &found);
         status = rv__poll(ctx);
     }
     if (!status) {
@@ -753,6 +770,7 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
     return rv__ok(ctx);
 }
 
+#undef RV__IVF_NAN
 #undef RV__IVF_STEP
 #undef RV__IVF_SAMPLE
 #endif /* RV_IVF_SEARCH_C */

@@ -40,7 +40,8 @@ RV__ISA static size_t RV__F(find_below)(const float *x, size_t begin, size_t n, 
     rv__v b = rv__vset(bound);
     size_t i = begin;
     for (; i + RV__LANES <= n; i += RV__LANES) {
-        if (rv__vmask(rv__vless(rv__vload(x + i), b))) break;
+        uint32_t mask = rv__vmask(rv__vless(rv__vload(x + i), b));
+        if (mask) return i + rv__pop64((mask & (0u - mask)) - 1u);
     }
     while (i < n && !rv__below(rv__load_f32(x + i), bound)) i++;
     return i;

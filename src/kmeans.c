@@ -72,11 +72,11 @@ RV__FN void rv__kmeans_least(const float *dots, const float *half, size_t n, uin
             at[l] = less ? index : at[l];
         }
     }
-    for (; j < n; j++) {
-        float score = half[j] - dots[j];
-        if (score < low[j & 7u]) {
-            low[j & 7u] = score;
-            at[j & 7u] = (uint32_t)j;
+    for (size_t l = 0; l < (n & 7u); l++) {
+        float score = half[j + l] - dots[j + l];
+        if (score < low[l]) {
+            low[l] = score;
+            at[l] = (uint32_t)(j + l);
         }
     }
     for (size_t l = 0; l < 8; l++) {

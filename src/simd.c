@@ -127,10 +127,8 @@ typedef struct rv__kernels {
     void (*scale_f32)(float alpha, float *y, size_t n);
     void (*add_f32)(const float *x, float *y, size_t n);
     size_t (*find_below)(const float *x, size_t begin, size_t n, float bound);
-    size_t (*near_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
-                       size_t begin, size_t n, float limit, float *value, uint32_t *mask);
-    void (*line_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
-                     size_t n, float *line);
+    float (*line_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
+                      size_t n, size_t order, float *line);
     void (*widen_f16)(const uint16_t *src, float *dst, size_t n);
     void (*widen_bf16)(const uint16_t *src, float *dst, size_t n);
     void (*widen_i8)(const int8_t *src, float scale, float *dst, size_t n);
@@ -495,7 +493,6 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
      rv__scale_f32_##F,                                                                            \
      rv__add_f32_##F,                                                                              \
      rv__find_below_##F,                                                                           \
-     rv__near_i32_##F,                                                                             \
      rv__line_i32_##F,                                                                             \
      rv__widen_f16_##F,                                                                            \
      rv__widen_bf16_##F,                                                                           \

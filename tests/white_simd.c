@@ -473,6 +473,46 @@ static void test_gram_i8(void)
     }
 }
 
+/* Distances of byte codes: each within rounding of the sum in double; the bound is one of them and
+   at least `order` do not exceed it, but not many more. */
+static void test_line_i32(void)
+{
+    static const size_t counts[] = {0, 1, 15, 16, 17, 64, 100, 257, 512};
+    const rv__kernels *list[16];
+    const size_t n_tables = tables(list);
+    rv_test_rng rng;
+    rv_test_seed(&rng, 14);
+    for (size_t t = 0; t < n_tables; t++) {
+        for (size_t i = 0; i < RV_COUNT_OF(counts) * 19; i++) {
+            const size_t n = counts[i / 19], order = i % 19;
+            int32_t dot[512];
+            float h[512], g[512], *line = (float *)malloc(4 * n + 1), bound;
+            size_t within = 0, same = 0;
+            if (!line) exit(2);
+            rv_test_fill(&rng, h, 512);
+            rv_test_fill(&rng, g, 512);
+            for (size_t j = 0; j < n; j++)
+                dot[j] = (int32_t)rv_test_below(&rng, order == 7 ? 3 : 2000000) - 1000000;
+            bound = list[t]->line_i32(dot, h, g, 0.25f, -0.001f, n, order, line);
+            rv_test_row("table, row", 100 * t + i);
+            for (size_t j = 0; j < n; j++) {
+                double product = (double)-0.001f * (double)g[j] * dot[j];
+                RV_NEAR(line[j], 0.25 + (double)h[j] + product,
+                        4 * U * (0.25 + fabs((double)h[j]) + fabs(product)));
+                within += line[j] <= bound;
+                same += rv__order_f32(line[j]) == rv__order_f32(bound);
+            }
+            if (n < 16 || order - 1 >= 16) {
+                RV_EQUAL(rv__order_f32(bound), rv__order_f32(rv__infinity()));
+            } else {
+                RV_CHECK(same >= 1 && within >= order);
+                if (n == 512 && order <= 6) RV_CHECK(within <= 2 * order + 8);
+            }
+            free(line);
+        }
+    }
+}
+
 static void test_gram_f32(void)
 {
     const rv__kernels *list[16];
@@ -878,6 +918,7 @@ int main(void)
     RV_RUN(test_bits);
     RV_RUN(test_codes);
     RV_RUN(test_gram_i8);
+    RV_RUN(test_line_i32);
     RV_RUN(test_gram_f32);
     RV_RUN(test_pq4);
     RV_RUN(test_arrays);
