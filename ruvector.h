@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 92430ad73ba524c6e04174a0cb47e222dfc5207a5702598de4728d3b759a4488 */
+/* Version 0.1.0, parts sha256 42419d6c1bbfb859652e04b4acda533fd34232a4dd299a6c02ee7cdd0b182241 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -2217,58 +2217,82 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
     return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
 }
 
-/* Four rows against one query. The loads of the query are shared, and four rows of memory are on
-   their way at once. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
-                                    const unsigned char *const *rows, size_t n, float qq,
-                                    float *out)
+/* Terms i .. i + LANES - 1 of one row against those of the query; at the end those up to n - 1. */
+RV__ISA RV__INLINE void RV__F(term)(int op, int type, int end, const unsigned char *row, rv__v q,
+                                    rv__v factor, size_t i, size_t n, rv__v *sum, rv__v *squares)
 {
-    const size_t L = RV__LANES, head = type == RV__TYPE_I8 ? 4 : 0;
-    const unsigned char *r0 = rows[0] + head, *r1 = rows[1] + head;
-    const unsigned char *r2 = rows[2] + head, *r3 = rows[3] + head;
+    rv__v v = end ? RV__F(get_tail)(type, row, i, n) : RV__F(get)(type, row, i);
+    if (op == RV__OP_COSINE) {
+        *sum = rv__vfma(q, v, *sum);
+        *squares = rv__vfma(v, v, *squares);
+    } else {
+        *sum = RV__F(step)(op, type, *sum, q, v, factor);
+    }
+}
+
+RV__ISA RV__INLINE void RV__F(row)(int op, int type, const unsigned char *row,
+                                   const unsigned char *query, rv__v factor, size_t n, rv__v *sum,
+                                   rv__v *squares)
+{
+    const size_t L = RV__LANES;
+    rv__v s = rv__vzero(), t = s;
+    size_t i = 0;
+    for (; i + L <= n; i += L)
+        RV__F(term)(op, type, 0, row, rv__vload(query + 4 * i), factor, i, n, &s, &t);
+    if (i < n) {
+        rv__v q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
+        RV__F(term)(op, type, 1, row, q, factor, i, n, &s, &t);
+    }
+    *sum = s;
+    *squares = t;
+}
+
+/* Four rows against one query. From a list (mixed), the loads of the query are shared and four rows
+   of memory are on their way at once; rows in order come one after the other, because the processor
+   notices one stream of addresses best. The sums are the same, bit for bit. */
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, int mixed, const unsigned char *query,
+                                    const unsigned char *r0, const unsigned char *r1,
+                                    const unsigned char *r2, const unsigned char *r3, size_t n,
+                                    float qq, float *out)
+{
+    const size_t L = RV__LANES;
     float f0 = 1.0f, f1 = 1.0f, f2 = 1.0f, f3 = 1.0f;
     rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
-    rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0, q, v0, v1, v2, v3;
+    rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0;
     size_t i = 0;
     if (type == RV__TYPE_I8) {
-        memcpy(&f0, rows[0], 4);
-        memcpy(&f1, rows[1], 4);
-        memcpy(&f2, rows[2], 4);
-        memcpy(&f3, rows[3], 4);
+        memcpy(&f0, r0, 4);
+        memcpy(&f1, r1, 4);
+        memcpy(&f2, r2, 4);
+        memcpy(&f3, r3, 4);
+        r0 += 4;
+        r1 += 4;
+        r2 += 4;
+        r3 += 4;
         g0 = rv__vset(f0);
         g1 = rv__vset(f1);
         g2 = rv__vset(f2);
         g3 = rv__vset(f3);
     }
-    for (; i < n; i += L) {
-        if (i + L <= n) {
-            q = RV__F(get)(RV__TYPE_F32, query, i);
-            v0 = RV__F(get)(type, r0, i);
-            v1 = RV__F(get)(type, r1, i);
-            v2 = RV__F(get)(type, r2, i);
-            v3 = RV__F(get)(type, r3, i);
-        } else {
-            q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
-            v0 = RV__F(get_tail)(type, r0, i, n);
-            v1 = RV__F(get_tail)(type, r1, i, n);
-            v2 = RV__F(get_tail)(type, r2, i, n);
-            v3 = RV__F(get_tail)(type, r3, i, n);
-        }
-        if (op == RV__OP_COSINE) {
-            s0 = rv__vfma(q, v0, s0);
-            t0 = rv__vfma(v0, v0, t0);
-            s1 = rv__vfma(q, v1, s1);
-            t1 = rv__vfma(v1, v1, t1);
-            s2 = rv__vfma(q, v2, s2);
-            t2 = rv__vfma(v2, v2, t2);
-            s3 = rv__vfma(q, v3, s3);
-            t3 = rv__vfma(v3, v3, t3);
-            continue;
-        }
-        s0 = RV__F(step)(op, type, s0, q, v0, g0);
-        s1 = RV__F(step)(op, type, s1, q, v1, g1);
-        s2 = RV__F(step)(op, type, s2, q, v2, g2);
-        s3 = RV__F(step)(op, type, s3, q, v3, g3);
+    for (; mixed && i + L <= n; i += L) {
+        rv__v q = rv__vload(query + 4 * i);
+        RV__F(term)(op, type, 0, r0, q, g0, i, n, &s0, &t0);
+        RV__F(term)(op, type, 0, r1, q, g1, i, n, &s1, &t1);
+        RV__F(term)(op, type, 0, r2, q, g2, i, n, &s2, &t2);
+        RV__F(term)(op, type, 0, r3, q, g3, i, n, &s3, &t3);
+    }
+    if (mixed && i < n) {
+        rv__v q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
+        RV__F(term)(op, type, 1, r0, q, g0, i, n, &s0, &t0);
+        RV__F(term)(op, type, 1, r1, q, g1, i, n, &s1, &t1);
+        RV__F(term)(op, type, 1, r2, q, g2, i, n, &s2, &t2);
+        RV__F(term)(op, type, 1, r3, q, g3, i, n, &s3, &t3);
+    }
+    if (!mixed) {
+        RV__F(row)(op, type, r0, query, g0, n, &s0, &t0);
+        RV__F(row)(op, type, r1, query, g1, n, &s1, &t1);
+        RV__F(row)(op, type, r2, query, g2, n, &s2, &t2);
+        RV__F(row)(op, type, r3, query, g3, n, &s3, &t3);
     }
     if (op == RV__OP_LINF) {
         out[0] = rv__vmaximum(s0);
@@ -2294,33 +2318,40 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
 }
 
-/* See rv__scan_fn. Rows in order are fetched two ahead, of long ones only the beginning: the
-   processor notices the rest itself. */
+/* See rv__scan_fn. Short rows go four at a time, a short group repeats its first row; of longer
+   ones four would be too many streams of addresses for the processor to notice. Which of the two
+   depends on the length only, so that a distance does not depend on the place of its row. */
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
-    const unsigned char *q = (const unsigned char *)query, *four[4];
-    const size_t bytes = type == RV__TYPE_F32 ? 4 * dim : type == RV__TYPE_I8 ? dim + 4 : 2 * dim;
-    const size_t ahead = ids ? rv__rows_ahead(bytes) : 2;
-    const size_t part = ids || bytes <= 1600 ? bytes : 512;
-    float scale = 1.0f, qq = 0.0f;
-    size_t i = 0, fetched = 0;
+    const unsigned char *q = (const unsigned char *)query;
+    const size_t head = type == RV__TYPE_I8 ? 4 : 0;
+    const size_t bytes = head + dim * (type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 ? 1u : 2u);
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
+    const size_t step = dim <= (RV__LANES == 16 ? 400u : 8 * RV__LANES) ? 4 : 1;
+    float scale = 1.0f, qq = 0.0f, last[4];
     if (op == RV__OP_COSINE) {
         qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim, 0.0f);
     }
-    for (; i + 4 <= n; i += 4) {
-        for (size_t j = 0; j < 4; j++) four[j] = rows + (ids ? ids[i + j] : i + j) * stride;
-        for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-            rv__touch(rows + (ids ? ids[fetched] : fetched) * stride, part);
+    for (size_t i = 0, fetched = 0; i < n; i += step) {
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        for (; fetched < n && fetched < i + step + ahead && ids; fetched++)
+            rv__touch(rows + ids[fetched] * stride, bytes);
+        if (step == 4) {
+            const size_t i1 = i + 1 < n ? i + 1 : i, i2 = i + 2 < n ? i + 2 : i;
+            const size_t i3 = i + 3 < n ? i + 3 : i;
+            const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
+            const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
+            const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
+            float *to = i + 4 <= n ? out + i : last;
+            if (ids) RV__F(four)(op, type, 1, q, r0, r1, r2, r3, dim, qq, to);
+            else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
+            if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
+        } else {
+            if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
+            out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim, qq);
         }
-        RV__F(four)(op, type, q, four, dim, qq, out + i);
-    }
-    for (; i < n; i++) {
-        const unsigned char *row = rows + (ids ? ids[i] : i) * stride;
-        if (type == RV__TYPE_I8) memcpy(&scale, row, 4);
-        out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, row + (type == RV__TYPE_I8 ? 4 : 0), scale,
-                            dim, qq);
     }
 }
 
@@ -4133,58 +4164,82 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
     return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
 }
 
-/* Four rows against one query. The loads of the query are shared, and four rows of memory are on
-   their way at once. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
-                                    const unsigned char *const *rows, size_t n, float qq,
-                                    float *out)
+/* Terms i .. i + LANES - 1 of one row against those of the query; at the end those up to n - 1. */
+RV__ISA RV__INLINE void RV__F(term)(int op, int type, int end, const unsigned char *row, rv__v q,
+                                    rv__v factor, size_t i, size_t n, rv__v *sum, rv__v *squares)
 {
-    const size_t L = RV__LANES, head = type == RV__TYPE_I8 ? 4 : 0;
-    const unsigned char *r0 = rows[0] + head, *r1 = rows[1] + head;
-    const unsigned char *r2 = rows[2] + head, *r3 = rows[3] + head;
+    rv__v v = end ? RV__F(get_tail)(type, row, i, n) : RV__F(get)(type, row, i);
+    if (op == RV__OP_COSINE) {
+        *sum = rv__vfma(q, v, *sum);
+        *squares = rv__vfma(v, v, *squares);
+    } else {
+        *sum = RV__F(step)(op, type, *sum, q, v, factor);
+    }
+}
+
+RV__ISA RV__INLINE void RV__F(row)(int op, int type, const unsigned char *row,
+                                   const unsigned char *query, rv__v factor, size_t n, rv__v *sum,
+                                   rv__v *squares)
+{
+    const size_t L = RV__LANES;
+    rv__v s = rv__vzero(), t = s;
+    size_t i = 0;
+    for (; i + L <= n; i += L)
+        RV__F(term)(op, type, 0, row, rv__vload(query + 4 * i), factor, i, n, &s, &t);
+    if (i < n) {
+        rv__v q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
+        RV__F(term)(op, type, 1, row, q, factor, i, n, &s, &t);
+    }
+    *sum = s;
+    *squares = t;
+}
+
+/* Four rows against one query. From a list (mixed), the loads of the query are shared and four rows
+   of memory are on their way at once; rows in order come one after the other, because the processor
+   notices one stream of addresses best. The sums are the same, bit for bit. */
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, int mixed, const unsigned char *query,
+                                    const unsigned char *r0, const unsigned char *r1,
+                                    const unsigned char *r2, const unsigned char *r3, size_t n,
+                                    float qq, float *out)
+{
+    const size_t L = RV__LANES;
     float f0 = 1.0f, f1 = 1.0f, f2 = 1.0f, f3 = 1.0f;
     rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
-    rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0, q, v0, v1, v2, v3;
+    rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0;
     size_t i = 0;
     if (type == RV__TYPE_I8) {
-        memcpy(&f0, rows[0], 4);
-        memcpy(&f1, rows[1], 4);
-        memcpy(&f2, rows[2], 4);
-        memcpy(&f3, rows[3], 4);
+        memcpy(&f0, r0, 4);
+        memcpy(&f1, r1, 4);
+        memcpy(&f2, r2, 4);
+        memcpy(&f3, r3, 4);
+        r0 += 4;
+        r1 += 4;
+        r2 += 4;
+        r3 += 4;
         g0 = rv__vset(f0);
         g1 = rv__vset(f1);
         g2 = rv__vset(f2);
         g3 = rv__vset(f3);
     }
-    for (; i < n; i += L) {
-        if (i + L <= n) {
-            q = RV__F(get)(RV__TYPE_F32, query, i);
-            v0 = RV__F(get)(type, r0, i);
-            v1 = RV__F(get)(type, r1, i);
-            v2 = RV__F(get)(type, r2, i);
-            v3 = RV__F(get)(type, r3, i);
-        } else {
-            q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
-            v0 = RV__F(get_tail)(type, r0, i, n);
-            v1 = RV__F(get_tail)(type, r1, i, n);
-            v2 = RV__F(get_tail)(type, r2, i, n);
-            v3 = RV__F(get_tail)(type, r3, i, n);
-        }
-        if (op == RV__OP_COSINE) {
-            s0 = rv__vfma(q, v0, s0);
-            t0 = rv__vfma(v0, v0, t0);
-            s1 = rv__vfma(q, v1, s1);
-            t1 = rv__vfma(v1, v1, t1);
-            s2 = rv__vfma(q, v2, s2);
-            t2 = rv__vfma(v2, v2, t2);
-            s3 = rv__vfma(q, v3, s3);
-            t3 = rv__vfma(v3, v3, t3);
-            continue;
-        }
-        s0 = RV__F(step)(op, type, s0, q, v0, g0);
-        s1 = RV__F(step)(op, type, s1, q, v1, g1);
-        s2 = RV__F(step)(op, type, s2, q, v2, g2);
-        s3 = RV__F(step)(op, type, s3, q, v3, g3);
+    for (; mixed && i + L <= n; i += L) {
+        rv__v q = rv__vload(query + 4 * i);
+        RV__F(term)(op, type, 0, r0, q, g0, i, n, &s0, &t0);
+        RV__F(term)(op, type, 0, r1, q, g1, i, n, &s1, &t1);
+        RV__F(term)(op, type, 0, r2, q, g2, i, n, &s2, &t2);
+        RV__F(term)(op, type, 0, r3, q, g3, i, n, &s3, &t3);
+    }
+    if (mixed && i < n) {
+        rv__v q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
+        RV__F(term)(op, type, 1, r0, q, g0, i, n, &s0, &t0);
+        RV__F(term)(op, type, 1, r1, q, g1, i, n, &s1, &t1);
+        RV__F(term)(op, type, 1, r2, q, g2, i, n, &s2, &t2);
+        RV__F(term)(op, type, 1, r3, q, g3, i, n, &s3, &t3);
+    }
+    if (!mixed) {
+        RV__F(row)(op, type, r0, query, g0, n, &s0, &t0);
+        RV__F(row)(op, type, r1, query, g1, n, &s1, &t1);
+        RV__F(row)(op, type, r2, query, g2, n, &s2, &t2);
+        RV__F(row)(op, type, r3, query, g3, n, &s3, &t3);
     }
     if (op == RV__OP_LINF) {
         out[0] = rv__vmaximum(s0);
@@ -4210,33 +4265,40 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
 }
 
-/* See rv__scan_fn. Rows in order are fetched two ahead, of long ones only the beginning: the
-   processor notices the rest itself. */
+/* See rv__scan_fn. Short rows go four at a time, a short group repeats its first row; of longer
+   ones four would be too many streams of addresses for the processor to notice. Which of the two
+   depends on the length only, so that a distance does not depend on the place of its row. */
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
-    const unsigned char *q = (const unsigned char *)query, *four[4];
-    const size_t bytes = type == RV__TYPE_F32 ? 4 * dim : type == RV__TYPE_I8 ? dim + 4 : 2 * dim;
-    const size_t ahead = ids ? rv__rows_ahead(bytes) : 2;
-    const size_t part = ids || bytes <= 1600 ? bytes : 512;
-    float scale = 1.0f, qq = 0.0f;
-    size_t i = 0, fetched = 0;
+    const unsigned char *q = (const unsigned char *)query;
+    const size_t head = type == RV__TYPE_I8 ? 4 : 0;
+    const size_t bytes = head + dim * (type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 ? 1u : 2u);
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
+    const size_t step = dim <= (RV__LANES == 16 ? 400u : 8 * RV__LANES) ? 4 : 1;
+    float scale = 1.0f, qq = 0.0f, last[4];
     if (op == RV__OP_COSINE) {
         qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim, 0.0f);
     }
-    for (; i + 4 <= n; i += 4) {
-        for (size_t j = 0; j < 4; j++) four[j] = rows + (ids ? ids[i + j] : i + j) * stride;
-        for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-            rv__touch(rows + (ids ? ids[fetched] : fetched) * stride, part);
+    for (size_t i = 0, fetched = 0; i < n; i += step) {
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        for (; fetched < n && fetched < i + step + ahead && ids; fetched++)
+            rv__touch(rows + ids[fetched] * stride, bytes);
+        if (step == 4) {
+            const size_t i1 = i + 1 < n ? i + 1 : i, i2 = i + 2 < n ? i + 2 : i;
+            const size_t i3 = i + 3 < n ? i + 3 : i;
+            const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
+            const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
+            const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
+            float *to = i + 4 <= n ? out + i : last;
+            if (ids) RV__F(four)(op, type, 1, q, r0, r1, r2, r3, dim, qq, to);
+            else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
+            if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
+        } else {
+            if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
+            out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim, qq);
         }
-        RV__F(four)(op, type, q, four, dim, qq, out + i);
-    }
-    for (; i < n; i++) {
-        const unsigned char *row = rows + (ids ? ids[i] : i) * stride;
-        if (type == RV__TYPE_I8) memcpy(&scale, row, 4);
-        out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, row + (type == RV__TYPE_I8 ? 4 : 0), scale,
-                            dim, qq);
     }
 }
 
@@ -6130,58 +6192,82 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
     return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
 }
 
-/* Four rows against one query. The loads of the query are shared, and four rows of memory are on
-   their way at once. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
-                                    const unsigned char *const *rows, size_t n, float qq,
-                                    float *out)
+/* Terms i .. i + LANES - 1 of one row against those of the query; at the end those up to n - 1. */
+RV__ISA RV__INLINE void RV__F(term)(int op, int type, int end, const unsigned char *row, rv__v q,
+                                    rv__v factor, size_t i, size_t n, rv__v *sum, rv__v *squares)
 {
-    const size_t L = RV__LANES, head = type == RV__TYPE_I8 ? 4 : 0;
-    const unsigned char *r0 = rows[0] + head, *r1 = rows[1] + head;
-    const unsigned char *r2 = rows[2] + head, *r3 = rows[3] + head;
+    rv__v v = end ? RV__F(get_tail)(type, row, i, n) : RV__F(get)(type, row, i);
+    if (op == RV__OP_COSINE) {
+        *sum = rv__vfma(q, v, *sum);
+        *squares = rv__vfma(v, v, *squares);
+    } else {
+        *sum = RV__F(step)(op, type, *sum, q, v, factor);
+    }
+}
+
+RV__ISA RV__INLINE void RV__F(row)(int op, int type, const unsigned char *row,
+                                   const unsigned char *query, rv__v factor, size_t n, rv__v *sum,
+                                   rv__v *squares)
+{
+    const size_t L = RV__LANES;
+    rv__v s = rv__vzero(), t = s;
+    size_t i = 0;
+    for (; i + L <= n; i += L)
+        RV__F(term)(op, type, 0, row, rv__vload(query + 4 * i), factor, i, n, &s, &t);
+    if (i < n) {
+        rv__v q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
+        RV__F(term)(op, type, 1, row, q, factor, i, n, &s, &t);
+    }
+    *sum = s;
+    *squares = t;
+}
+
+/* Four rows against one query. From a list (mixed), the loads of the query are shared and four rows
+   of memory are on their way at once; rows in order come one after the other, because the processor
+   notices one stream of addresses best. The sums are the same, bit for bit. */
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, int mixed, const unsigned char *query,
+                                    const unsigned char *r0, const unsigned char *r1,
+                                    const unsigned char *r2, const unsigned char *r3, size_t n,
+                                    float qq, float *out)
+{
+    const size_t L = RV__LANES;
     float f0 = 1.0f, f1 = 1.0f, f2 = 1.0f, f3 = 1.0f;
     rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
-    rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0, q, v0, v1, v2, v3;
+    rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0;
     size_t i = 0;
     if (type == RV__TYPE_I8) {
-        memcpy(&f0, rows[0], 4);
-        memcpy(&f1, rows[1], 4);
-        memcpy(&f2, rows[2], 4);
-        memcpy(&f3, rows[3], 4);
+        memcpy(&f0, r0, 4);
+        memcpy(&f1, r1, 4);
+        memcpy(&f2, r2, 4);
+        memcpy(&f3, r3, 4);
+        r0 += 4;
+        r1 += 4;
+        r2 += 4;
+        r3 += 4;
         g0 = rv__vset(f0);
         g1 = rv__vset(f1);
         g2 = rv__vset(f2);
         g3 = rv__vset(f3);
     }
-    for (; i < n; i += L) {
-        if (i + L <= n) {
-            q = RV__F(get)(RV__TYPE_F32, query, i);
-            v0 = RV__F(get)(type, r0, i);
-            v1 = RV__F(get)(type, r1, i);
-            v2 = RV__F(get)(type, r2, i);
-            v3 = RV__F(get)(type, r3, i);
-        } else {
-            q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
-            v0 = RV__F(get_tail)(type, r0, i, n);
-            v1 = RV__F(get_tail)(type, r1, i, n);
-            v2 = RV__F(get_tail)(type, r2, i, n);
-            v3 = RV__F(get_tail)(type, r3, i, n);
-        }
-        if (op == RV__OP_COSINE) {
-            s0 = rv__vfma(q, v0, s0);
-            t0 = rv__vfma(v0, v0, t0);
-            s1 = rv__vfma(q, v1, s1);
-            t1 = rv__vfma(v1, v1, t1);
-            s2 = rv__vfma(q, v2, s2);
-            t2 = rv__vfma(v2, v2, t2);
-            s3 = rv__vfma(q, v3, s3);
-            t3 = rv__vfma(v3, v3, t3);
-            continue;
-        }
-        s0 = RV__F(step)(op, type, s0, q, v0, g0);
-        s1 = RV__F(step)(op, type, s1, q, v1, g1);
-        s2 = RV__F(step)(op, type, s2, q, v2, g2);
-        s3 = RV__F(step)(op, type, s3, q, v3, g3);
+    for (; mixed && i + L <= n; i += L) {
+        rv__v q = rv__vload(query + 4 * i);
+        RV__F(term)(op, type, 0, r0, q, g0, i, n, &s0, &t0);
+        RV__F(term)(op, type, 0, r1, q, g1, i, n, &s1, &t1);
+        RV__F(term)(op, type, 0, r2, q, g2, i, n, &s2, &t2);
+        RV__F(term)(op, type, 0, r3, q, g3, i, n, &s3, &t3);
+    }
+    if (mixed && i < n) {
+        rv__v q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
+        RV__F(term)(op, type, 1, r0, q, g0, i, n, &s0, &t0);
+        RV__F(term)(op, type, 1, r1, q, g1, i, n, &s1, &t1);
+        RV__F(term)(op, type, 1, r2, q, g2, i, n, &s2, &t2);
+        RV__F(term)(op, type, 1, r3, q, g3, i, n, &s3, &t3);
+    }
+    if (!mixed) {
+        RV__F(row)(op, type, r0, query, g0, n, &s0, &t0);
+        RV__F(row)(op, type, r1, query, g1, n, &s1, &t1);
+        RV__F(row)(op, type, r2, query, g2, n, &s2, &t2);
+        RV__F(row)(op, type, r3, query, g3, n, &s3, &t3);
     }
     if (op == RV__OP_LINF) {
         out[0] = rv__vmaximum(s0);
@@ -6207,33 +6293,40 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
 }
 
-/* See rv__scan_fn. Rows in order are fetched two ahead, of long ones only the beginning: the
-   processor notices the rest itself. */
+/* See rv__scan_fn. Short rows go four at a time, a short group repeats its first row; of longer
+   ones four would be too many streams of addresses for the processor to notice. Which of the two
+   depends on the length only, so that a distance does not depend on the place of its row. */
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
-    const unsigned char *q = (const unsigned char *)query, *four[4];
-    const size_t bytes = type == RV__TYPE_F32 ? 4 * dim : type == RV__TYPE_I8 ? dim + 4 : 2 * dim;
-    const size_t ahead = ids ? rv__rows_ahead(bytes) : 2;
-    const size_t part = ids || bytes <= 1600 ? bytes : 512;
-    float scale = 1.0f, qq = 0.0f;
-    size_t i = 0, fetched = 0;
+    const unsigned char *q = (const unsigned char *)query;
+    const size_t head = type == RV__TYPE_I8 ? 4 : 0;
+    const size_t bytes = head + dim * (type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 ? 1u : 2u);
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
+    const size_t step = dim <= (RV__LANES == 16 ? 400u : 8 * RV__LANES) ? 4 : 1;
+    float scale = 1.0f, qq = 0.0f, last[4];
     if (op == RV__OP_COSINE) {
         qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim, 0.0f);
     }
-    for (; i + 4 <= n; i += 4) {
-        for (size_t j = 0; j < 4; j++) four[j] = rows + (ids ? ids[i + j] : i + j) * stride;
-        for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-            rv__touch(rows + (ids ? ids[fetched] : fetched) * stride, part);
+    for (size_t i = 0, fetched = 0; i < n; i += step) {
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        for (; fetched < n && fetched < i + step + ahead && ids; fetched++)
+            rv__touch(rows + ids[fetched] * stride, bytes);
+        if (step == 4) {
+            const size_t i1 = i + 1 < n ? i + 1 : i, i2 = i + 2 < n ? i + 2 : i;
+            const size_t i3 = i + 3 < n ? i + 3 : i;
+            const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
+            const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
+            const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
+            float *to = i + 4 <= n ? out + i : last;
+            if (ids) RV__F(four)(op, type, 1, q, r0, r1, r2, r3, dim, qq, to);
+            else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
+            if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
+        } else {
+            if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
+            out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim, qq);
         }
-        RV__F(four)(op, type, q, four, dim, qq, out + i);
-    }
-    for (; i < n; i++) {
-        const unsigned char *row = rows + (ids ? ids[i] : i) * stride;
-        if (type == RV__TYPE_I8) memcpy(&scale, row, 4);
-        out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, row + (type == RV__TYPE_I8 ? 4 : 0), scale,
-                            dim, qq);
     }
 }
 
@@ -9619,58 +9712,82 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
     return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
 }
 
-/* Four rows against one query. The loads of the query are shared, and four rows of memory are on
-   their way at once. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
-                                    const unsigned char *const *rows, size_t n, float qq,
-                                    float *out)
+/* Terms i .. i + LANES - 1 of one row against those of the query; at the end those up to n - 1. */
+RV__ISA RV__INLINE void RV__F(term)(int op, int type, int end, const unsigned char *row, rv__v q,
+                                    rv__v factor, size_t i, size_t n, rv__v *sum, rv__v *squares)
 {
-    const size_t L = RV__LANES, head = type == RV__TYPE_I8 ? 4 : 0;
-    const unsigned char *r0 = rows[0] + head, *r1 = rows[1] + head;
-    const unsigned char *r2 = rows[2] + head, *r3 = rows[3] + head;
+    rv__v v = end ? RV__F(get_tail)(type, row, i, n) : RV__F(get)(type, row, i);
+    if (op == RV__OP_COSINE) {
+        *sum = rv__vfma(q, v, *sum);
+        *squares = rv__vfma(v, v, *squares);
+    } else {
+        *sum = RV__F(step)(op, type, *sum, q, v, factor);
+    }
+}
+
+RV__ISA RV__INLINE void RV__F(row)(int op, int type, const unsigned char *row,
+                                   const unsigned char *query, rv__v factor, size_t n, rv__v *sum,
+                                   rv__v *squares)
+{
+    const size_t L = RV__LANES;
+    rv__v s = rv__vzero(), t = s;
+    size_t i = 0;
+    for (; i + L <= n; i += L)
+        RV__F(term)(op, type, 0, row, rv__vload(query + 4 * i), factor, i, n, &s, &t);
+    if (i < n) {
+        rv__v q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
+        RV__F(term)(op, type, 1, row, q, factor, i, n, &s, &t);
+    }
+    *sum = s;
+    *squares = t;
+}
+
+/* Four rows against one query. From a list (mixed), the loads of the query are shared and four rows
+   of memory are on their way at once; rows in order come one after the other, because the processor
+   notices one stream of addresses best. The sums are the same, bit for bit. */
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, int mixed, const unsigned char *query,
+                                    const unsigned char *r0, const unsigned char *r1,
+                                    const unsigned char *r2, const unsigned char *r3, size_t n,
+                                    float qq, float *out)
+{
+    const size_t L = RV__LANES;
     float f0 = 1.0f, f1 = 1.0f, f2 = 1.0f, f3 = 1.0f;
     rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
-    rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0, q, v0, v1, v2, v3;
+    rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0;
     size_t i = 0;
     if (type == RV__TYPE_I8) {
-        memcpy(&f0, rows[0], 4);
-        memcpy(&f1, rows[1], 4);
-        memcpy(&f2, rows[2], 4);
-        memcpy(&f3, rows[3], 4);
+        memcpy(&f0, r0, 4);
+        memcpy(&f1, r1, 4);
+        memcpy(&f2, r2, 4);
+        memcpy(&f3, r3, 4);
+        r0 += 4;
+        r1 += 4;
+        r2 += 4;
+        r3 += 4;
         g0 = rv__vset(f0);
         g1 = rv__vset(f1);
         g2 = rv__vset(f2);
         g3 = rv__vset(f3);
     }
-    for (; i < n; i += L) {
-        if (i + L <= n) {
-            q = RV__F(get)(RV__TYPE_F32, query, i);
-            v0 = RV__F(get)(type, r0, i);
-            v1 = RV__F(get)(type, r1, i);
-            v2 = RV__F(get)(type, r2, i);
-            v3 = RV__F(get)(type, r3, i);
-        } else {
-            q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
-            v0 = RV__F(get_tail)(type, r0, i, n);
-            v1 = RV__F(get_tail)(type, r1, i, n);
-            v2 = RV__F(get_tail)(type, r2, i, n);
-            v3 = RV__F(get_tail)(type, r3, i, n);
-        }
-        if (op == RV__OP_COSINE) {
-            s0 = rv__vfma(q, v0, s0);
-            t0 = rv__vfma(v0, v0, t0);
-            s1 = rv__vfma(q, v1, s1);
-            t1 = rv__vfma(v1, v1, t1);
-            s2 = rv__vfma(q, v2, s2);
-            t2 = rv__vfma(v2, v2, t2);
-            s3 = rv__vfma(q, v3, s3);
-            t3 = rv__vfma(v3, v3, t3);
-            continue;
-        }
-        s0 = RV__F(step)(op, type, s0, q, v0, g0);
-        s1 = RV__F(step)(op, type, s1, q, v1, g1);
-        s2 = RV__F(step)(op, type, s2, q, v2, g2);
-        s3 = RV__F(step)(op, type, s3, q, v3, g3);
+    for (; mixed && i + L <= n; i += L) {
+        rv__v q = rv__vload(query + 4 * i);
+        RV__F(term)(op, type, 0, r0, q, g0, i, n, &s0, &t0);
+        RV__F(term)(op, type, 0, r1, q, g1, i, n, &s1, &t1);
+        RV__F(term)(op, type, 0, r2, q, g2, i, n, &s2, &t2);
+        RV__F(term)(op, type, 0, r3, q, g3, i, n, &s3, &t3);
+    }
+    if (mixed && i < n) {
+        rv__v q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
+        RV__F(term)(op, type, 1, r0, q, g0, i, n, &s0, &t0);
+        RV__F(term)(op, type, 1, r1, q, g1, i, n, &s1, &t1);
+        RV__F(term)(op, type, 1, r2, q, g2, i, n, &s2, &t2);
+        RV__F(term)(op, type, 1, r3, q, g3, i, n, &s3, &t3);
+    }
+    if (!mixed) {
+        RV__F(row)(op, type, r0, query, g0, n, &s0, &t0);
+        RV__F(row)(op, type, r1, query, g1, n, &s1, &t1);
+        RV__F(row)(op, type, r2, query, g2, n, &s2, &t2);
+        RV__F(row)(op, type, r3, query, g3, n, &s3, &t3);
     }
     if (op == RV__OP_LINF) {
         out[0] = rv__vmaximum(s0);
@@ -9696,33 +9813,40 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
 }
 
-/* See rv__scan_fn. Rows in order are fetched two ahead, of long ones only the beginning: the
-   processor notices the rest itself. */
+/* See rv__scan_fn. Short rows go four at a time, a short group repeats its first row; of longer
+   ones four would be too many streams of addresses for the processor to notice. Which of the two
+   depends on the length only, so that a distance does not depend on the place of its row. */
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
-    const unsigned char *q = (const unsigned char *)query, *four[4];
-    const size_t bytes = type == RV__TYPE_F32 ? 4 * dim : type == RV__TYPE_I8 ? dim + 4 : 2 * dim;
-    const size_t ahead = ids ? rv__rows_ahead(bytes) : 2;
-    const size_t part = ids || bytes <= 1600 ? bytes : 512;
-    float scale = 1.0f, qq = 0.0f;
-    size_t i = 0, fetched = 0;
+    const unsigned char *q = (const unsigned char *)query;
+    const size_t head = type == RV__TYPE_I8 ? 4 : 0;
+    const size_t bytes = head + dim * (type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 ? 1u : 2u);
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
+    const size_t step = dim <= (RV__LANES == 16 ? 400u : 8 * RV__LANES) ? 4 : 1;
+    float scale = 1.0f, qq = 0.0f, last[4];
     if (op == RV__OP_COSINE) {
         qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim, 0.0f);
     }
-    for (; i + 4 <= n; i += 4) {
-        for (size_t j = 0; j < 4; j++) four[j] = rows + (ids ? ids[i + j] : i + j) * stride;
-        for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-            rv__touch(rows + (ids ? ids[fetched] : fetched) * stride, part);
+    for (size_t i = 0, fetched = 0; i < n; i += step) {
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        for (; fetched < n && fetched < i + step + ahead && ids; fetched++)
+            rv__touch(rows + ids[fetched] * stride, bytes);
+        if (step == 4) {
+            const size_t i1 = i + 1 < n ? i + 1 : i, i2 = i + 2 < n ? i + 2 : i;
+            const size_t i3 = i + 3 < n ? i + 3 : i;
+            const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
+            const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
+            const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
+            float *to = i + 4 <= n ? out + i : last;
+            if (ids) RV__F(four)(op, type, 1, q, r0, r1, r2, r3, dim, qq, to);
+            else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
+            if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
+        } else {
+            if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
+            out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim, qq);
         }
-        RV__F(four)(op, type, q, four, dim, qq, out + i);
-    }
-    for (; i < n; i++) {
-        const unsigned char *row = rows + (ids ? ids[i] : i) * stride;
-        if (type == RV__TYPE_I8) memcpy(&scale, row, 4);
-        out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, row + (type == RV__TYPE_I8 ? 4 : 0), scale,
-                            dim, qq);
     }
 }
 
@@ -12305,58 +12429,82 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
     return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
 }
 
-/* Four rows against one query. The loads of the query are shared, and four rows of memory are on
-   their way at once. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
-                                    const unsigned char *const *rows, size_t n, float qq,
-                                    float *out)
+/* Terms i .. i + LANES - 1 of one row against those of the query; at the end those up to n - 1. */
+RV__ISA RV__INLINE void RV__F(term)(int op, int type, int end, const unsigned char *row, rv__v q,
+                                    rv__v factor, size_t i, size_t n, rv__v *sum, rv__v *squares)
 {
-    const size_t L = RV__LANES, head = type == RV__TYPE_I8 ? 4 : 0;
-    const unsigned char *r0 = rows[0] + head, *r1 = rows[1] + head;
-    const unsigned char *r2 = rows[2] + head, *r3 = rows[3] + head;
+    rv__v v = end ? RV__F(get_tail)(type, row, i, n) : RV__F(get)(type, row, i);
+    if (op == RV__OP_COSINE) {
+        *sum = rv__vfma(q, v, *sum);
+        *squares = rv__vfma(v, v, *squares);
+    } else {
+        *sum = RV__F(step)(op, type, *sum, q, v, factor);
+    }
+}
+
+RV__ISA RV__INLINE void RV__F(row)(int op, int type, const unsigned char *row,
+                                   const unsigned char *query, rv__v factor, size_t n, rv__v *sum,
+                                   rv__v *squares)
+{
+    const size_t L = RV__LANES;
+    rv__v s = rv__vzero(), t = s;
+    size_t i = 0;
+    for (; i + L <= n; i += L)
+        RV__F(term)(op, type, 0, row, rv__vload(query + 4 * i), factor, i, n, &s, &t);
+    if (i < n) {
+        rv__v q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
+        RV__F(term)(op, type, 1, row, q, factor, i, n, &s, &t);
+    }
+    *sum = s;
+    *squares = t;
+}
+
+/* Four rows against one query. From a list (mixed), the loads of the query are shared and four rows
+   of memory are on their way at once; rows in order come one after the other, because the processor
+   notices one stream of addresses best. The sums are the same, bit for bit. */
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, int mixed, const unsigned char *query,
+                                    const unsigned char *r0, const unsigned char *r1,
+                                    const unsigned char *r2, const unsigned char *r3, size_t n,
+                                    float qq, float *out)
+{
+    const size_t L = RV__LANES;
     float f0 = 1.0f, f1 = 1.0f, f2 = 1.0f, f3 = 1.0f;
     rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
-    rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0, q, v0, v1, v2, v3;
+    rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0;
     size_t i = 0;
     if (type == RV__TYPE_I8) {
-        memcpy(&f0, rows[0], 4);
-        memcpy(&f1, rows[1], 4);
-        memcpy(&f2, rows[2], 4);
-        memcpy(&f3, rows[3], 4);
+        memcpy(&f0, r0, 4);
+        memcpy(&f1, r1, 4);
+        memcpy(&f2, r2, 4);
+        memcpy(&f3, r3, 4);
+        r0 += 4;
+        r1 += 4;
+        r2 += 4;
+        r3 += 4;
         g0 = rv__vset(f0);
         g1 = rv__vset(f1);
         g2 = rv__vset(f2);
         g3 = rv__vset(f3);
     }
-    for (; i < n; i += L) {
-        if (i + L <= n) {
-            q = RV__F(get)(RV__TYPE_F32, query, i);
-            v0 = RV__F(get)(type, r0, i);
-            v1 = RV__F(get)(type, r1, i);
-            v2 = RV__F(get)(type, r2, i);
-            v3 = RV__F(get)(type, r3, i);
-        } else {
-            q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
-            v0 = RV__F(get_tail)(type, r0, i, n);
-            v1 = RV__F(get_tail)(type, r1, i, n);
-            v2 = RV__F(get_tail)(type, r2, i, n);
-            v3 = RV__F(get_tail)(type, r3, i, n);
-        }
-        if (op == RV__OP_COSINE) {
-            s0 = rv__vfma(q, v0, s0);
-            t0 = rv__vfma(v0, v0, t0);
-            s1 = rv__vfma(q, v1, s1);
-            t1 = rv__vfma(v1, v1, t1);
-            s2 = rv__vfma(q, v2, s2);
-            t2 = rv__vfma(v2, v2, t2);
-            s3 = rv__vfma(q, v3, s3);
-            t3 = rv__vfma(v3, v3, t3);
-            continue;
-        }
-        s0 = RV__F(step)(op, type, s0, q, v0, g0);
-        s1 = RV__F(step)(op, type, s1, q, v1, g1);
-        s2 = RV__F(step)(op, type, s2, q, v2, g2);
-        s3 = RV__F(step)(op, type, s3, q, v3, g3);
+    for (; mixed && i + L <= n; i += L) {
+        rv__v q = rv__vload(query + 4 * i);
+        RV__F(term)(op, type, 0, r0, q, g0, i, n, &s0, &t0);
+        RV__F(term)(op, type, 0, r1, q, g1, i, n, &s1, &t1);
+        RV__F(term)(op, type, 0, r2, q, g2, i, n, &s2, &t2);
+        RV__F(term)(op, type, 0, r3, q, g3, i, n, &s3, &t3);
+    }
+    if (mixed && i < n) {
+        rv__v q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
+        RV__F(term)(op, type, 1, r0, q, g0, i, n, &s0, &t0);
+        RV__F(term)(op, type, 1, r1, q, g1, i, n, &s1, &t1);
+        RV__F(term)(op, type, 1, r2, q, g2, i, n, &s2, &t2);
+        RV__F(term)(op, type, 1, r3, q, g3, i, n, &s3, &t3);
+    }
+    if (!mixed) {
+        RV__F(row)(op, type, r0, query, g0, n, &s0, &t0);
+        RV__F(row)(op, type, r1, query, g1, n, &s1, &t1);
+        RV__F(row)(op, type, r2, query, g2, n, &s2, &t2);
+        RV__F(row)(op, type, r3, query, g3, n, &s3, &t3);
     }
     if (op == RV__OP_LINF) {
         out[0] = rv__vmaximum(s0);
@@ -12382,33 +12530,40 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
 }
 
-/* See rv__scan_fn. Rows in order are fetched two ahead, of long ones only the beginning: the
-   processor notices the rest itself. */
+/* See rv__scan_fn. Short rows go four at a time, a short group repeats its first row; of longer
+   ones four would be too many streams of addresses for the processor to notice. Which of the two
+   depends on the length only, so that a distance does not depend on the place of its row. */
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
-    const unsigned char *q = (const unsigned char *)query, *four[4];
-    const size_t bytes = type == RV__TYPE_F32 ? 4 * dim : type == RV__TYPE_I8 ? dim + 4 : 2 * dim;
-    const size_t ahead = ids ? rv__rows_ahead(bytes) : 2;
-    const size_t part = ids || bytes <= 1600 ? bytes : 512;
-    float scale = 1.0f, qq = 0.0f;
-    size_t i = 0, fetched = 0;
+    const unsigned char *q = (const unsigned char *)query;
+    const size_t head = type == RV__TYPE_I8 ? 4 : 0;
+    const size_t bytes = head + dim * (type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 ? 1u : 2u);
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
+    const size_t step = dim <= (RV__LANES == 16 ? 400u : 8 * RV__LANES) ? 4 : 1;
+    float scale = 1.0f, qq = 0.0f, last[4];
     if (op == RV__OP_COSINE) {
         qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim, 0.0f);
     }
-    for (; i + 4 <= n; i += 4) {
-        for (size_t j = 0; j < 4; j++) four[j] = rows + (ids ? ids[i + j] : i + j) * stride;
-        for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-            rv__touch(rows + (ids ? ids[fetched] : fetched) * stride, part);
+    for (size_t i = 0, fetched = 0; i < n; i += step) {
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        for (; fetched < n && fetched < i + step + ahead && ids; fetched++)
+            rv__touch(rows + ids[fetched] * stride, bytes);
+        if (step == 4) {
+            const size_t i1 = i + 1 < n ? i + 1 : i, i2 = i + 2 < n ? i + 2 : i;
+            const size_t i3 = i + 3 < n ? i + 3 : i;
+            const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
+            const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
+            const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
+            float *to = i + 4 <= n ? out + i : last;
+            if (ids) RV__F(four)(op, type, 1, q, r0, r1, r2, r3, dim, qq, to);
+            else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
+            if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
+        } else {
+            if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
+            out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim, qq);
         }
-        RV__F(four)(op, type, q, four, dim, qq, out + i);
-    }
-    for (; i < n; i++) {
-        const unsigned char *row = rows + (ids ? ids[i] : i) * stride;
-        if (type == RV__TYPE_I8) memcpy(&scale, row, 4);
-        out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, row + (type == RV__TYPE_I8 ? 4 : 0), scale,
-                            dim, qq);
     }
 }
 
@@ -18266,18 +18421,34 @@ static rv_status rv__quant_load_floats(rv_ctx *ctx, const rv__image_reader *r, c
     return status;
 }
 
+/* Whether what training made is there in the length that the config asks for, which has to be known
+   before memory is asked for. */
+static rv_status rv__quant_check_state(rv_ctx *ctx, const rv__image_reader *r,
+                                       const rv_quant_config *config)
+{
+    const char *tag = "MIDS";
+    size_t count, wanted = 2 * (size_t)config->dim;
+    if (config->kind == RV_QUANT_PQ) {
+        tag = "BOOK";
+        wanted = (config->bits == 8 ? 256 : 16) * (size_t)config->dim;
+    } else if (config->kind == RV_QUANT_RABITQ) {
+        tag = "MEAN";
+        wanted = config->dim;
+    } else if (config->kind != RV_QUANT_SQ8 && config->kind != RV_QUANT_SQ4 &&
+               config->kind != RV_QUANT_BINARY) {
+        return RV_OK;
+    }
+    if (rv__image_count(r, tag, 4, &count) && count == wanted) return RV_OK;
+    return rv__fail(ctx, RV_ERR_FORMAT, 0, "section %s is missing or of a wrong length", tag);
+}
+
 /* What training made, into a quantizer that has none of it. */
 static rv_status rv__quant_load_state(rv_ctx *ctx, const rv__image_reader *r, rv_quant *quant)
 {
     const size_t dim = quant->config.dim;
-    size_t count;
     rv_status status;
     if (quant->config.kind == RV_QUANT_PQ) {
         size_t n = rv__quant_pq_size(quant) * dim;
-        /* the length is known to agree before memory is asked for */
-        if (!rv__image_count(r, "BOOK", 4, &count) || count != n) {
-            return rv__fail(ctx, RV_ERR_FORMAT, 0, "section BOOK is missing or of a wrong length");
-        }
         status = rv__quant_pq_room(ctx, quant);
         if (!status) status = rv__quant_load_floats(ctx, r, "BOOK", n, quant->book);
         if (!status) rv__quant_pq_turn(quant);
@@ -18329,6 +18500,8 @@ RV__FN rv_status rv__quant_load(rv_ctx *ctx, const rv__image_reader *r, rv_quant
     }
     config.kind = (rv_quant_kind)conf[0];
     config.metric = (rv_metric)conf[2];
+    if (conf[7]) status = rv__quant_check_state(ctx, r, &config);
+    if (status) return status;
     status = rv__quant_make(ctx, &config, seed, &quant);
     if (status == RV_ERR_CONFIG) {
         return rv__fail(ctx, RV_ERR_FORMAT, 0, "section CONF holds a config that is out of range");
@@ -18396,8 +18569,6 @@ RV_API rv_status rv_quant_load(rv_ctx *ctx, const void *image, size_t bytes, rv_
 #define RV__NO_SLOT 0xFFFFFFFFu
 #define RV__STORE_MAX 0xFFFFFFFEu /* most slots */
 #define RV__STORE_DIM_MAX 65535u
-#define RV__STORE_AHEAD 8192u /* bytes of rows fetched ahead of a scan */
-#define RV__STORE_SHORT 1024u /* ... of at most this many bytes each */
 #define RV__STORE_PIECE 4096u /* rows or keys handled between two polls */
 
 typedef struct rv__store {
@@ -18443,6 +18614,13 @@ RV__FN int rv__filter_pass(const rv_filter *f, uint64_t key)
         if (!((unsigned)f->bits[(size_t)(key / 8)] >> (key % 8) & 1u)) return 0;
     }
     return !f->accept || f->accept(f->user, key) != 0;
+}
+
+RV__FN rv_status rv__filter_check(rv_ctx *ctx, const rv_filter *f)
+{
+    double share = f ? f->selectivity : 0.0;
+    if (rv__finite_f32((float)share) && share >= 0.0 && share <= 1.0) return RV_OK;
+    return rv__fail(ctx, RV_ERR_ARG, 0, "filter: selectivity is %f, must be 0..1", share);
 }
 
 /* ---- sizes ---- */
@@ -19168,16 +19346,21 @@ RV__FN rv_status rv__store_replace(rv_ctx *ctx, rv__store *s, uint32_t slot, con
     return status;
 }
 
+/* After this rv__store_remove cannot fail. */
+RV__FN rv_status rv__store_removable(rv_ctx *ctx, rv__store *s)
+{
+    size_t words = rv__store_words(s->capacity);
+    if (s->removed) return RV_OK;
+    s->removed = (uint64_t *)rv__get_zero(&s->alloc, words, sizeof(uint64_t));
+    return s->removed ? RV_OK : rv__no_memory(ctx, words * sizeof(uint64_t));
+}
+
 /* Forgets the key of a live slot. The row stays readable until the slot is used again. */
 RV__FN rv_status rv__store_remove(rv_ctx *ctx, rv__store *s, uint32_t slot)
 {
     rv_status status = rv__store_writable(ctx, s);
+    if (!status) status = rv__store_removable(ctx, s);
     if (status) return status;
-    if (!s->removed) {
-        size_t words = rv__store_words(s->capacity);
-        s->removed = (uint64_t *)rv__get_zero(&s->alloc, words, sizeof(uint64_t));
-        if (!s->removed) return rv__no_memory(ctx, words * sizeof(uint64_t));
-    }
     if (s->keys) rv__store_erase(s, s->keys[slot]);
     s->removed[slot / 64] |= (uint64_t)1 << (slot % 64);
     if (s->n_removed++ == 0 || slot < s->hint) s->hint = slot;
@@ -19331,36 +19514,13 @@ static void rv__store_scan_custom(const rv__store *s, const void *query, const u
     }
 }
 
-/* Rows are measured one at a time: from memory one stream of addresses is faster than four, and a
-   distance must not depend on the place of its row among the others, or equal rows would not tie.
-   The processor itself fetches long rows in order well ahead; short ones and lists need help. */
-static void rv__store_scan_rows(const rv__store *s, rv_metric metric, rv_isa isa, const void *query,
-                                const uint32_t *ids, size_t first, size_t n, float *out)
-{
-    const rv_distance_f32 pair = s->type == RV_DTYPE_F32 ? rv_metric_find_f32(metric, isa) : NULL;
-    const rv__scan_fn scan = rv__scan_find(metric, s->type, isa);
-    const unsigned char *end = s->rows + (size_t)s->n * s->stride;
-    const size_t bytes = rv_dtype_bytes(s->type, s->dim), ahead = ids ? rv__rows_ahead(bytes) : 0;
-    const int fetches = !ids && s->stride <= RV__STORE_SHORT;
-    for (size_t i = 0, asked = 0; i < n; i++) {
-        const unsigned char *row = s->rows + (ids ? ids[i] : first + i) * s->stride;
-        if (fetches && (size_t)(end - row) > RV__STORE_AHEAD + s->stride) {
-            rv__touch(row + RV__STORE_AHEAD, bytes);
-        }
-        for (; ids && asked < n && asked < i + ahead; asked++) {
-            rv__touch(s->rows + ids[asked] * s->stride, bytes);
-        }
-        if (pair) out[i] = pair((const float *)query, (const float *)(const void *)row, s->dim);
-        else scan(query, row, s->stride, NULL, 1, s->dim, out + i);
-    }
-}
-
 /* Distances from a prepared query to the rows ids[0..n-1], or first..first+n-1 when ids is NULL, as
    they are reported: cosine is 1 - dot within [0,2], two zero vectors 0, exactly one 1. */
 RV__FN void rv__store_scan(const rv__store *s, rv_isa isa, const void *query, const uint32_t *ids,
                            size_t first, size_t n, float *out)
 {
-    int cosine = s->metric == RV_METRIC_COSINE;
+    const int cosine = s->metric == RV_METRIC_COSINE;
+    const unsigned char *rows = s->rows + (ids ? 0 : first * s->stride);
     if (s->metric == RV_METRIC_CUSTOM) {
         rv__store_scan_custom(s, query, ids, first, n, out);
         return;
@@ -19371,7 +19531,8 @@ RV__FN void rv__store_scan(const rv__store *s, rv_isa isa, const void *query, co
             out[i] = s->norms[ids ? ids[i] : first + i] > 0 ? 1.0f : 0.0f;
         return;
     }
-    rv__store_scan_rows(s, cosine ? RV_METRIC_IP : s->metric, isa, query, ids, first, n, out);
+    rv__scan_find(cosine ? RV_METRIC_IP : s->metric, s->type, isa)(query, rows, s->stride, ids, n,
+                                                                    s->dim, out);
     for (size_t i = 0; cosine && i < n; i++) {
         float d = 1.0f + out[i];
         out[i] = d < 0.0f ? 0.0f : d > 2.0f ? 2.0f : d;
@@ -19594,12 +19755,10 @@ RV__FN rv_status rv__store_load(rv_ctx *ctx, rv__image_reader *r, int view, rv_c
     return status;
 }
 
-#undef RV__STORE_AHEAD
 #undef RV__STORE_CHUNK
 #undef RV__STORE_DIM_MAX
 #undef RV__STORE_MAX
 #undef RV__STORE_PIECE
-#undef RV__STORE_SHORT
 #endif /* RV_STORE_C */
 /* ==== src/code.c ============================================================================== */
 #ifndef RV_CODE_C
@@ -20473,6 +20632,7 @@ static rv_status rv__flat_query_all(rv_ctx *ctx, const rv_flat *index, const voi
     if (!hits && k) return rv__flat_null(ctx, "hits");
     s = &index->store;
     status = rv__store_check_many(ctx, s, queries, n_queries, n_queries == 1 ? "query" : "queries");
+    if (!status) status = rv__filter_check(ctx, filter);
     if (status) return status;
     memset(&scan, 0, sizeof scan);
     scan.store = s;
@@ -20866,9 +21026,11 @@ RV_API rv_status rv_hnsw_create(rv_ctx *ctx, const rv_hnsw_config *config, rv_hn
     }
     index->wanted = config->codes;
     if (index->wanted == RV_HNSW_CODES_AUTO) {
-        int fit = rv__hnsw_codes_fit(config->metric, config->type);
-        index->wanted =
-            fit && config->dim > RV__CODE_DIM_MIN ? RV_HNSW_CODES_PCA : RV_HNSW_CODES_NONE;
+        index->wanted = RV_HNSW_CODES_NONE;
+        if (rv__hnsw_codes_fit(config->metric, config->type)) {
+            if (config->dim > RV__CODE_DIM_MIN) index->wanted = RV_HNSW_CODES_PCA;
+            else if (config->drop_vectors) index->wanted = RV_HNSW_CODES_SQ8;
+        }
     }
     index->code_bytes = config->code_bytes;
     index->drop_vectors = config->drop_vectors != 0;
@@ -22192,11 +22354,12 @@ static void rv__connect_close(const rv_hnsw *index, rv__connect *connect)
     memset(connect, 0, sizeof *connect);
 }
 
-static rv_status rv__connect_open(rv_ctx *ctx, const rv_hnsw *index, rv__connect *connect)
+/* n: rows there will be when it runs. */
+static rv_status rv__connect_open(rv_ctx *ctx, const rv_hnsw *index, size_t n, rv__connect *connect)
 {
     const rv_alloc *alloc = &index->store.alloc;
     memset(connect, 0, sizeof *connect);
-    connect->n = index->store.n;
+    connect->n = n;
     connect->query_bytes = rv__hnsw_query_bytes(index);
     connect->bytes = connect->query_bytes + rv__walk_bytes(index, RV__CONNECT_EF);
     connect->memory = (unsigned char *)rv__get(alloc, connect->bytes, 1);
@@ -22204,7 +22367,7 @@ static rv_status rv__connect_open(rv_ctx *ctx, const rv_hnsw *index, rv__connect
     connect->reach.queue = (uint32_t *)rv__get(alloc, connect->n, sizeof(uint32_t));
     if (connect->memory && connect->reach.seen && connect->reach.queue) return RV_OK;
     rv__connect_close(index, connect);
-    return rv__no_memory(ctx, index->store.n * sizeof(uint32_t));
+    return rv__no_memory(ctx, n * sizeof(uint32_t));
 }
 
 /* Makes every row of layer 0 reachable from the entry. */
@@ -22243,10 +22406,26 @@ static rv_status rv__connect_run(rv_ctx *ctx, rv_hnsw *index, rv__connect *conne
     return status;
 }
 
+/* The same context without poll, for last steps that must not stop half way. */
+static rv_ctx rv__calm(const rv_ctx *ctx)
+{
+    rv_ctx calm;
+    memset(&calm, 0, sizeof calm);
+    if (ctx) calm = *ctx;
+    calm.poll = NULL;
+    return calm;
+}
+
+static void rv__connect_now(const rv_ctx *ctx, rv_hnsw *index, rv__connect *connect)
+{
+    rv_ctx calm = rv__calm(ctx);
+    (void)rv__connect_run(&calm, index, connect); /* without poll it cannot fail */
+}
+
 static rv_status rv__hnsw_connect(rv_ctx *ctx, rv_hnsw *index)
 {
     rv__connect connect;
-    rv_status status = rv__connect_open(ctx, index, &connect);
+    rv_status status = rv__connect_open(ctx, index, index->store.n, &connect);
     if (!status) status = rv__connect_run(ctx, index, &connect);
     rv__connect_close(index, &connect);
     return status;
@@ -22413,7 +22592,8 @@ typedef struct rv__linker {
     rv__build b;                    /* distances between nodes; b.slot is the layer's             */
     rv__build_lane lane;
     uint32_t *links;
-    uint32_t handed; /* links the newcomer's full list took over, from its end      */
+    uint32_t own;                   /* links the newcomer chose, the first of its list            */
+    uint64_t fixed[4];              /* ... a bit for each that must stay                          */
 } rv__linker;
 
 /* Settings for thinning on an index; b->slot stays NULL (layer 0). The scratch is the caller's. */
@@ -22456,27 +22636,55 @@ static size_t rv__linker_keys(rv__linker *linker, uint32_t node, const uint32_t 
     return count;
 }
 
-/* Whether one of the first n nodes of list links to `to`. */
-static int rv__linker_witness(const rv__linker *linker, const uint64_t *keys, size_t n, uint32_t to)
+static void rv__linker_fix(rv__linker *linker, uint32_t position)
+{
+    linker->fixed[position / 64] |= (uint64_t)1 << (position % 64);
+}
+
+/* Whether one of the first n nodes of keys links to `to`. If that is the newcomer, its link has to
+   stay from now on. */
+static int rv__linker_witness(rv__linker *linker, const uint64_t *keys, size_t n, uint32_t to,
+                              uint32_t newcomer)
 {
     const uint32_t degree = linker->b.degree;
     for (size_t i = 0; i < n; i++) {
-        const uint32_t *links = linker->links + (size_t)rv__hnsw_node(keys[i]) * degree;
+        const uint32_t node = rv__hnsw_node(keys[i]);
+        const uint32_t *links = linker->links + (size_t)node * degree;
         for (uint32_t j = 0; j < degree && links[j] != RV__NO_SLOT; j++) {
-            if (links[j] == to) return 1;
+            if (links[j] != to) continue;
+            if (node == newcomer) rv__linker_fix(linker, j);
+            return 1;
         }
     }
     return 0;
 }
 
-/* Adds the link from -> to. A full list is thinned with the newcomer in it, but a node is let go
-   only if one that stays links to it, so that what was reachable stays so. When that leaves too
-   many, the last one is handed on to the newcomer's list, whose links nothing depends on yet. */
+/* Makes the newcomer link to a node that another list gives up for it: beside its own links while
+   there is room, then in the place of the farthest of them that nothing depends on. Returns 0 if
+   there is none. */
+static int rv__linker_hand(rv__linker *linker, uint32_t newcomer, uint32_t node)
+{
+    const uint32_t degree = linker->b.degree;
+    uint32_t *links = linker->links + (size_t)newcomer * degree, at = 0;
+    while (at < degree && links[at] != RV__NO_SLOT && links[at] != node) at++;
+    if (at == degree) {
+        at = linker->own;
+        while (at > 0 && (linker->fixed[(at - 1) / 64] >> ((at - 1) % 64) & 1u)) at--;
+        if (at-- == 0) return 0;
+    }
+    links[at] = node;
+    rv__linker_fix(linker, at);
+    return 1;
+}
+
+/* Adds the link from -> to, the newcomer. A full list is thinned with the newcomer in it, but a
+   node is let go only if one that stays links to it, so that what was reachable stays so. When
+   nothing can be let go, the last node is handed on to the newcomer; when that cannot take it,
+   there is no link: then other lists have handed theirs on, and the newcomer is in those. */
 static void rv__linker_add(rv__linker *linker, uint32_t from, uint32_t to)
 {
     const uint32_t degree = linker->b.degree;
-    uint32_t *links = linker->links + (size_t)from * degree,
-             *other = linker->links + (size_t)to * degree, n = 0;
+    uint32_t *links = linker->links + (size_t)from * degree, n = 0;
     uint32_t others[257];
     uint64_t sorted[257], *keys = linker->lane.keys;
     size_t kept, count;
@@ -22493,31 +22701,25 @@ static void rv__linker_add(rv__linker *linker, uint32_t from, uint32_t to)
     count = rv__linker_keys(linker, from, others, degree + 1u, keys);
     memcpy(sorted, keys, count * sizeof *keys);
     kept = rv__build_thin(&linker->b, &linker->lane, keys, count, degree);
+    n = 0; /* others[n]: those not thinned that nothing else would lead to, and the newcomer */
     for (size_t i = 0, at = 0; i < count; i++) {
+        const uint32_t node = rv__hnsw_node(sorted[i]);
         if (at < kept && keys[at] == sorted[i]) {
-            at++; /* thinned lists keep their order; what is saved below goes behind them */
-        } else if (rv__hnsw_node(sorted[i]) == to ||
-                   !rv__linker_witness(linker, keys, kept, rv__hnsw_node(sorted[i]))) {
-            others[n++ - degree] = rv__hnsw_node(sorted[i]);
+            at++; /* thinned lists keep their order */
+        } else if (node == to || !rv__linker_witness(linker, keys, kept, node, to)) {
+            others[n++] = node;
         }
     }
-    n -= degree; /* others[n]: those without a witness */
-    for (uint32_t i = 0; i < degree; i++)
-        links[i] = i < kept ? rv__hnsw_node(keys[i]) : RV__NO_SLOT;
-    for (uint32_t i = 0; i < n; i++) {
-        if (kept < degree) {
-            links[kept++] = others[i];
-            continue;
-        }
-        /* one too many, and no room for it but in the newcomer's list */
-        if (others[i] == to) {
-            uint32_t last = links[degree - 1];
-            links[degree - 1] = to;
-            others[i] = last;
-        }
-        count = 0;
-        while (count < degree && other[count] != RV__NO_SLOT && other[count] != others[i]) count++;
-        other[count < degree ? count : degree - 1 - linker->handed++ % degree] = others[i];
+    if (kept + n > degree) {
+        uint32_t last = others[--n];
+        if (last == to) last = n ? others[--n] : rv__hnsw_node(keys[--kept]);
+        if (!rv__linker_hand(linker, to, last)) return;
+        if (kept + n < degree) others[n++] = to;
+    }
+    for (uint32_t i = 0; i < degree; i++) {
+        links[i] = i < kept       ? rv__hnsw_node(keys[i])
+                   : i < kept + n ? others[i - kept]
+                                  : RV__NO_SLOT;
     }
 }
 
@@ -22528,8 +22730,9 @@ static void rv__linker_join(rv__linker *linker, uint32_t node, uint64_t *keys, s
     const uint32_t degree = linker->b.degree;
     uint32_t *links = linker->links + (size_t)node * degree;
     uint32_t chosen[256];
-    linker->handed = 0;
     n = rv__build_thin(&linker->b, &linker->lane, keys, n, keep);
+    linker->own = (uint32_t)n;
+    memset(linker->fixed, 0, sizeof linker->fixed);
     for (uint32_t i = 0; i < degree; i++) {
         if (i < n) chosen[i] = rv__hnsw_node(keys[i]);
         links[i] = i < n ? chosen[i] : RV__NO_SLOT;
@@ -22716,16 +22919,25 @@ static rv_status rv__hnsw_insert(rv_ctx *ctx, rv_hnsw *index, uint64_t key, cons
                                  uint32_t old)
 {
     rv__insert insert;
+    rv__connect connect;
     uint32_t slot, level;
+    int entry; /* the new row becomes the entry, from which all must be reached */
     rv_status status = rv__store_check_new(ctx, &index->store, vector);
     if (!status) status = rv__hnsw_learn_late(ctx, index);
     if (!status && old != RV__NO_SLOT) status = rv__store_keyed(ctx, &index->store);
     if (status) return status;
     slot = rv__store_next(&index->store, key);
     level = rv__hnsw_level(index, slot);
+    entry = index->n_levels > 0 && level >= index->n_levels;
     status = rv__hnsw_room(ctx, index, slot, level);
     if (!status) status = rv__insert_open(ctx, &insert, index);
     if (status) return status;
+    memset(&connect, 0, sizeof connect);
+    if (entry) status = rv__connect_open(ctx, index, (size_t)slot + 1, &connect);
+    if (status) {
+        rv__insert_close(&insert);
+        return status;
+    }
     rv__store_prepare(&index->store, vector, insert.memory);
     rv__hnsw_query_code(&insert.query, insert.memory);
     status = rv__insert_search(ctx, &insert, level);
@@ -22744,7 +22956,9 @@ static rv_status rv__hnsw_insert(rv_ctx *ctx, rv_hnsw *index, uint64_t key, cons
                             (float *)(void *)scratch);
         }
         rv__insert_link(&insert, slot, level);
+        if (entry) rv__connect_now(ctx, index, &connect);
     }
+    rv__connect_close(index, &connect);
     rv__insert_close(&insert);
     return status;
 }
@@ -22819,8 +23033,9 @@ static rv_status rv__hnsw_add_many(rv_ctx *ctx, rv_hnsw *index, const uint64_t *
 {
     const unsigned char *at = (const unsigned char *)vectors;
     size_t done = 0, bytes = rv__store_vector_bytes(&index->store);
-    rv_status status = RV_OK;
+    rv_status status;
     if (!keys) return rv__fail(ctx, RV_ERR_ARG, 0, "keys is NULL but the index has rows already");
+    status = rv__store_removable(ctx, &index->store); /* so that taking rows out cannot fail */
     while (done < n && !status) {
         status = rv_hnsw_add(ctx, index, keys[done], at + done * bytes);
         if (!status) done++;
@@ -22829,7 +23044,8 @@ static rv_status rv__hnsw_add_many(rv_ctx *ctx, rv_hnsw *index, const uint64_t *
     if (status) {
         while (done > 0) {
             uint32_t slot = rv__store_find(&index->store, keys[--done]);
-            if (!rv__store_remove(NULL, &index->store, slot)) rv__hnsw_hold(index, slot);
+            (void)rv__store_remove(NULL, &index->store, slot);
+            rv__hnsw_hold(index, slot);
         }
     }
     return status;
@@ -22948,16 +23164,12 @@ static rv_status rv__hnsw_repair(rv_ctx *ctx, rv_hnsw *index)
     rv__connect connect;
     rv__repair job;
     rv_hnsw upper;
-    rv_ctx calm;
     rv_status status;
     if (index->store.n_held == 0) return RV_OK;
     memset(&connect, 0, sizeof connect);
-    memset(&calm, 0, sizeof calm);
-    if (ctx) calm = *ctx;
-    calm.poll = NULL; /* the last steps are short and must not stop half way */
     job.index = index;
     job.linker = (rv__linker *)rv__get(alloc, lanes, sizeof(rv__linker));
-    status = job.linker ? rv__connect_open(ctx, index, &connect)
+    status = job.linker ? rv__connect_open(ctx, index, index->store.n, &connect)
                         : rv__no_memory(ctx, lanes * sizeof(rv__linker));
     if (!status) {
         for (size_t i = 0; i < lanes; i++) rv__linker_init(&job.linker[i], ctx, index);
@@ -22986,7 +23198,7 @@ static rv_status rv__hnsw_repair(rv_ctx *ctx, rv_hnsw *index)
         }
         memset(index->held, 0, (index->capacity + 63) / 64 * sizeof(uint64_t));
         index->store.n_held = 0;
-        status = rv__connect_run(&calm, index, &connect);
+        rv__connect_now(ctx, index, &connect);
     }
     if (scratch) rv__put(alloc, scratch, lanes, job.linker[0].b.lane_bytes);
     rv__connect_close(index, &connect);
@@ -23030,10 +23242,13 @@ RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index)
     uint32_t *new_slot, *links;
     uint64_t *held;
     unsigned char *records = NULL;
+    rv__connect connect;
     rv_hnsw upper;
+    rv_ctx calm = rv__calm(ctx);
     rv_status status = rv__hnsw_writable(ctx, index);
     if (!status) status = rv__hnsw_repair(ctx, index);
     if (status) return status;
+    memset(&connect, 0, sizeof connect);
     alloc = &index->store.alloc;
     n = index->store.n;
     live = rv_hnsw_count(index);
@@ -23046,6 +23261,7 @@ RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index)
     if (!new_slot || !links || !held || (rv__hnsw_coded(index) && !records)) {
         status = rv__no_memory(ctx, live * index->degree * sizeof(uint32_t));
     }
+    if (!status && live) status = rv__connect_open(ctx, index, live, &connect);
     if (!status) status = rv__store_compact(ctx, &index->store, new_slot);
     if (!status) {
         rv__compact_move(index, new_slot, n, links, records);
@@ -23062,18 +23278,18 @@ RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index)
         }
         /* levels follow from slots, so the small layers are made anew; without memory for that the
            walk does with layer 0 alone, and the next repair makes them */
-        if (live && rv__repair_layers(NULL, index, &upper) == RV_OK) {
-            rv__hnsw_take_layers(index, &upper);
-        } else {
+        if (!live || rv__repair_layers(&calm, index, &upper)) {
             memset(&upper, 0, sizeof upper);
             upper.n_levels = live ? 1 : 0;
-            rv__hnsw_take_layers(index, &upper);
         }
+        rv__hnsw_take_layers(index, &upper);
+        if (live) rv__connect_now(ctx, index, &connect);
     } else {
         rv__put(alloc, links, live * index->degree, sizeof(uint32_t));
         rv__put(alloc, held, words, sizeof(uint64_t));
         rv__put(alloc, records, live, index->code.record);
     }
+    rv__connect_close(index, &connect);
     rv__put(alloc, new_slot, n, sizeof(uint32_t));
     return status ? status : rv__ok(ctx);
 }
@@ -23365,15 +23581,11 @@ static void rv__hnsw_choose(rv__hnsw_plan *plan, size_t rerank)
 
 static rv_status rv__hnsw_check_options(rv_ctx *ctx, const rv_hnsw_options *options)
 {
-    double share = options && options->filter ? options->filter->selectivity : 0;
     if (options && options->ef > RV__HNSW_EF_MAX) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "ef is %z, must be at most 1048576",
                         (size_t)options->ef);
     }
-    if (!(share >= 0 && share <= 1)) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "filter: selectivity is %f, must be 0..1", share);
-    }
-    return RV_OK;
+    return rv__filter_check(ctx, options ? options->filter : NULL);
 }
 
 /* k must be 1 .. rv_hnsw_count, the options checked. */
@@ -25844,9 +26056,13 @@ RV_API size_t rv_ivf_count(const rv_ivf *index)
 
 RV_API void rv_ivf_stats_get(const rv_ivf *index, rv_ivf_stats *stats)
 {
-    const rv__ivf_lists *l = &index->lists;
-    const rv__store *store = &index->store;
+    const rv__ivf_lists *l;
+    const rv__store *store;
+    if (!stats) return;
     memset(stats, 0, sizeof *stats);
+    if (!index) return;
+    l = &index->lists;
+    store = &index->store;
     stats->count = rv_ivf_count(index);
     stats->n_lists = l->n_lists;
     stats->smallest = l->size[0];
@@ -26014,6 +26230,8 @@ typedef struct rv__ivf_query {
     int open;                    /* no bar yet: every row is a candidate, also at infinity        */
     float bar;
     rv_ivf_trace trace;
+    rv_ctx *ctx;                 /* polled after each list; NULL: by whoever runs the batch       */
+    rv_status status;
 } rv__ivf_query;
 
 /* ---- candidates ---- */
@@ -26369,15 +26587,19 @@ static void rv__ivf_look(rv__ivf_query *q, size_t probes, size_t k, int measure)
 {
     size_t ranked = rv__ivf_rank(q, probes), at = 0;
     rv__ivf_tables(q);
-    for (; at < ranked; at++) rv__ivf_scan_list(q, q->order[at], q->base[at], measure);
+    for (; at < ranked && !q->status; at++) {
+        rv__ivf_scan_list(q, q->order[at], q->base[at], measure);
+        if (q->ctx) q->status = rv__poll(q->ctx);
+    }
     if (q->n_near < k && ranked < q->l->n_lists) {
         rv__ivf_centres(q, NULL, q->l->n_lists, q->score);
         ranked = rv_topk_f32(q->score, q->l->n_lists, q->l->n_lists, q->pick, q->score);
         memcpy(q->base, q->score, ranked * sizeof(float));
-        for (size_t i = 0; i < ranked && q->n_near < k; i++) {
+        for (size_t i = 0; i < ranked && q->n_near < k && !q->status; i++) {
             size_t seen = 0;
             while (seen < at && q->order[seen] != q->pick[i]) seen++;
             if (seen == at) rv__ivf_scan_list(q, q->pick[i], q->base[i], measure);
+            if (q->ctx) q->status = rv__poll(q->ctx);
         }
     }
 }
@@ -26459,11 +26681,13 @@ static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const voi
         for (size_t i = 0; i < lanes; i++) {
             rv__ivf_begin(batch.lane + i, index, &plan, memory + i * plan.bytes,
                           ctx ? ctx->isa : RV_ISA_BEST, filter);
+            if (n == 1) batch.lane[i].ctx = ctx;
         }
         /* rows scanned per query tell how many queries make 10 ms */
         work = batch.probes * (index->store.n / index->lists.n_lists + 1) + index->lists.n_lists;
         status =
             rv__parallel_for(ctx, n, 1, 1 + 1000000u / (work + 1000), rv__ivf_batch_range, &batch);
+        if (!status && n == 1) status = batch.lane[0].status;
     }
     if (!status && options && options->trace) {
         memset(options->trace, 0, sizeof *options->trace);
@@ -26489,6 +26713,7 @@ RV_API rv_status rv_ivf_search_batch(rv_ctx *ctx, const rv_ivf *index, const voi
     if (!hits && k) return rv__ivf_null(ctx, "hits");
     status = rv__store_check_many(ctx, &index->store, queries, n_queries,
                                   n_queries == 1 ? "query" : "queries");
+    if (!status) status = rv__filter_check(ctx, options ? options->filter : NULL);
     if (status) return status;
     if (options && options->trace) memset(options->trace, 0, sizeof *options->trace);
     if (k == 0 || rv_ivf_count(index) == 0) {
@@ -26551,6 +26776,7 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
         return rv__fail(ctx, RV_ERR_ARG, 0, "radius is NaN, it must be a number");
     }
     status = rv__store_check(ctx, &index->store, query, "query");
+    if (!status) status = rv__filter_check(ctx, filter);
     if (!status) status = rv__poll(ctx);
     if (status) return status;
     if (options && options->trace) memset(options->trace, 0, sizeof *options->trace);
@@ -26625,6 +26851,7 @@ RV_API rv_status rv_ivf_iter_create(rv_ctx *ctx, const rv_ivf *index, const void
     if (!index) return rv__ivf_null(ctx, "index");
     if (!out) return rv__ivf_null(ctx, "out");
     status = rv__store_check(ctx, &index->store, query, "query");
+    if (!status) status = rv__filter_check(ctx, filter);
     if (status) return status;
     iter = (rv_ivf_iter *)rv__get_zero(&alloc, 1, sizeof *iter);
     if (!iter) return rv__no_memory(ctx, sizeof *iter);
@@ -26877,12 +27104,18 @@ static rv_status rv__ivf_load_codes(rv_ctx *ctx, const rv__image_reader *r, rv__
                                     int view)
 {
     const rv_quant *quant;
+    uint32_t conf[8];
     size_t count;
     void *p = NULL;
-    rv_status status = rv__quant_load(ctx, r, &l->quant);
+    rv_status status = rv__image_values(ctx, r, "CONF", sizeof(uint32_t), 8, conf);
+    if (status) return status;
+    if (conf[1] != l->dim || !conf[7]) { /* before memory is asked for */
+        return rv__fail(ctx, RV_ERR_FORMAT, 0, "the quantizer in the image is of other rows");
+    }
+    status = rv__quant_load(ctx, r, &l->quant);
     if (status) return status;
     quant = l->quant;
-    if (!quant->trained || quant->config.dim != l->dim || quant->config.metric != RV_METRIC_IP ||
+    if (quant->config.metric != RV_METRIC_IP ||
         !((quant->config.kind == RV_QUANT_PQ && quant->config.bits == 4) ||
           (quant->config.kind == RV_QUANT_RABITQ && quant->config.bits == 1))) {
         return rv__fail(ctx, RV_ERR_FORMAT, 0,

@@ -343,6 +343,7 @@ static rv_status rv__flat_query_all(rv_ctx *ctx, const rv_flat *index, const voi
     if (!hits && k) return rv__flat_null(ctx, "hits");
     s = &index->store;
     status = rv__store_check_many(ctx, s, queries, n_queries, n_queries == 1 ? "query" : "queries");
+    if (!status) status = rv__filter_check(ctx, filter);
     if (status) return status;
     memset(&scan, 0, sizeof scan);
     scan.store = s;

@@ -174,9 +174,11 @@ RV_API rv_status rv_hnsw_create(rv_ctx *ctx, const rv_hnsw_config *config, rv_hn
     }
     index->wanted = config->codes;
     if (index->wanted == RV_HNSW_CODES_AUTO) {
-        int fit = rv__hnsw_codes_fit(config->metric, config->type);
-        index->wanted =
-            fit && config->dim > RV__CODE_DIM_MIN ? RV_HNSW_CODES_PCA : RV_HNSW_CODES_NONE;
+        index->wanted = RV_HNSW_CODES_NONE;
+        if (rv__hnsw_codes_fit(config->metric, config->type)) {
+            if (config->dim > RV__CODE_DIM_MIN) index->wanted = RV_HNSW_CODES_PCA;
+            else if (config->drop_vectors) index->wanted = RV_HNSW_CODES_SQ8;
+        }
     }
     index->code_bytes = config->code_bytes;
     index->drop_vectors = config->drop_vectors != 0;

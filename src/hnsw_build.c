@@ -913,11 +913,12 @@ static void rv__connect_close(const rv_hnsw *index, rv__connect *connect)
     memset(connect, 0, sizeof *connect);
 }
 
-static rv_status rv__connect_open(rv_ctx *ctx, const rv_hnsw *index, rv__connect *connect)
+/* n: rows there will be when it runs. */
+static rv_status rv__connect_open(rv_ctx *ctx, const rv_hnsw *index, size_t n, rv__connect *connect)
 {
     const rv_alloc *alloc = &index->store.alloc;
     memset(connect, 0, sizeof *connect);
-    connect->n = index->store.n;
+    connect->n = n;
     connect->query_bytes = rv__hnsw_query_bytes(index);
     connect->bytes = connect->query_bytes + rv__walk_bytes(index, RV__CONNECT_EF);
     connect->memory = (unsigned char *)rv__get(alloc, connect->bytes, 1);
@@ -925,7 +926,7 @@ static rv_status rv__connect_open(rv_ctx *ctx, const rv_hnsw *index, rv__connect
     connect->reach.queue = (uint32_t *)rv__get(alloc, connect->n, sizeof(uint32_t));
     if (connect->memory && connect->reach.seen && connect->reach.queue) return RV_OK;
     rv__connect_close(index, connect);
-    return rv__no_memory(ctx, index->store.n * sizeof(uint32_t));
+    return rv__no_memory(ctx, n * sizeof(uint32_t));
 }
 
 /* Makes every row of layer 0 reachable from the entry. */
@@ -964,10 +965,26 @@ static rv_status rv__connect_run(rv_ctx *ctx, rv_hnsw *index, rv__connect *conne
     return status;
 }
 
+/* The same context without poll, for last steps that must not stop half way. */
+static rv_ctx rv__calm(const rv_ctx *ctx)
+{
+    rv_ctx calm;
+    memset(&calm, 0, sizeof calm);
+    if (ctx) calm = *ctx;
+    calm.poll = NULL;
+    return calm;
+}
+
+static void rv__connect_now(const rv_ctx *ctx, rv_hnsw *index, rv__connect *connect)
+{
+    rv_ctx calm = rv__calm(ctx);
+    (void)rv__connect_run(&calm, index, connect); /* without poll it cannot fail */
+}
+
 static rv_status rv__hnsw_connect(rv_ctx *ctx, rv_hnsw *index)
 {
     rv__connect connect;
-    rv_status status = rv__connect_open(ctx, index, &connect);
+    rv_status status = rv__connect_open(ctx, index, index->store.n, &connect);
     if (!status) status = rv__connect_run(ctx, index, &connect);
     rv__connect_close(index, &connect);
     return status;

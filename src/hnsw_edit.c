@@ -24,7 +24,8 @@ typedef struct rv__linker {
     rv__build b;                    /* distances between nodes; b.slot is the layer's             */
     rv__build_lane lane;
     uint32_t *links;
-    uint32_t handed; /* links the newcomer's full list took over, from its end      */
+    uint32_t own;                   /* links the newcomer chose, the first of its list            */
+    uint64_t fixed[4];              /* ... a bit for each that must stay                          */
 } rv__linker;
 
 /* Settings for thinning on an index; b->slot stays NULL (layer 0). The scratch is the caller's. */
@@ -67,27 +68,55 @@ static size_t rv__linker_keys(rv__linker *linker, uint32_t node, const uint32_t 
     return count;
 }
 
-/* Whether one of the first n nodes of list links to `to`. */
-static int rv__linker_witness(const rv__linker *linker, const uint64_t *keys, size_t n, uint32_t to)
+static void rv__linker_fix(rv__linker *linker, uint32_t position)
+{
+    linker->fixed[position / 64] |= (uint64_t)1 << (position % 64);
+}
+
+/* Whether one of the first n nodes of keys links to `to`. If that is the newcomer, its link has to
+   stay from now on. */
+static int rv__linker_witness(rv__linker *linker, const uint64_t *keys, size_t n, uint32_t to,
+                              uint32_t newcomer)
 {
     const uint32_t degree = linker->b.degree;
     for (size_t i = 0; i < n; i++) {
-        const uint32_t *links = linker->links + (size_t)rv__hnsw_node(keys[i]) * degree;
+        const uint32_t node = rv__hnsw_node(keys[i]);
+        const uint32_t *links = linker->links + (size_t)node * degree;
         for (uint32_t j = 0; j < degree && links[j] != RV__NO_SLOT; j++) {
-            if (links[j] == to) return 1;
+            if (links[j] != to) continue;
+            if (node == newcomer) rv__linker_fix(linker, j);
+            return 1;
         }
     }
     return 0;
 }
 
-/* Adds the link from -> to. A full list is thinned with the newcomer in it, but a node is let go
-   only if one that stays links to it, so that what was reachable stays so. When that leaves too
-   many, the last one is handed on to the newcomer's list, whose links nothing depends on yet. */
+/* Makes the newcomer link to a node that another list gives up for it: beside its own links while
+   there is room, then in the place of the farthest of them that nothing depends on. Returns 0 if
+   there is none. */
+static int rv__linker_hand(rv__linker *linker, uint32_t newcomer, uint32_t node)
+{
+    const uint32_t degree = linker->b.degree;
+    uint32_t *links = linker->links + (size_t)newcomer * degree, at = 0;
+    while (at < degree && links[at] != RV__NO_SLOT && links[at] != node) at++;
+    if (at == degree) {
+        at = linker->own;
+        while (at > 0 && (linker->fixed[(at - 1) / 64] >> ((at - 1) % 64) & 1u)) at--;
+        if (at-- == 0) return 0;
+    }
+    links[at] = node;
+    rv__linker_fix(linker, at);
+    return 1;
+}
+
+/* Adds the link from -> to, the newcomer. A full list is thinned with the newcomer in it, but a
+   node is let go only if one that stays links to it, so that what was reachable stays so. When
+   nothing can be let go, the last node is handed on to the newcomer; when that cannot take it,
+   there is no link: then other lists have handed theirs on, and the newcomer is in those. */
 static void rv__linker_add(rv__linker *linker, uint32_t from, uint32_t to)
 {
     const uint32_t degree = linker->b.degree;
-    uint32_t *links = linker->links + (size_t)from * degree,
-             *other = linker->links + (size_t)to * degree, n = 0;
+    uint32_t *links = linker->links + (size_t)from * degree, n = 0;
     uint32_t others[257];
     uint64_t sorted[257], *keys = linker->lane.keys;
     size_t kept, count;
@@ -104,31 +133,25 @@ static void rv__linker_add(rv__linker *linker, uint32_t from, uint32_t to)
     count = rv__linker_keys(linker, from, others, degree + 1u, keys);
     memcpy(sorted, keys, count * sizeof *keys);
     kept = rv__build_thin(&linker->b, &linker->lane, keys, count, degree);
+    n = 0; /* others[n]: those not thinned that nothing else would lead to, and the newcomer */
     for (size_t i = 0, at = 0; i < count; i++) {
+        const uint32_t node = rv__hnsw_node(sorted[i]);
         if (at < kept && keys[at] == sorted[i]) {
-            at++; /* thinned lists keep their order; what is saved below goes behind them */
-        } else if (rv__hnsw_node(sorted[i]) == to ||
-                   !rv__linker_witness(linker, keys, kept, rv__hnsw_node(sorted[i]))) {
-            others[n++ - degree] = rv__hnsw_node(sorted[i]);
+            at++; /* thinned lists keep their order */
+        } else if (node == to || !rv__linker_witness(linker, keys, kept, node, to)) {
+            others[n++] = node;
         }
     }
-    n -= degree; /* others[n]: those without a witness */
-    for (uint32_t i = 0; i < degree; i++)
-        links[i] = i < kept ? rv__hnsw_node(keys[i]) : RV__NO_SLOT;
-    for (uint32_t i = 0; i < n; i++) {
-        if (kept < degree) {
-            links[kept++] = others[i];
-            continue;
-        }
-        /* one too many, and no room for it but in the newcomer's list */
-        if (others[i] == to) {
-            uint32_t last = links[degree - 1];
-            links[degree - 1] = to;
-            others[i] = last;
-        }
-        count = 0;
-        while (count < degree && other[count] != RV__NO_SLOT && other[count] != others[i]) count++;
-        other[count < degree ? count : degree - 1 - linker->handed++ % degree] = others[i];
+    if (kept + n > degree) {
+        uint32_t last = others[--n];
+        if (last == to) last = n ? others[--n] : rv__hnsw_node(keys[--kept]);
+        if (!rv__linker_hand(linker, to, last)) return;
+        if (kept + n < degree) others[n++] = to;
+    }
+    for (uint32_t i = 0; i < degree; i++) {
+        links[i] = i < kept       ? rv__hnsw_node(keys[i])
+                   : i < kept + n ? others[i - kept]
+                                  : RV__NO_SLOT;
     }
 }
 
@@ -139,8 +162,9 @@ static void rv__linker_join(rv__linker *linker, uint32_t node, uint64_t *keys, s
     const uint32_t degree = linker->b.degree;
     uint32_t *links = linker->links + (size_t)node * degree;
     uint32_t chosen[256];
-    linker->handed = 0;
     n = rv__build_thin(&linker->b, &linker->lane, keys, n, keep);
+    linker->own = (uint32_t)n;
+    memset(linker->fixed, 0, sizeof linker->fixed);
     for (uint32_t i = 0; i < degree; i++) {
         if (i < n) chosen[i] = rv__hnsw_node(keys[i]);
         links[i] = i < n ? chosen[i] : RV__NO_SLOT;
@@ -327,16 +351,25 @@ static rv_status rv__hnsw_insert(rv_ctx *ctx, rv_hnsw *index, uint64_t key, cons
                                  uint32_t old)
 {
     rv__insert insert;
+    rv__connect connect;
     uint32_t slot, level;
+    int entry; /* the new row becomes the entry, from which all must be reached */
     rv_status status = rv__store_check_new(ctx, &index->store, vector);
     if (!status) status = rv__hnsw_learn_late(ctx, index);
     if (!status && old != RV__NO_SLOT) status = rv__store_keyed(ctx, &index->store);
     if (status) return status;
     slot = rv__store_next(&index->store, key);
     level = rv__hnsw_level(index, slot);
+    entry = index->n_levels > 0 && level >= index->n_levels;
     status = rv__hnsw_room(ctx, index, slot, level);
     if (!status) status = rv__insert_open(ctx, &insert, index);
     if (status) return status;
+    memset(&connect, 0, sizeof connect);
+    if (entry) status = rv__connect_open(ctx, index, (size_t)slot + 1, &connect);
+    if (status) {
+        rv__insert_close(&insert);
+        return status;
+    }
     rv__store_prepare(&index->store, vector, insert.memory);
     rv__hnsw_query_code(&insert.query, insert.memory);
     status = rv__insert_search(ctx, &insert, level);
@@ -355,7 +388,9 @@ static rv_status rv__hnsw_insert(rv_ctx *ctx, rv_hnsw *index, uint64_t key, cons
                             (float *)(void *)scratch);
         }
         rv__insert_link(&insert, slot, level);
+        if (entry) rv__connect_now(ctx, index, &connect);
     }
+    rv__connect_close(index, &connect);
     rv__insert_close(&insert);
     return status;
 }
@@ -430,8 +465,9 @@ static rv_status rv__hnsw_add_many(rv_ctx *ctx, rv_hnsw *index, const uint64_t *
 {
     const unsigned char *at = (const unsigned char *)vectors;
     size_t done = 0, bytes = rv__store_vector_bytes(&index->store);
-    rv_status status = RV_OK;
+    rv_status status;
     if (!keys) return rv__fail(ctx, RV_ERR_ARG, 0, "keys is NULL but the index has rows already");
+    status = rv__store_removable(ctx, &index->store); /* so that taking rows out cannot fail */
     while (done < n && !status) {
         status = rv_hnsw_add(ctx, index, keys[done], at + done * bytes);
         if (!status) done++;
@@ -440,7 +476,8 @@ static rv_status rv__hnsw_add_many(rv_ctx *ctx, rv_hnsw *index, const uint64_t *
     if (status) {
         while (done > 0) {
             uint32_t slot = rv__store_find(&index->store, keys[--done]);
-            if (!rv__store_remove(NULL, &index->store, slot)) rv__hnsw_hold(index, slot);
+            (void)rv__store_remove(NULL, &index->store, slot);
+            rv__hnsw_hold(index, slot);
         }
     }
     return status;
@@ -559,16 +596,12 @@ static rv_status rv__hnsw_repair(rv_ctx *ctx, rv_hnsw *index)
     rv__connect connect;
     rv__repair job;
     rv_hnsw upper;
-    rv_ctx calm;
     rv_status status;
     if (index->store.n_held == 0) return RV_OK;
     memset(&connect, 0, sizeof connect);
-    memset(&calm, 0, sizeof calm);
-    if (ctx) calm = *ctx;
-    calm.poll = NULL; /* the last steps are short and must not stop half way */
     job.index = index;
     job.linker = (rv__linker *)rv__get(alloc, lanes, sizeof(rv__linker));
-    status = job.linker ? rv__connect_open(ctx, index, &connect)
+    status = job.linker ? rv__connect_open(ctx, index, index->store.n, &connect)
                         : rv__no_memory(ctx, lanes * sizeof(rv__linker));
     if (!status) {
         for (size_t i = 0; i < lanes; i++) rv__linker_init(&job.linker[i], ctx, index);
@@ -597,7 +630,7 @@ static rv_status rv__hnsw_repair(rv_ctx *ctx, rv_hnsw *index)
         }
         memset(index->held, 0, (index->capacity + 63) / 64 * sizeof(uint64_t));
         index->store.n_held = 0;
-        status = rv__connect_run(&calm, index, &connect);
+        rv__connect_now(ctx, index, &connect);
     }
     if (scratch) rv__put(alloc, scratch, lanes, job.linker[0].b.lane_bytes);
     rv__connect_close(index, &connect);
@@ -641,10 +674,13 @@ RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index)
     uint32_t *new_slot, *links;
     uint64_t *held;
     unsigned char *records = NULL;
+    rv__connect connect;
     rv_hnsw upper;
+    rv_ctx calm = rv__calm(ctx);
     rv_status status = rv__hnsw_writable(ctx, index);
     if (!status) status = rv__hnsw_repair(ctx, index);
     if (status) return status;
+    memset(&connect, 0, sizeof connect);
     alloc = &index->store.alloc;
     n = index->store.n;
     live = rv_hnsw_count(index);
@@ -657,6 +693,7 @@ RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index)
     if (!new_slot || !links || !held || (rv__hnsw_coded(index) && !records)) {
         status = rv__no_memory(ctx, live * index->degree * sizeof(uint32_t));
     }
+    if (!status && live) status = rv__connect_open(ctx, index, live, &connect);
     if (!status) status = rv__store_compact(ctx, &index->store, new_slot);
     if (!status) {
         rv__compact_move(index, new_slot, n, links, records);
@@ -673,18 +710,18 @@ RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index)
         }
         /* levels follow from slots, so the small layers are made anew; without memory for that the
            walk does with layer 0 alone, and the next repair makes them */
-        if (live && rv__repair_layers(NULL, index, &upper) == RV_OK) {
-            rv__hnsw_take_layers(index, &upper);
-        } else {
+        if (!live || rv__repair_layers(&calm, index, &upper)) {
             memset(&upper, 0, sizeof upper);
             upper.n_levels = live ? 1 : 0;
-            rv__hnsw_take_layers(index, &upper);
         }
+        rv__hnsw_take_layers(index, &upper);
+        if (live) rv__connect_now(ctx, index, &connect);
     } else {
         rv__put(alloc, links, live * index->degree, sizeof(uint32_t));
         rv__put(alloc, held, words, sizeof(uint64_t));
         rv__put(alloc, records, live, index->code.record);
     }
+    rv__connect_close(index, &connect);
     rv__put(alloc, new_slot, n, sizeof(uint32_t));
     return status ? status : rv__ok(ctx);
 }

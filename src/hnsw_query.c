@@ -279,15 +279,11 @@ static void rv__hnsw_choose(rv__hnsw_plan *plan, size_t rerank)
 
 static rv_status rv__hnsw_check_options(rv_ctx *ctx, const rv_hnsw_options *options)
 {
-    double share = options && options->filter ? options->filter->selectivity : 0;
     if (options && options->ef > RV__HNSW_EF_MAX) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "ef is %z, must be at most 1048576",
                         (size_t)options->ef);
     }
-    if (!(share >= 0 && share <= 1)) {
-        return rv__fail(ctx, RV_ERR_ARG, 0, "filter: selectivity is %f, must be 0..1", share);
-    }
-    return RV_OK;
+    return rv__filter_check(ctx, options ? options->filter : NULL);
 }
 
 /* k must be 1 .. rv_hnsw_count, the options checked. */

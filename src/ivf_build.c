@@ -761,9 +761,13 @@ RV_API size_t rv_ivf_count(const rv_ivf *index)
 
 RV_API void rv_ivf_stats_get(const rv_ivf *index, rv_ivf_stats *stats)
 {
-    const rv__ivf_lists *l = &index->lists;
-    const rv__store *store = &index->store;
+    const rv__ivf_lists *l;
+    const rv__store *store;
+    if (!stats) return;
     memset(stats, 0, sizeof *stats);
+    if (!index) return;
+    l = &index->lists;
+    store = &index->store;
     stats->count = rv_ivf_count(index);
     stats->n_lists = l->n_lists;
     stats->smallest = l->size[0];

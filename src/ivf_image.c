@@ -128,12 +128,18 @@ static rv_status rv__ivf_load_codes(rv_ctx *ctx, const rv__image_reader *r, rv__
                                     int view)
 {
     const rv_quant *quant;
+    uint32_t conf[8];
     size_t count;
     void *p = NULL;
-    rv_status status = rv__quant_load(ctx, r, &l->quant);
+    rv_status status = rv__image_values(ctx, r, "CONF", sizeof(uint32_t), 8, conf);
+    if (status) return status;
+    if (conf[1] != l->dim || !conf[7]) { /* before memory is asked for */
+        return rv__fail(ctx, RV_ERR_FORMAT, 0, "the quantizer in the image is of other rows");
+    }
+    status = rv__quant_load(ctx, r, &l->quant);
     if (status) return status;
     quant = l->quant;
-    if (!quant->trained || quant->config.dim != l->dim || quant->config.metric != RV_METRIC_IP ||
+    if (quant->config.metric != RV_METRIC_IP ||
         !((quant->config.kind == RV_QUANT_PQ && quant->config.bits == 4) ||
           (quant->config.kind == RV_QUANT_RABITQ && quant->config.bits == 1))) {
         return rv__fail(ctx, RV_ERR_FORMAT, 0,

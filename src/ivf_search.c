@@ -40,6 +40,8 @@ typedef struct rv__ivf_query {
     int open;                    /* no bar yet: every row is a candidate, also at infinity        */
     float bar;
     rv_ivf_trace trace;
+    rv_ctx *ctx;                 /* polled after each list; NULL: by whoever runs the batch       */
+    rv_status status;
 } rv__ivf_query;
 
 /* ---- candidates ---- */
@@ -395,15 +397,19 @@ static void rv__ivf_look(rv__ivf_query *q, size_t probes, size_t k, int measure)
 {
     size_t ranked = rv__ivf_rank(q, probes), at = 0;
     rv__ivf_tables(q);
-    for (; at < ranked; at++) rv__ivf_scan_list(q, q->order[at], q->base[at], measure);
+    for (; at < ranked && !q->status; at++) {
+        rv__ivf_scan_list(q, q->order[at], q->base[at], measure);
+        if (q->ctx) q->status = rv__poll(q->ctx);
+    }
     if (q->n_near < k && ranked < q->l->n_lists) {
         rv__ivf_centres(q, NULL, q->l->n_lists, q->score);
         ranked = rv_topk_f32(q->score, q->l->n_lists, q->l->n_lists, q->pick, q->score);
         memcpy(q->base, q->score, ranked * sizeof(float));
-        for (size_t i = 0; i < ranked && q->n_near < k; i++) {
+        for (size_t i = 0; i < ranked && q->n_near < k && !q->status; i++) {
             size_t seen = 0;
             while (seen < at && q->order[seen] != q->pick[i]) seen++;
             if (seen == at) rv__ivf_scan_list(q, q->pick[i], q->base[i], measure);
+            if (q->ctx) q->status = rv__poll(q->ctx);
         }
     }
 }
@@ -485,11 +491,13 @@ static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const voi
         for (size_t i = 0; i < lanes; i++) {
             rv__ivf_begin(batch.lane + i, index, &plan, memory + i * plan.bytes,
                           ctx ? ctx->isa : RV_ISA_BEST, filter);
+            if (n == 1) batch.lane[i].ctx = ctx;
         }
         /* rows scanned per query tell how many queries make 10 ms */
         work = batch.probes * (index->store.n / index->lists.n_lists + 1) + index->lists.n_lists;
         status =
             rv__parallel_for(ctx, n, 1, 1 + 1000000u / (work + 1000), rv__ivf_batch_range, &batch);
+        if (!status && n == 1) status = batch.lane[0].status;
     }
     if (!status && options && options->trace) {
         memset(options->trace, 0, sizeof *options->trace);
@@ -515,6 +523,7 @@ RV_API rv_status rv_ivf_search_batch(rv_ctx *ctx, const rv_ivf *index, const voi
     if (!hits && k) return rv__ivf_null(ctx, "hits");
     status = rv__store_check_many(ctx, &index->store, queries, n_queries,
                                   n_queries == 1 ? "query" : "queries");
+    if (!status) status = rv__filter_check(ctx, options ? options->filter : NULL);
     if (status) return status;
     if (options && options->trace) memset(options->trace, 0, sizeof *options->trace);
     if (k == 0 || rv_ivf_count(index) == 0) {
@@ -577,6 +586,7 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
         return rv__fail(ctx, RV_ERR_ARG, 0, "radius is NaN, it must be a number");
     }
     status = rv__store_check(ctx, &index->store, query, "query");
+    if (!status) status = rv__filter_check(ctx, filter);
     if (!status) status = rv__poll(ctx);
     if (status) return status;
     if (options && options->trace) memset(options->trace, 0, sizeof *options->trace);
@@ -651,6 +661,7 @@ RV_API rv_status rv_ivf_iter_create(rv_ctx *ctx, const rv_ivf *index, const void
     if (!index) return rv__ivf_null(ctx, "index");
     if (!out) return rv__ivf_null(ctx, "out");
     status = rv__store_check(ctx, &index->store, query, "query");
+    if (!status) status = rv__filter_check(ctx, filter);
     if (status) return status;
     iter = (rv_ivf_iter *)rv__get_zero(&alloc, 1, sizeof *iter);
     if (!iter) return rv__no_memory(ctx, sizeof *iter);

@@ -115,58 +115,82 @@ RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char 
     return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
 }
 
-/* Four rows against one query. The loads of the query are shared, and four rows of memory are on
-   their way at once. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
-                                    const unsigned char *const *rows, size_t n, float qq,
-                                    float *out)
+/* Terms i .. i + LANES - 1 of one row against those of the query; at the end those up to n - 1. */
+RV__ISA RV__INLINE void RV__F(term)(int op, int type, int end, const unsigned char *row, rv__v q,
+                                    rv__v factor, size_t i, size_t n, rv__v *sum, rv__v *squares)
 {
-    const size_t L = RV__LANES, head = type == RV__TYPE_I8 ? 4 : 0;
-    const unsigned char *r0 = rows[0] + head, *r1 = rows[1] + head;
-    const unsigned char *r2 = rows[2] + head, *r3 = rows[3] + head;
+    rv__v v = end ? RV__F(get_tail)(type, row, i, n) : RV__F(get)(type, row, i);
+    if (op == RV__OP_COSINE) {
+        *sum = rv__vfma(q, v, *sum);
+        *squares = rv__vfma(v, v, *squares);
+    } else {
+        *sum = RV__F(step)(op, type, *sum, q, v, factor);
+    }
+}
+
+RV__ISA RV__INLINE void RV__F(row)(int op, int type, const unsigned char *row,
+                                   const unsigned char *query, rv__v factor, size_t n, rv__v *sum,
+                                   rv__v *squares)
+{
+    const size_t L = RV__LANES;
+    rv__v s = rv__vzero(), t = s;
+    size_t i = 0;
+    for (; i + L <= n; i += L)
+        RV__F(term)(op, type, 0, row, rv__vload(query + 4 * i), factor, i, n, &s, &t);
+    if (i < n) {
+        rv__v q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
+        RV__F(term)(op, type, 1, row, q, factor, i, n, &s, &t);
+    }
+    *sum = s;
+    *squares = t;
+}
+
+/* Four rows against one query. From a list (mixed), the loads of the query are shared and four rows
+   of memory are on their way at once; rows in order come one after the other, because the processor
+   notices one stream of addresses best. The sums are the same, bit for bit. */
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, int mixed, const unsigned char *query,
+                                    const unsigned char *r0, const unsigned char *r1,
+                                    const unsigned char *r2, const unsigned char *r3, size_t n,
+                                    float qq, float *out)
+{
+    const size_t L = RV__LANES;
     float f0 = 1.0f, f1 = 1.0f, f2 = 1.0f, f3 = 1.0f;
     rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
-    rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0, q, v0, v1, v2, v3;
+    rv__v g0 = s0, g1 = s0, g2 = s0, g3 = s0;
     size_t i = 0;
     if (type == RV__TYPE_I8) {
-        memcpy(&f0, rows[0], 4);
-        memcpy(&f1, rows[1], 4);
-        memcpy(&f2, rows[2], 4);
-        memcpy(&f3, rows[3], 4);
+        memcpy(&f0, r0, 4);
+        memcpy(&f1, r1, 4);
+        memcpy(&f2, r2, 4);
+        memcpy(&f3, r3, 4);
+        r0 += 4;
+        r1 += 4;
+        r2 += 4;
+        r3 += 4;
         g0 = rv__vset(f0);
         g1 = rv__vset(f1);
         g2 = rv__vset(f2);
         g3 = rv__vset(f3);
     }
-    for (; i < n; i += L) {
-        if (i + L <= n) {
-            q = RV__F(get)(RV__TYPE_F32, query, i);
-            v0 = RV__F(get)(type, r0, i);
-            v1 = RV__F(get)(type, r1, i);
-            v2 = RV__F(get)(type, r2, i);
-            v3 = RV__F(get)(type, r3, i);
-        } else {
-            q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
-            v0 = RV__F(get_tail)(type, r0, i, n);
-            v1 = RV__F(get_tail)(type, r1, i, n);
-            v2 = RV__F(get_tail)(type, r2, i, n);
-            v3 = RV__F(get_tail)(type, r3, i, n);
-        }
-        if (op == RV__OP_COSINE) {
-            s0 = rv__vfma(q, v0, s0);
-            t0 = rv__vfma(v0, v0, t0);
-            s1 = rv__vfma(q, v1, s1);
-            t1 = rv__vfma(v1, v1, t1);
-            s2 = rv__vfma(q, v2, s2);
-            t2 = rv__vfma(v2, v2, t2);
-            s3 = rv__vfma(q, v3, s3);
-            t3 = rv__vfma(v3, v3, t3);
-            continue;
-        }
-        s0 = RV__F(step)(op, type, s0, q, v0, g0);
-        s1 = RV__F(step)(op, type, s1, q, v1, g1);
-        s2 = RV__F(step)(op, type, s2, q, v2, g2);
-        s3 = RV__F(step)(op, type, s3, q, v3, g3);
+    for (; mixed && i + L <= n; i += L) {
+        rv__v q = rv__vload(query + 4 * i);
+        RV__F(term)(op, type, 0, r0, q, g0, i, n, &s0, &t0);
+        RV__F(term)(op, type, 0, r1, q, g1, i, n, &s1, &t1);
+        RV__F(term)(op, type, 0, r2, q, g2, i, n, &s2, &t2);
+        RV__F(term)(op, type, 0, r3, q, g3, i, n, &s3, &t3);
+    }
+    if (mixed && i < n) {
+        rv__v q = RV__F(get_tail)(RV__TYPE_F32, query, i, n);
+        RV__F(term)(op, type, 1, r0, q, g0, i, n, &s0, &t0);
+        RV__F(term)(op, type, 1, r1, q, g1, i, n, &s1, &t1);
+        RV__F(term)(op, type, 1, r2, q, g2, i, n, &s2, &t2);
+        RV__F(term)(op, type, 1, r3, q, g3, i, n, &s3, &t3);
+    }
+    if (!mixed) {
+        RV__F(row)(op, type, r0, query, g0, n, &s0, &t0);
+        RV__F(row)(op, type, r1, query, g1, n, &s1, &t1);
+        RV__F(row)(op, type, r2, query, g2, n, &s2, &t2);
+        RV__F(row)(op, type, r3, query, g3, n, &s3, &t3);
     }
     if (op == RV__OP_LINF) {
         out[0] = rv__vmaximum(s0);
@@ -192,33 +216,40 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     }
 }
 
-/* See rv__scan_fn. Rows in order are fetched two ahead, of long ones only the beginning: the
-   processor notices the rest itself. */
+/* See rv__scan_fn. Short rows go four at a time, a short group repeats its first row; of longer
+   ones four would be too many streams of addresses for the processor to notice. Which of the two
+   depends on the length only, so that a distance does not depend on the place of its row. */
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
-    const unsigned char *q = (const unsigned char *)query, *four[4];
-    const size_t bytes = type == RV__TYPE_F32 ? 4 * dim : type == RV__TYPE_I8 ? dim + 4 : 2 * dim;
-    const size_t ahead = ids ? rv__rows_ahead(bytes) : 2;
-    const size_t part = ids || bytes <= 1600 ? bytes : 512;
-    float scale = 1.0f, qq = 0.0f;
-    size_t i = 0, fetched = 0;
+    const unsigned char *q = (const unsigned char *)query;
+    const size_t head = type == RV__TYPE_I8 ? 4 : 0;
+    const size_t bytes = head + dim * (type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 ? 1u : 2u);
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
+    const size_t step = dim <= (RV__LANES == 16 ? 400u : 8 * RV__LANES) ? 4 : 1;
+    float scale = 1.0f, qq = 0.0f, last[4];
     if (op == RV__OP_COSINE) {
         qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim, 0.0f);
     }
-    for (; i + 4 <= n; i += 4) {
-        for (size_t j = 0; j < 4; j++) four[j] = rows + (ids ? ids[i + j] : i + j) * stride;
-        for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-            rv__touch(rows + (ids ? ids[fetched] : fetched) * stride, part);
+    for (size_t i = 0, fetched = 0; i < n; i += step) {
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        for (; fetched < n && fetched < i + step + ahead && ids; fetched++)
+            rv__touch(rows + ids[fetched] * stride, bytes);
+        if (step == 4) {
+            const size_t i1 = i + 1 < n ? i + 1 : i, i2 = i + 2 < n ? i + 2 : i;
+            const size_t i3 = i + 3 < n ? i + 3 : i;
+            const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
+            const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
+            const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
+            float *to = i + 4 <= n ? out + i : last;
+            if (ids) RV__F(four)(op, type, 1, q, r0, r1, r2, r3, dim, qq, to);
+            else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
+            if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
+        } else {
+            if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
+            out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim, qq);
         }
-        RV__F(four)(op, type, q, four, dim, qq, out + i);
-    }
-    for (; i < n; i++) {
-        const unsigned char *row = rows + (ids ? ids[i] : i) * stride;
-        if (type == RV__TYPE_I8) memcpy(&scale, row, 4);
-        out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, row + (type == RV__TYPE_I8 ? 4 : 0), scale,
-                            dim, qq);
     }
 }
 

@@ -583,18 +583,34 @@ static rv_status rv__quant_load_floats(rv_ctx *ctx, const rv__image_reader *r, c
     return status;
 }
 
+/* Whether what training made is there in the length that the config asks for, which has to be known
+   before memory is asked for. */
+static rv_status rv__quant_check_state(rv_ctx *ctx, const rv__image_reader *r,
+                                       const rv_quant_config *config)
+{
+    const char *tag = "MIDS";
+    size_t count, wanted = 2 * (size_t)config->dim;
+    if (config->kind == RV_QUANT_PQ) {
+        tag = "BOOK";
+        wanted = (config->bits == 8 ? 256 : 16) * (size_t)config->dim;
+    } else if (config->kind == RV_QUANT_RABITQ) {
+        tag = "MEAN";
+        wanted = config->dim;
+    } else if (config->kind != RV_QUANT_SQ8 && config->kind != RV_QUANT_SQ4 &&
+               config->kind != RV_QUANT_BINARY) {
+        return RV_OK;
+    }
+    if (rv__image_count(r, tag, 4, &count) && count == wanted) return RV_OK;
+    return rv__fail(ctx, RV_ERR_FORMAT, 0, "section %s is missing or of a wrong length", tag);
+}
+
 /* What training made, into a quantizer that has none of it. */
 static rv_status rv__quant_load_state(rv_ctx *ctx, const rv__image_reader *r, rv_quant *quant)
 {
     const size_t dim = quant->config.dim;
-    size_t count;
     rv_status status;
     if (quant->config.kind == RV_QUANT_PQ) {
         size_t n = rv__quant_pq_size(quant) * dim;
-        /* the length is known to agree before memory is asked for */
-        if (!rv__image_count(r, "BOOK", 4, &count) || count != n) {
-            return rv__fail(ctx, RV_ERR_FORMAT, 0, "section BOOK is missing or of a wrong length");
-        }
         status = rv__quant_pq_room(ctx, quant);
         if (!status) status = rv__quant_load_floats(ctx, r, "BOOK", n, quant->book);
         if (!status) rv__quant_pq_turn(quant);
@@ -646,6 +662,8 @@ RV__FN rv_status rv__quant_load(rv_ctx *ctx, const rv__image_reader *r, rv_quant
     }
     config.kind = (rv_quant_kind)conf[0];
     config.metric = (rv_metric)conf[2];
+    if (conf[7]) status = rv__quant_check_state(ctx, r, &config);
+    if (status) return status;
     status = rv__quant_make(ctx, &config, seed, &quant);
     if (status == RV_ERR_CONFIG) {
         return rv__fail(ctx, RV_ERR_FORMAT, 0, "section CONF holds a config that is out of range");

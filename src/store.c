@@ -28,8 +28,6 @@
 #define RV__NO_SLOT 0xFFFFFFFFu
 #define RV__STORE_MAX 0xFFFFFFFEu /* most slots */
 #define RV__STORE_DIM_MAX 65535u
-#define RV__STORE_AHEAD 8192u /* bytes of rows fetched ahead of a scan */
-#define RV__STORE_SHORT 1024u /* ... of at most this many bytes each */
 #define RV__STORE_PIECE 4096u /* rows or keys handled between two polls */
 
 typedef struct rv__store {
@@ -75,6 +73,13 @@ RV__FN int rv__filter_pass(const rv_filter *f, uint64_t key)
         if (!((unsigned)f->bits[(size_t)(key / 8)] >> (key % 8) & 1u)) return 0;
     }
     return !f->accept || f->accept(f->user, key) != 0;
+}
+
+RV__FN rv_status rv__filter_check(rv_ctx *ctx, const rv_filter *f)
+{
+    double share = f ? f->selectivity : 0.0;
+    if (rv__finite_f32((float)share) && share >= 0.0 && share <= 1.0) return RV_OK;
+    return rv__fail(ctx, RV_ERR_ARG, 0, "filter: selectivity is %f, must be 0..1", share);
 }
 
 /* ---- sizes ---- */
@@ -800,16 +805,21 @@ RV__FN rv_status rv__store_replace(rv_ctx *ctx, rv__store *s, uint32_t slot, con
     return status;
 }
 
+/* After this rv__store_remove cannot fail. */
+RV__FN rv_status rv__store_removable(rv_ctx *ctx, rv__store *s)
+{
+    size_t words = rv__store_words(s->capacity);
+    if (s->removed) return RV_OK;
+    s->removed = (uint64_t *)rv__get_zero(&s->alloc, words, sizeof(uint64_t));
+    return s->removed ? RV_OK : rv__no_memory(ctx, words * sizeof(uint64_t));
+}
+
 /* Forgets the key of a live slot. The row stays readable until the slot is used again. */
 RV__FN rv_status rv__store_remove(rv_ctx *ctx, rv__store *s, uint32_t slot)
 {
     rv_status status = rv__store_writable(ctx, s);
+    if (!status) status = rv__store_removable(ctx, s);
     if (status) return status;
-    if (!s->removed) {
-        size_t words = rv__store_words(s->capacity);
-        s->removed = (uint64_t *)rv__get_zero(&s->alloc, words, sizeof(uint64_t));
-        if (!s->removed) return rv__no_memory(ctx, words * sizeof(uint64_t));
-    }
     if (s->keys) rv__store_erase(s, s->keys[slot]);
     s->removed[slot / 64] |= (uint64_t)1 << (slot % 64);
     if (s->n_removed++ == 0 || slot < s->hint) s->hint = slot;
@@ -963,36 +973,13 @@ static void rv__store_scan_custom(const rv__store *s, const void *query, const u
     }
 }
 
-/* Rows are measured one at a time: from memory one stream of addresses is faster than four, and a
-   distance must not depend on the place of its row among the others, or equal rows would not tie.
-   The processor itself fetches long rows in order well ahead; short ones and lists need help. */
-static void rv__store_scan_rows(const rv__store *s, rv_metric metric, rv_isa isa, const void *query,
-                                const uint32_t *ids, size_t first, size_t n, float *out)
-{
-    const rv_distance_f32 pair = s->type == RV_DTYPE_F32 ? rv_metric_find_f32(metric, isa) : NULL;
-    const rv__scan_fn scan = rv__scan_find(metric, s->type, isa);
-    const unsigned char *end = s->rows + (size_t)s->n * s->stride;
-    const size_t bytes = rv_dtype_bytes(s->type, s->dim), ahead = ids ? rv__rows_ahead(bytes) : 0;
-    const int fetches = !ids && s->stride <= RV__STORE_SHORT;
-    for (size_t i = 0, asked = 0; i < n; i++) {
-        const unsigned char *row = s->rows + (ids ? ids[i] : first + i) * s->stride;
-        if (fetches && (size_t)(end - row) > RV__STORE_AHEAD + s->stride) {
-            rv__touch(row + RV__STORE_AHEAD, bytes);
-        }
-        for (; ids && asked < n && asked < i + ahead; asked++) {
-            rv__touch(s->rows + ids[asked] * s->stride, bytes);
-        }
-        if (pair) out[i] = pair((const float *)query, (const float *)(const void *)row, s->dim);
-        else scan(query, row, s->stride, NULL, 1, s->dim, out + i);
-    }
-}
-
 /* Distances from a prepared query to the rows ids[0..n-1], or first..first+n-1 when ids is NULL, as
    they are reported: cosine is 1 - dot within [0,2], two zero vectors 0, exactly one 1. */
 RV__FN void rv__store_scan(const rv__store *s, rv_isa isa, const void *query, const uint32_t *ids,
                            size_t first, size_t n, float *out)
 {
-    int cosine = s->metric == RV_METRIC_COSINE;
+    const int cosine = s->metric == RV_METRIC_COSINE;
+    const unsigned char *rows = s->rows + (ids ? 0 : first * s->stride);
     if (s->metric == RV_METRIC_CUSTOM) {
         rv__store_scan_custom(s, query, ids, first, n, out);
         return;
@@ -1003,7 +990,8 @@ RV__FN void rv__store_scan(const rv__store *s, rv_isa isa, const void *query, co
             out[i] = s->norms[ids ? ids[i] : first + i] > 0 ? 1.0f : 0.0f;
         return;
     }
-    rv__store_scan_rows(s, cosine ? RV_METRIC_IP : s->metric, isa, query, ids, first, n, out);
+    rv__scan_find(cosine ? RV_METRIC_IP : s->metric, s->type, isa)(query, rows, s->stride, ids, n,
+                                                                    s->dim, out);
     for (size_t i = 0; cosine && i < n; i++) {
         float d = 1.0f + out[i];
         out[i] = d < 0.0f ? 0.0f : d > 2.0f ? 2.0f : d;
@@ -1226,10 +1214,8 @@ RV__FN rv_status rv__store_load(rv_ctx *ctx, rv__image_reader *r, int view, rv_c
     return status;
 }
 
-#undef RV__STORE_AHEAD
 #undef RV__STORE_CHUNK
 #undef RV__STORE_DIM_MAX
 #undef RV__STORE_MAX
 #undef RV__STORE_PIECE
-#undef RV__STORE_SHORT
 #endif /* RV_STORE_C */

@@ -1,33 +1,7 @@
 /* Loading and viewing of flat images. First byte: bit 0 makes the checksums right, bit 1 views
    instead of loading, bit 2 also makes the total length right; the rest is the image. An accepted
    index must answer, take changes, and save to an image that loads again. */
-#include "ruvector.h"
-#include "rv_image_sign.h"
-
-#include <stdlib.h>
-
-#define REQUIRE(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition)) abort();                                                                 \
-    } while (0)
-
-/* A heap that counts and has a limit. */
-typedef struct heap {
-    size_t live, limit;
-} heap;
-
-static void *heap_realloc(void *user, void *ptr, size_t old_bytes, size_t new_bytes)
-{
-    heap *h = (heap *)user;
-    if (!new_bytes) {
-        h->live -= old_bytes;
-        free(ptr);
-        return NULL;
-    }
-    REQUIRE(new_bytes <= h->limit); /* more than an image of that size can ask for */
-    h->live += new_bytes - (ptr ? old_bytes : 0);
-    return realloc(ptr, new_bytes);
-}
+#include "rv_fuzz.h"
 
 static float custom(void *user, const void *a, const void *b, size_t dim)
 {
@@ -70,33 +44,22 @@ static void use(rv_ctx *ctx, rv_flat *index, int viewed)
     rv_flat_destroy(copy);
 }
 
-#ifdef __cplusplus
-extern "C"
-#endif
-    int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     rv_ctx ctx;
-    heap h;
+    fuzz_heap h;
     rv_flat *index = NULL;
-    unsigned char *raw, *image;
+    unsigned char *image;
     rv_status status;
     int mode;
     if (size < 1) return 0;
     mode = data[0];
     size--;
-    raw = (unsigned char *)malloc(size + 64);
-    if (!raw) return 0;
-    image = raw + (64 - (uintptr_t)raw % 64) % 64;
-    memmove(image, data + 1, size);
+    image = sign_aligned(size);
+    memcpy(image, data + 1, size);
     if ((mode & 4) && size >= 64) sign_put(image + 16, 8, size);
     if (mode & 1) sign_image(image, size);
-    memset(&ctx, 0, sizeof ctx);
-    h.live = 0;
-    h.limit = 4 * size + 4096;
-    ctx.alloc.realloc = heap_realloc;
-    ctx.alloc.user = &h;
+    fuzz_ctx(&ctx, &h, 4 * size + 4096);
     if (mode & 2) status = rv_flat_view(&ctx, image, size, custom, NULL, &index);
     else status = rv_flat_load(&ctx, image, size, custom, NULL, &index);
     REQUIRE((status == RV_OK) == (index != NULL));
@@ -105,6 +68,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (index) use(&ctx, index, mode & 2);
     rv_flat_destroy(index);
     REQUIRE(h.live == 0);
-    free(raw);
+    sign_aligned_free(image);
     return 0;
 }

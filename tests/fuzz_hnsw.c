@@ -1,22 +1,13 @@
 /* Images of the graph index from bytes that nobody vouches for: load or view, then everything that
    can be done with the index.
 
-   First byte: 0..8: take a good image of that form, then apply changes of four bytes each (place:
-   three bytes, value: one byte, which also stands for some large numbers) and make the checksums
-   right; anything else: the rest is the image itself, whose checksums are made right when the byte
-   is odd. */
+   First byte: 0..8: a good image of that form, changed; anything else: see rv_fuzz.h. */
 #include "hnsw_set.h"
-
-#ifdef __cplusplus
-extern "C"
-#endif
-    int
-    LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "rv_fuzz.h"
 
 enum { DIM = 20, ROWS = 40 };
 
-static unsigned char *good[9];
-static size_t good_bytes[9];
+static fuzz_good good[9];
 
 /* Each image is made once. */
 static void make_good(size_t i)
@@ -41,7 +32,7 @@ static void make_good(size_t i)
     rv_hnsw *index = NULL;
     uint64_t keys[ROWS];
     hnsw_set set;
-    if (good[i]) return;
+    if (good[i].image) return;
     hnsw_set_make(&set, ROWS, 0, DIM, 300 + i);
     memset(&config, 0, sizeof config);
     config.dim = DIM;
@@ -56,20 +47,11 @@ static void make_good(size_t i)
         rv_hnsw_build(NULL, index, i % 2 ? keys : NULL, set.rows, ROWS))
         abort();
     if (i % 3 == 1 && rv_hnsw_remove(NULL, index, 3)) abort();
-    if (rv_hnsw_save(NULL, index, NULL, 0, &good_bytes[i])) abort();
-    good[i] = (unsigned char *)hnsw_aligned(good_bytes[i]);
-    if (rv_hnsw_save(NULL, index, good[i], good_bytes[i], &good_bytes[i])) abort();
+    if (rv_hnsw_save(NULL, index, NULL, 0, &good[i].bytes)) abort();
+    good[i].image = sign_aligned(good[i].bytes);
+    if (rv_hnsw_save(NULL, index, good[i].image, good[i].bytes, &good[i].bytes)) abort();
     rv_hnsw_destroy(index);
     hnsw_set_free(&set);
-}
-
-static void change(unsigned char *image, size_t bytes, const uint8_t *p)
-{
-    static const uint32_t large[] = {0xFFFFFFFFu, 0x7FFFFFFFu, 0x80000000u, 0x7F800000u,
-                                     0xFFFFu,     0x10000u,    1u << 30,    1u << 24};
-    const size_t at = (p[0] | (size_t)p[1] << 8 | (size_t)p[2] << 16) % bytes;
-    if (p[3] < 0xF8 || at + 4 > bytes) image[at] = p[3];
-    else memcpy(image + at, &large[p[3] - 0xF8], 4);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -79,30 +61,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t bytes;
     if (size < 1) return 0;
     for (size_t i = 0; i < 64; i++) query[i] = (float)i / 64.0f - 0.4f;
-    if (data[0] < 9) {
-        make_good(data[0]);
-        bytes = good_bytes[data[0]];
-        image = (unsigned char *)hnsw_aligned(bytes);
-        memcpy(image, good[data[0]], bytes);
-        for (size_t at = 1; at + 4 <= size && at < 400; at += 4) change(image, bytes, data + at);
-        hnsw_image_sum(image, bytes);
-    } else {
-        bytes = size - 1;
-        image = (unsigned char *)hnsw_aligned(bytes);
-        memcpy(image, data + 1, bytes);
-        if ((data[0] & 1) && bytes >= 64 && bytes % 32 == 0) hnsw_image_sum(image, bytes);
-    }
+    if (data[0] < 9) make_good(data[0]);
+    image = fuzz_image(data, size, data[0] < 9 ? &good[data[0]] : NULL, &bytes);
     for (int view = 0; view < 2; view++) {
         const rv_custom_fn custom = data[0] == 8 ? hnsw_custom : NULL;
         rv_hnsw *index = NULL;
-        rv_status status = view ? rv_hnsw_view(NULL, image, bytes, custom, NULL, &index)
-                                : rv_hnsw_load(NULL, image, bytes, custom, NULL, &index);
-        if (status != RV_OK) continue;
+        fuzz_heap heap;
+        rv_ctx ctx;
+        fuzz_ctx(&ctx, &heap, 4 * bytes + 65536);
+        if (view) (void)rv_hnsw_view(&ctx, image, bytes, custom, NULL, &index);
+        else (void)rv_hnsw_load(&ctx, image, bytes, custom, NULL, &index);
+        heap.limit = (size_t)1 << 28;
         /* the query has 64 elements; a crafted image may ask for more, which a program would
            know */
-        if (hnsw_dim(image, bytes) <= 64) hnsw_exercise(index, query, !view);
+        if (index && sign_dim(image) <= 64) hnsw_exercise(index, query, !view);
         rv_hnsw_destroy(index);
+        REQUIRE(heap.live == 0);
     }
-    hnsw_aligned_free(image);
+    sign_aligned_free(image);
     return 0;
 }

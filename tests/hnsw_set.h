@@ -2,7 +2,12 @@
 #ifndef HNSW_SET_H
 #define HNSW_SET_H
 
+#include "rv_image_sign.h"
 #include "rv_test.h"
+
+/* Rows of a test: n, fewer when an instruction set is forced, which is to show that its kernels
+   serve the index and changes nothing about the graph. */
+#define HNSW_ROWS(n, forced, least) RV_SCALED(RV_TEST_FORCED ? (forced) : (n), least)
 
 typedef struct hnsw_set {
     size_t n, n_queries, dim;
@@ -157,69 +162,6 @@ RV_TEST_FN size_t hnsw_found(rv_metric metric, const float *rows, size_t dim, co
 }
 
 /* ---- images ---- */
-
-/* A block that starts on a multiple of 64 bytes and ends where a sanitizer sees overruns. */
-RV_TEST_FN void *hnsw_aligned(size_t bytes)
-{
-    unsigned char *raw = (unsigned char *)malloc(bytes + 64), *block;
-    if (!raw) exit(2);
-    block = raw + 64 - (size_t)((uintptr_t)raw % 64);
-    block[-1] = (unsigned char)(block - raw);
-    return block;
-}
-
-RV_TEST_FN void hnsw_aligned_free(void *ptr)
-{
-    unsigned char *block = (unsigned char *)ptr;
-    if (block) free(block - block[-1]);
-}
-
-RV_TEST_FN uint64_t hnsw_mix(uint64_t x)
-{
-    x += 0x9E3779B97F4A7C15ull;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
-    return x ^ (x >> 31);
-}
-
-/* The checksum that image.h describes, of bytes in any address order. */
-RV_TEST_FN uint64_t hnsw_sum(const unsigned char *p, size_t bytes)
-{
-    uint64_t lane[4], h = hnsw_mix((uint64_t)bytes / 8);
-    for (uint64_t j = 0; j < 4; j++) lane[j] = hnsw_mix(j);
-    for (size_t i = 0; i < bytes / 8; i++) {
-        uint64_t word = 0, *a = &lane[i % 4];
-        for (size_t b = 0; b < 8; b++) word |= (uint64_t)p[8 * i + b] << (8 * b);
-        *a = (*a ^ word) * 0x9E3779B97F4A7C15ull;
-        *a = *a << 29 | *a >> 35;
-    }
-    for (size_t j = 0; j < 4; j++) h = hnsw_mix(h ^ lane[j]);
-    return h;
-}
-
-/* Makes both checksums of an image right; bytes: a multiple of 32, at least 64. */
-RV_TEST_FN void hnsw_image_sum(unsigned char *image, size_t bytes)
-{
-    uint64_t sum = hnsw_sum(image + 64, bytes - 64);
-    for (size_t b = 0; b < 8; b++) image[32 + b] = (unsigned char)(sum >> (8 * b));
-    memset(image + 40, 0, 8);
-    sum = hnsw_sum(image, 64);
-    for (size_t b = 0; b < 8; b++) image[40 + b] = (unsigned char)(sum >> (8 * b));
-}
-
-/* dim in a valid image: the first element of section SPAR. Little-endian bytes. */
-RV_TEST_FN size_t hnsw_dim(const unsigned char *image, size_t bytes)
-{
-    const size_t n = image[24], table = bytes - 32 * n;
-    for (size_t i = 0; i < n; i++) {
-        const unsigned char *row = image + table + 32 * i;
-        if (memcmp(row, "SPAR", 4) == 0) {
-            const unsigned char *p = image + (row[8] | (size_t)row[9] << 8 | (size_t)row[10] << 16);
-            return p[0] | (size_t)p[1] << 8 | (size_t)p[2] << 16;
-        }
-    }
-    return 0;
-}
 
 /* Everything that can be done with an index whose image was not trusted. query: floats for any
    dimension up to 64, or bits. */

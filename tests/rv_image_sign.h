@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #if defined(__GNUC__)
@@ -73,6 +74,30 @@ SIGN_FN unsigned char *sign_row(unsigned char *image, const char *tag)
 SIGN_FN unsigned char *sign_section(unsigned char *image, const char *tag)
 {
     return image + (size_t)sign_get(sign_row(image, tag) + 8, 8);
+}
+
+/* dim of the rows in a valid image: the first element of section SPAR; 0 without one. */
+SIGN_FN size_t sign_dim(unsigned char *image)
+{
+    unsigned char *row = sign_row(image, "SPAR");
+    return row ? (size_t)sign_get(image + (size_t)sign_get(row + 8, 8), 4) : 0;
+}
+
+/* A block that starts on a multiple of 64 bytes, as a view wants its image; less than 64 bytes
+   behind it are the heap's. */
+SIGN_FN unsigned char *sign_aligned(size_t bytes)
+{
+    unsigned char *raw = (unsigned char *)malloc(bytes + 64), *block;
+    if (!raw) exit(2);
+    block = raw + 64 - (size_t)((uintptr_t)raw % 64);
+    block[-1] = (unsigned char)(block - raw);
+    return block;
+}
+
+SIGN_FN void sign_aligned_free(void *ptr)
+{
+    unsigned char *block = (unsigned char *)ptr;
+    if (block) free(block - block[-1]);
 }
 
 #endif /* RV_IMAGE_SIGN_H */

@@ -9,7 +9,7 @@ static void *save(const rv_hnsw *index, size_t *bytes)
     rv_ctx ctx;
     rv_test_ctx(&ctx);
     RV_OKAY(&ctx, rv_hnsw_save(&ctx, index, NULL, 0, bytes));
-    image = hnsw_aligned(*bytes);
+    image = sign_aligned(*bytes);
     RV_OKAY(&ctx, rv_hnsw_save(&ctx, index, image, *bytes, bytes));
     return image;
 }
@@ -135,7 +135,7 @@ static void test_save_load_view(void)
             RV_OKAY(&ctx, rv_hnsw_get(&ctx, viewed, key, x));
             RV_OKAY(&ctx, rv_hnsw_get(&ctx, index, key, y));
             RV_CHECK(memcmp(x, y, f->type == RV_DTYPE_U1 ? (DIM + 7) / 8 : sizeof x) == 0);
-            hnsw_aligned_free(copy);
+            sign_aligned_free(copy);
             copy = save(viewed, &again);
             RV_CHECK(again == bytes && memcmp(copy, image, bytes) == 0);
             rv_hnsw_destroy(viewed);
@@ -149,13 +149,44 @@ static void test_save_load_view(void)
         }
         rv_hnsw_destroy(loaded);
         rv_hnsw_destroy(index);
-        hnsw_aligned_free(image);
-        hnsw_aligned_free(copy);
+        sign_aligned_free(image);
+        sign_aligned_free(copy);
     }
     hnsw_set_free(&set);
 }
 
 /* Of an index without rows, and of one that lost them all. */
+/* Vectors may be dropped at any dimension, so there are codes at any dimension. */
+static void test_dropped_images(void)
+{
+    static const uint32_t dims[] = {1, 5, 16, 17, 40};
+    for (size_t d = 0; d < RV_COUNT_OF(dims); d++) {
+        rv_ctx ctx;
+        rv_hnsw_config config;
+        rv_hnsw *index = NULL, *copy = NULL;
+        hnsw_set set;
+        void *image;
+        size_t bytes = 0;
+        rv_test_ctx(&ctx);
+        memset(&config, 0, sizeof config);
+        config.dim = dims[d];
+        config.drop_vectors = 1;
+        rv_test_row("dim", dims[d]);
+        hnsw_set_make(&set, 300, 1, dims[d], 90);
+        RV_OKAY(&ctx, rv_hnsw_create(&ctx, &config, &index));
+        for (size_t n = 0; n <= 300; n += 300) {
+            if (n) RV_OKAY(&ctx, rv_hnsw_build(&ctx, index, NULL, set.rows, n));
+            image = save(index, &bytes);
+            RV_OKAY(&ctx, rv_hnsw_load(&ctx, image, bytes, NULL, NULL, &copy));
+            RV_EQUAL(rv_hnsw_count(copy), n);
+            rv_hnsw_destroy(copy);
+            sign_aligned_free(image);
+        }
+        rv_hnsw_destroy(index);
+        hnsw_set_free(&set);
+    }
+}
+
 static void test_empty_image(void)
 {
     hnsw_set set;
@@ -191,7 +222,7 @@ static void test_empty_image(void)
             rv_hnsw_destroy(loaded);
         }
         rv_hnsw_destroy(index);
-        hnsw_aligned_free(image);
+        sign_aligned_free(image);
     }
     hnsw_set_free(&set);
 }
@@ -207,7 +238,7 @@ static void test_image_arguments(void)
     hnsw_set_make(&set, 50, 1, DIM, 220);
     index = build_form(&ctx, &forms[8], &set, 50);
     image = (unsigned char *)save(index, &bytes);
-    odd = (unsigned char *)hnsw_aligned(bytes + 64);
+    odd = sign_aligned(bytes + 64);
     RV_EQUAL(rv_hnsw_load(&ctx, image, bytes, NULL, NULL, &out),
              RV_ERR_ARG); /* its metric is missing */
     RV_EQUAL(rv_hnsw_load(&ctx, NULL, bytes, hnsw_custom, NULL, &out), RV_ERR_ARG);
@@ -219,12 +250,12 @@ static void test_image_arguments(void)
     RV_CHECK(rv_hnsw_view(&ctx, odd + 1, bytes, hnsw_custom, NULL, &out) != RV_OK);
     memcpy(odd, image, bytes);
     memcpy(odd + 8, "FLAT", 4);
-    hnsw_image_sum(odd, bytes);
+    sign_image(odd, bytes);
     RV_EQUAL(rv_hnsw_load(&ctx, odd, bytes, hnsw_custom, NULL, &out), RV_ERR_FORMAT);
     RV_CHECK(out == NULL);
     rv_hnsw_destroy(index);
-    hnsw_aligned_free(image);
-    hnsw_aligned_free(odd);
+    sign_aligned_free(image);
+    sign_aligned_free(odd);
     hnsw_set_free(&set);
 }
 
@@ -257,7 +288,7 @@ static void test_damaged_images(void)
         RV_CHECK(out == NULL);
         rv_test_ctx(&ctx);
         rv_hnsw_destroy(index);
-        hnsw_aligned_free(image);
+        sign_aligned_free(image);
     }
     hnsw_set_free(&set);
 }
@@ -279,7 +310,7 @@ static void test_hostile_images(void)
         const rv_custom_fn custom = forms[i].metric == RV_METRIC_CUSTOM ? hnsw_custom : NULL;
         size_t bytes = 0;
         unsigned char *image = (unsigned char *)save(index, &bytes), *bad;
-        bad = (unsigned char *)hnsw_aligned(bytes);
+        bad = sign_aligned(bytes);
         rv_test_seed(&rng, 241 + i);
         for (size_t round = 0; round < rounds; round++) {
             rv_hnsw *out = NULL;
@@ -301,7 +332,7 @@ static void test_hostile_images(void)
                 if (rv_test_below(&rng, 2)) bad[at] = (unsigned char)rv_test_u64(&rng);
                 else memcpy(bad + at, &value, 4);
             }
-            hnsw_image_sum(bad, bytes);
+            sign_image(bad, bytes);
             rv_test_ctx_faults(&ctx, &faults);
             status = round % 2 ? rv_hnsw_load(&ctx, bad, bytes, custom, NULL, &out)
                                : rv_hnsw_view(&ctx, bad, bytes, custom, NULL, &out);
@@ -311,7 +342,7 @@ static void test_hostile_images(void)
             RV_CHECK((status == RV_OK) == (out != NULL));
             RV_CHECK(faults.peak_bytes < 4 * bytes + 65536);
             if (out) {
-                if (hnsw_dim(bad, bytes) <= 2 * DIM) hnsw_exercise(out, set.queries, round % 2);
+                if (sign_dim(bad) <= 2 * DIM) hnsw_exercise(out, set.queries, round % 2);
                 loaded_count++;
             } else {
                 refused_count++;
@@ -321,8 +352,8 @@ static void test_hostile_images(void)
         }
         rv_test_ctx(&ctx);
         rv_hnsw_destroy(index);
-        hnsw_aligned_free(image);
-        hnsw_aligned_free(bad);
+        sign_aligned_free(image);
+        sign_aligned_free(bad);
     }
     RV_CHECK(loaded_count > 20 && refused_count > 20);
     hnsw_set_free(&set);
@@ -487,10 +518,10 @@ static rv_status body_image(rv_ctx *ctx, void *arg)
         if (result == RV_ERR_UNSUPPORTED) result = RV_OK;
     }
     if (!result) {
-        void *again = hnsw_aligned(b->bytes);
+        void *again = sign_aligned(b->bytes);
         result = rv_hnsw_save(ctx, index, again, b->bytes, &bytes);
         if (!result) RV_CHECK(bytes == b->bytes && memcmp(again, b->image, bytes) == 0);
-        hnsw_aligned_free(again);
+        sign_aligned_free(again);
     }
     rv_hnsw_destroy(view);
     rv_hnsw_destroy(index);
@@ -520,11 +551,35 @@ static void test_faults_of_build(void)
     hnsw_set_free(&set);
 }
 
+/* A build into an index that has rows: all of them or none. */
+static rv_status body_build_more(rv_ctx *ctx, void *arg)
+{
+    const hnsw_set *set = (const hnsw_set *)arg;
+    rv_hnsw_config config;
+    rv_hnsw *index = NULL;
+    uint64_t keys[80];
+    rv_status result;
+    memset(&config, 0, sizeof config);
+    config.dim = DIM;
+    for (size_t i = 0; i < 80; i++) keys[i] = 1000 + i;
+    result = rv_hnsw_create(ctx, &config, &index);
+    if (!result) result = rv_hnsw_add(ctx, index, 7, set->rows);
+    if (!result) {
+        result = rv_hnsw_build(ctx, index, keys, set->rows + DIM, 80);
+        RV_EQUAL(rv_hnsw_count(index), result ? 1 : 81);
+        RV_CHECK(rv_hnsw_contains(index, 7));
+        RV_OKAY(NULL, rv_hnsw_check(NULL, index));
+    }
+    rv_hnsw_destroy(index);
+    return result;
+}
+
 static void test_faults_of_edits(void)
 {
     hnsw_set set;
     hnsw_set_make(&set, 100, 1, DIM, 251);
     sweep(body_edit, &set, 1);
+    sweep(body_build_more, &set, 1);
     hnsw_set_free(&set);
 }
 
@@ -542,7 +597,7 @@ static void test_faults_of_reads(void)
         sweep(body_read, index, 1);
         sweep(body_batch, index, 1);
         sweep(body_image, &b, 1);
-        hnsw_aligned_free(b.image);
+        sign_aligned_free(b.image);
         rv_hnsw_destroy(index);
     }
     hnsw_set_free(&set);
@@ -600,7 +655,7 @@ static void test_faults_of_learning(void)
         if (rv_test.bad) break;
     }
     RV_CHECK(k > 5);
-    hnsw_aligned_free(b.image);
+    sign_aligned_free(b.image);
     hnsw_set_free(&set);
 }
 
@@ -642,6 +697,7 @@ int main(void)
 {
     rv_test_begin("hnsw_fault");
     RV_RUN(test_save_load_view);
+    RV_RUN(test_dropped_images);
     RV_RUN(test_empty_image);
     RV_RUN(test_image_arguments);
     RV_RUN(test_damaged_images);

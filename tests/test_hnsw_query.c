@@ -95,7 +95,7 @@ static double filtered(rv_ctx *ctx, const rv_hnsw *index, const hnsw_set *set, s
 static void test_filters(void)
 {
     static const double shares[] = {0, -1, 0.01, 0.1, 0.5, 1};
-    const size_t n = RV_SCALED(6000u, 600u);
+    const size_t n = HNSW_ROWS(3000u, 1200u, 600u);
     uint8_t *pass = (uint8_t *)malloc(n), *bits;
     uint64_t *keys = (uint64_t *)malloc(n * sizeof *keys);
     rv_test_rng rng;
@@ -154,7 +154,7 @@ static void test_filters(void)
 /* Filters that let only near rows through, or only far ones. */
 static void test_filters_that_know_the_query(void)
 {
-    const size_t n = RV_SCALED(6000u, 600u);
+    const size_t n = HNSW_ROWS(3000u, 1200u, 600u);
     uint8_t *pass = (uint8_t *)malloc(n), *bits;
     hnsw_set set;
     rv_ctx ctx;
@@ -197,7 +197,7 @@ static void test_filters_that_know_the_query(void)
 /* Removed rows and a filter at once; and removed rows alone. */
 static void test_filters_and_removed_rows(void)
 {
-    const size_t n = RV_SCALED(4000u, 500u);
+    const size_t n = HNSW_ROWS(2000u, 1000u, 500u);
     uint8_t *pass = (uint8_t *)malloc(n), *bits;
     rv_test_rng rng;
     rv_filter filter;
@@ -314,7 +314,7 @@ static void iterate(rv_ctx *ctx, const rv_hnsw *index, const hnsw_set *set, cons
 static void test_iterator(void)
 {
     static const uint32_t beams[] = {0, 1, 7, 100, 5000};
-    const size_t n = RV_SCALED(3000u, 400u);
+    const size_t n = HNSW_ROWS(2000u, 1000u, 400u);
     uint8_t *pass = (uint8_t *)malloc(n), *bits;
     rv_filter filter;
     hnsw_set set;
@@ -358,7 +358,7 @@ static void test_iterator(void)
 static void test_range(void)
 {
     static const size_t ranks[] = {1, 10, 100, 300};
-    const size_t n = RV_SCALED(3000u, 600u);
+    const size_t n = HNSW_ROWS(2000u, 1000u, 600u);
     rv_hit *hits = (rv_hit *)malloc(n * sizeof *hits), few[7];
     rv_hnsw_options options;
     rv_hnsw_trace trace;
@@ -453,7 +453,7 @@ static void test_workers_change_nothing(void)
     static const uint32_t workers[] = {1, 2, 3, 8, 5};
     static const rv_hnsw_codes kinds[] = {RV_HNSW_CODES_AUTO, RV_HNSW_CODES_NONE,
                                           RV_HNSW_CODES_RABITQ};
-    const size_t n = RV_SCALED(2500u, 700u);
+    const size_t n = HNSW_ROWS(1500u, 700u, 700u);
     hnsw_set set;
     hnsw_set_make(&set, n, 1, DIM, 140);
     for (size_t c = 0; c < RV_COUNT_OF(kinds); c++) {

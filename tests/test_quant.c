@@ -2,6 +2,7 @@
    themselves,
    bounds, images, and everything a caller can do wrong. */
 #include "rv_test.h"
+#include "golden/quant.h"
 #include "rv_image_sign.h"
 
 #define N_KINDS 8u
@@ -640,6 +641,32 @@ static void test_images(void)
     }
 }
 
+/* A dim that what was learned does not have is refused before memory is asked for. */
+static void test_image_of_other_dim(void)
+{
+    for (size_t kind = 0; kind < N_KINDS; kind++) {
+        bed b;
+        rv_test_faults faults;
+        rv_ctx ctx;
+        rv_quant *other = NULL;
+        unsigned char *image;
+        size_t bytes = 0;
+        if (!rv_quant_kind_at(kind)->trained) continue;
+        rv_test_row(rv_quant_kind_at(kind)->name, 0);
+        if (!bed_open(&b, (rv_quant_kind)kind, 0, RV_METRIC_L2, 20, 64, 31)) return;
+        RV_OKAY(&b.ctx, rv_quant_save(&b.ctx, b.quant, NULL, 0, &bytes));
+        image = (unsigned char *)room(bytes);
+        RV_OKAY(&b.ctx, rv_quant_save(&b.ctx, b.quant, image, bytes, &bytes));
+        sign_put(sign_section(image, "CONF") + 4, 4, 65535);
+        sign_image(image, bytes);
+        rv_test_ctx_faults(&ctx, &faults);
+        RV_EQUAL(rv_quant_load(&ctx, image, bytes, &other), RV_ERR_FORMAT);
+        RV_EQUAL(faults.allocs, 0);
+        free(image);
+        bed_close(&b);
+    }
+}
+
 static void test_image_untrained(void)
 {
     rv_quant_config config;
@@ -659,6 +686,197 @@ static void test_image_untrained(void)
     RV_EQUAL(rv_quant_load(&ctx, image, bytes, NULL), RV_ERR_ARG);
     RV_EQUAL(rv_quant_save(&ctx, NULL, NULL, 0, &bytes), RV_ERR_ARG);
     rv_quant_destroy(quant);
+}
+
+/* ---- against numpy, see tools/golden.py ---- */
+
+/* The rows of the golden values. */
+static void golden_rows(float *rows, size_t n, size_t dim)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < dim; j++)
+            rows[i * dim + j] = (float)((int)((i * 37 + j * 101 + i * j * 13) % 97) - 48) / 16.0f;
+    }
+}
+
+/* A quantizer with what training made replaced: values of a section of its image. */
+static rv_quant *golden_load(rv_ctx *ctx, rv_quant *quant, const char *tag, const float *values,
+                             size_t n, float unit)
+{
+    size_t bytes = 0;
+    unsigned char *image, *p;
+    rv_quant *out = NULL;
+    RV_OKAY(ctx, rv_quant_save(ctx, quant, NULL, 0, &bytes));
+    image = (unsigned char *)room(bytes);
+    RV_OKAY(ctx, rv_quant_save(ctx, quant, image, bytes, &bytes));
+    p = sign_section(image, tag);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, values + i, 4);
+        sign_put(p + 4 * i, 4, bits);
+    }
+    if (unit > 0) {
+        uint32_t bits;
+        memcpy(&bits, &unit, 4);
+        sign_put(sign_section(image, "UNIT"), 4, bits);
+    }
+    sign_image(image, bytes);
+    rv_quant_destroy(quant);
+    if (RV_OKAY(ctx, rv_quant_load(ctx, image, bytes, &out))) exit(2);
+    free(image);
+    return out;
+}
+
+static rv_quant *golden_make(rv_ctx *ctx, rv_quant_config *config, rv_quant_kind kind,
+                             rv_metric metric, uint32_t dim, const float *rows, size_t n)
+{
+    rv_quant *quant = NULL;
+    memset(config, 0, sizeof *config);
+    config->kind = kind;
+    config->metric = metric;
+    config->dim = dim;
+    config->m = kind == RV_QUANT_PQ ? 3 : 0;
+    if (RV_OKAY(ctx, rv_quant_create(ctx, config, &quant))) exit(2);
+    RV_OKAY(ctx, rv_quant_train(ctx, quant, rows, 0, n));
+    return quant;
+}
+
+static void test_golden_rotation(void)
+{
+    for (size_t i = 0; i < RV_COUNT_OF(rv_golden_rotation); i++) {
+        const size_t dim = (size_t)rv_golden_rotation[i].dim;
+        float x[2 * 150], y[192];
+        rv_rotation *rotation = NULL;
+        rv_ctx ctx;
+        rv_test_ctx(&ctx);
+        ctx.seed = 7;
+        rv_test_row("dim", dim);
+        golden_rows(x, 2, dim);
+        RV_OKAY(&ctx, rv_rotation_create(&ctx, dim, &rotation));
+        rv_rotation_apply(rotation, x + dim, y);
+        RV_NEAR(y[rv_golden_rotation[i].at], rv_golden_rotation[i].value, 2e-5);
+        rv_rotation_destroy(rotation);
+    }
+}
+
+/* The estimator of Gao and Long, its bound, and the distance to what the code stands for. */
+static void test_golden_rabitq(void)
+{
+    enum { DIM = 64, N = RV_COUNT_OF(rv_golden_rabitq) };
+    float rows[(N + 1) * DIM], back[N * DIM], out[N], bounds[N];
+    rv_quant_config config;
+    rv_quant *quant;
+    unsigned char *codes;
+    void *prepared;
+    rv_ctx ctx;
+    rv_test_ctx(&ctx);
+    ctx.seed = 7;
+    golden_rows(rows, N + 1, DIM);
+    quant = golden_make(&ctx, &config, RV_QUANT_RABITQ, RV_METRIC_L2, DIM, rows, N);
+    codes = (unsigned char *)room(N * rv_quant_code_bytes(quant));
+    prepared = room(rv_quant_query_bytes(quant));
+    RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, rows, 0, N, codes));
+    RV_OKAY(&ctx, rv_quant_decode(&ctx, quant, codes, N, back));
+    RV_OKAY(&ctx, rv_quant_prepare(&ctx, quant, rows + N * DIM, prepared));
+    rv_quant_distance(quant, prepared, codes, N, out, bounds);
+    for (size_t i = 0; i < N; i++) {
+        const double slack = rv_golden_rabitq[i].slack, bound = rv_golden_rabitq[i].bound;
+        double lost = 0;
+        for (size_t j = 0; j < DIM; j++) {
+            double d = (double)rows[i * DIM + j] - (double)back[i * DIM + j];
+            lost += d * d;
+        }
+        RV_NEAR(out[i], rv_golden_rabitq[i].estimate, slack);
+        RV_NEAR(lost, rv_golden_rabitq[i].lost, 1e-3 * rv_golden_rabitq[i].lost);
+        /* kept rounded up to 8 bits, and room for the rounding of the query */
+        RV_CHECK((double)bounds[i] >= bound && (double)bounds[i] <= 1.01 * bound + slack);
+    }
+    free(codes);
+    free(prepared);
+    rv_quant_destroy(quant);
+}
+
+/* Nearest centroids of a given book and the sums of asymmetric distances. */
+static void test_golden_pq(void)
+{
+    enum { DIM = 7, N = RV_COUNT_OF(rv_golden_pq), SIZE = 16 };
+    static const int widths[] = {3, 2, 2};
+    for (int metric = (int)RV_METRIC_L2; metric <= (int)RV_METRIC_IP; metric++) {
+        float rows[SIZE * DIM], book[SIZE * DIM], out[N], *to = book;
+        unsigned char *codes;
+        size_t code_bytes;
+        rv_quant_config config;
+        rv_quant *quant;
+        void *prepared;
+        rv_ctx ctx;
+        rv_test_ctx(&ctx);
+        rv_test_row(rv_metric_name((rv_metric)metric), 0);
+        golden_rows(rows, SIZE, DIM);
+        for (int s = 0; s < 3; s++) {
+            for (int c = 0; c < SIZE; c++) {
+                for (int j = 0; j < widths[s]; j++)
+                    *to++ = (float)((s * 53 + c * 29 + j * 71 + c * c * 7) % 101 - 50) / 11.0f;
+            }
+        }
+        quant = golden_make(&ctx, &config, RV_QUANT_PQ, (rv_metric)metric, DIM, rows, SIZE);
+        quant = golden_load(&ctx, quant, "BOOK", book, SIZE * DIM, 0);
+        code_bytes = rv_quant_code_bytes(quant);
+        codes = (unsigned char *)room(N * code_bytes);
+        prepared = room(rv_quant_query_bytes(quant));
+        RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, rows, 0, N, codes));
+        RV_OKAY(&ctx, rv_quant_prepare(&ctx, quant, rows + N * DIM, prepared));
+        rv_quant_distance(quant, prepared, codes, N, out, NULL);
+        for (size_t i = 0; i < N; i++) {
+            const unsigned char *code = codes + i * code_bytes;
+            RV_EQUAL(code[0] & 15, rv_golden_pq[i].code[0]);
+            RV_EQUAL(code[0] >> 4, rv_golden_pq[i].code[1]);
+            RV_EQUAL(code[1] & 15, rv_golden_pq[i].code[2]);
+            RV_NEAR(out[i], metric ? rv_golden_pq[i].ip : rv_golden_pq[i].l2, 1e-4);
+        }
+        free(codes);
+        free(prepared);
+        rv_quant_destroy(quant);
+    }
+}
+
+/* The nearest level of each dimension, its middle and step given. */
+static void test_golden_scalar(void)
+{
+    enum { DIM = 9, N = RV_COUNT_OF(rv_golden_sq8) };
+    for (int four = 0; four < 2; four++) {
+        float rows[(N + 1) * DIM], back[N * DIM], out[N], mids[2 * DIM];
+        unsigned char *codes;
+        rv_quant_config config;
+        rv_quant *quant;
+        void *prepared;
+        rv_ctx ctx;
+        rv_test_ctx(&ctx);
+        rv_test_row(four ? "sq4" : "sq8", 0);
+        golden_rows(rows, N + 1, DIM);
+        for (size_t i = 0; i < RV_COUNT_OF(rows); i++) rows[i] = (float)((double)rows[i] * 1.01);
+        for (int j = 0; j < DIM; j++) {
+            mids[j] = (float)(j - 4) / 4.0f;
+            mids[DIM + j] = (float)(j + 3) / 16.0f;
+        }
+        quant = golden_make(&ctx, &config, four ? RV_QUANT_SQ4 : RV_QUANT_SQ8, RV_METRIC_L2, DIM,
+                            rows, N);
+        quant = golden_load(&ctx, quant, "MIDS", mids, 2 * DIM, four ? 2.0f : 0.125f);
+        codes = (unsigned char *)room(N * rv_quant_code_bytes(quant));
+        prepared = room(rv_quant_query_bytes(quant));
+        RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, rows, 0, N, codes));
+        RV_OKAY(&ctx, rv_quant_decode(&ctx, quant, codes, N, back));
+        RV_OKAY(&ctx, rv_quant_prepare(&ctx, quant, rows + N * DIM, prepared));
+        rv_quant_distance(quant, prepared, codes, N, out, NULL);
+        for (size_t i = 0; i < N; i++) {
+            const double *decoded = four ? rv_golden_sq4[i].decoded : rv_golden_sq8[i].decoded;
+            for (size_t j = 0; j < DIM; j++) RV_NEAR(back[i * DIM + j], decoded[j], 1e-6);
+            RV_NEAR(out[i], four ? rv_golden_sq4[i].l2 : rv_golden_sq8[i].l2,
+                    1e-4 + (four ? rv_golden_sq4[i].slack : rv_golden_sq8[i].slack));
+        }
+        free(codes);
+        free(prepared);
+        rv_quant_destroy(quant);
+    }
 }
 
 typedef struct sweep_arg {
@@ -734,7 +952,12 @@ int main(void)
     RV_RUN(test_errors);
     RV_RUN(test_workers);
     RV_RUN(test_images);
+    RV_RUN(test_image_of_other_dim);
     RV_RUN(test_image_untrained);
+    RV_RUN(test_golden_rotation);
+    RV_RUN(test_golden_rabitq);
+    RV_RUN(test_golden_pq);
+    RV_RUN(test_golden_scalar);
     RV_RUN(test_faults);
     return rv_test_end();
 }

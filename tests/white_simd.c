@@ -1,4 +1,5 @@
-/* Every kernel of every instruction set this machine can run, against plain loops in double
+/* not on: msan (it does not follow masked AVX-512 loads)
+   Every kernel of every instruction set this machine can run, against plain loops in double
    (floats) or exact loops (integers); rows in heap blocks of exactly their size, at byte offsets
    0..3. */
 #include "rv_test.h"

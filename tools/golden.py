@@ -182,7 +182,155 @@ def distance():
     header.write("distance")
 
 
-HEADERS = {"mathx": mathx, "scalar": scalar, "half": half, "distance": distance}
+# ---- quant ----
+
+def element(i, j):
+    """Element j of row i, exact in a float; the tests make the same rows."""
+    return ((i * 37 + j * 101 + i * j * 13) % 97 - 48) / 16.0
+
+
+def quant_rows(n, dim):
+    return numpy.array([[element(i, j) for j in range(dim)] for i in range(n)])
+
+
+def mix(x):
+    """splitmix64."""
+    x = (x + 0x9E3779B97F4A7C15) % 2 ** 64
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2 ** 64
+    x = (x ^ x >> 27) * 0x94D049BB133111EB % 2 ** 64
+    return x ^ x >> 31
+
+
+def xoshiro(seed):
+    """Blackman and Vigna's xoshiro256++, its state filled by splitmix64."""
+    def turn(x, by):
+        return (x << by | x >> 64 - by) % 2 ** 64
+    s = [mix((seed + i * 0x9E3779B97F4A7C15) % 2 ** 64) for i in range(4)]
+    while True:
+        yield (turn((s[0] + s[3]) % 2 ** 64, 23) + s[0]) % 2 ** 64
+        t = s[1] << 17 & 2 ** 64 - 1
+        s[2] ^= s[0]
+        s[3] ^= s[1]
+        s[1] ^= s[2]
+        s[0] ^= s[3]
+        s[2] ^= t
+        s[3] = turn(s[3], 45)
+
+
+def rotation(seed, dim):
+    """The matrix of the random rotation, from the description in src/rotate.c: as a product of
+    matrices, where the library runs butterflies."""
+    padded = (dim + 63) // 64 * 64
+    window = 1 << padded.bit_length() - 1
+    half = padded // 2
+    hadamard = numpy.eye(4)
+    while len(hadamard) < window:
+        hadamard = numpy.kron(numpy.array([[1, 1], [1, -1]]), hadamard)
+    hadamard /= numpy.sqrt(window / 4)
+    random, product = xoshiro(seed), numpy.eye(padded)
+    for turn in range(4 if window == padded else 6):
+        words = [next(random) for _ in range(padded // 64)]
+        bits = numpy.array([words[i // 64] >> i % 64 & 1 for i in range(padded)])
+        spread = numpy.eye(padded)
+        first = padded - window if turn % 2 else 0
+        spread[first:first + window, first:first + window] = hadamard
+        shift = turn + 1 + (padded // 8 if turn % 2 else 0)
+        walk = numpy.zeros((padded, padded))
+        for i in range(half):
+            other = half + (i + shift) % half
+            walk[i, i] = walk[i, other] = walk[other, i] = numpy.sqrt(0.5)
+            walk[other, other] = -numpy.sqrt(0.5)
+        product = walk @ spread @ numpy.diag(1.0 - 2.0 * bits) @ product
+    assert numpy.allclose(product @ product.T, numpy.eye(padded))
+    return product[:, :dim]
+
+
+def rabitq(header):
+    """The estimator and the bound in the paper's words (Gao and Long 2024): o and q are unit vectors,
+    the code is the corner of the cube nearest to P o, <o, q> is estimated by <code, q> / <code, o>."""
+    dim, n, epsilon = 64, 8, 1.9
+    p, x = rotation(7, dim), quant_rows(n + 1, dim)
+    query, x = x[n], x[:n]
+    centre = x.mean(axis=0)
+    rows = []
+    for i in range(n):
+        length, reach = numpy.linalg.norm(x[i] - centre), numpy.linalg.norm(query - centre)
+        o, q = p @ (x[i] - centre) / length, p @ (query - centre) / reach
+        assert abs(o).min() > 1e-5, "a sign that rounding could turn"
+        code = numpy.sign(o) / numpy.sqrt(dim)
+        meets = code @ o
+        estimate = length ** 2 + reach ** 2 - 2 * length * reach * (code @ q) / meets
+        bound = 2 * length * reach * epsilon * numpy.sqrt((1 - meets ** 2) / meets ** 2 / (dim - 1))
+        # the library rounds the query to bytes: a step's deviation is its width / sqrt(12)
+        step = reach * abs(q).max() / 127
+        slack = 2 * length / meets * 5 * step / numpy.sqrt(12)
+        lost = length ** 2 * (1 - meets ** 2)
+        rows.append(", ".join(literal(value) for value in (estimate, bound, slack, lost)))
+    header.table("struct { double estimate, bound, slack, lost; } rv_golden_rabitq[]", rows)
+    rows = []
+    for d in (64, 100, 150):
+        y = rotation(7, d) @ quant_rows(2, d)[1]
+        rows += ["%d, %d, %s" % (d, at, literal(y[at])) for at in range(0, len(y), 11)]
+    header.table("struct { int dim, at; double value; } rv_golden_rotation[]", rows)
+
+
+def nearest(values, x):
+    """Index of the nearest value, which must be clear."""
+    gaps = ((values - x) ** 2).reshape(len(values), -1).sum(axis=1)
+    order = numpy.argsort(gaps)
+    assert gaps[order[1]] - gaps[order[0]] > 1e-4 * (gaps[order[1]] + 1e-3), "a tie"
+    return order[0]
+
+
+def product_codes(header):
+    """Nearest centroids of a given book, and asymmetric distances as sums over the runs."""
+    dim, widths, n = 7, (3, 2, 2), 8
+    x = quant_rows(n + 1, dim)
+    query, rows = x[n], []
+    for i in range(n):
+        picked, first = [], 0
+        decoded = numpy.zeros(dim)
+        for run, width in enumerate(widths):
+            book = numpy.array([[((run * 53 + c * 29 + j * 71 + c * c * 7) % 101 - 50) / 11.0
+                                 for j in range(width)] for c in range(16)])
+            picked.append(nearest(book, x[i, first:first + width]))
+            decoded[first:first + width] = book[picked[-1]]
+            first += width
+        rows.append("{%s}, %s, %s" % (", ".join(map(str, picked)), literal(((query - decoded) ** 2).sum()),
+                                      literal(-(query @ decoded))))
+    header.table("struct { int code[3]; double l2, ip; } rv_golden_pq[]", rows)
+
+
+def scalar_codes(header):
+    """The nearest of all levels of a dimension with a given middle and step."""
+    dim, n = 9, 8
+    x = quant_rows(n + 1, dim) * 1.01
+    query = x[n]
+    for name, levels in (("sq8", numpy.arange(-127, 128)), ("sq4", numpy.arange(-7.5, 8))):
+        rows = []
+        for i in range(n):
+            middle = (numpy.arange(dim) - 4) / 4.0
+            step = 2 * (numpy.arange(dim) + 3) / 16.0 / (1 if name == "sq4" else 16)
+            codes = [levels[nearest(levels * step[j] + middle[j], numpy.float32(x[i, j]))] for j in range(dim)]
+            decoded = middle + step * codes
+            q = numpy.float32(query).astype(float)
+            # SQ4 rounds the query to bytes, half a step of the widest element for each level
+            w = abs(step * (q - middle)).max() / 127 / 2
+            slack = 2 * w * abs(numpy.array(codes)).sum() if name == "sq4" else 0
+            rows.append("{%s}, %s, %s" % (", ".join(literal(value) for value in decoded),
+                                          literal(((q - decoded) ** 2).sum()), literal(slack)))
+        header.table("struct { double decoded[9], l2, slack; } rv_golden_%s[]" % name, rows)
+
+
+def quant():
+    header = Header("quant", "Numpy, from the papers' formulas; see quant() and element() there.")
+    rabitq(header)
+    product_codes(header)
+    scalar_codes(header)
+    header.write("quant")
+
+
+HEADERS = {"mathx": mathx, "scalar": scalar, "half": half, "distance": distance, "quant": quant}
 
 
 def main():

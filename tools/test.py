@@ -472,6 +472,7 @@ def table():
     add("tsan", unit, "all", ["clang"], cc="clang", optimize="-O1", scale=8, root=BUILD + "/line", probe=True,
         flags="-fsanitize=thread " + SANITIZE)
     add("msan", unit, "all", ["clang"], cc="clang", optimize="-O1", scale=8, root=BUILD + "/line", probe=True,
+        target="msan",
         flags="-fsanitize=memory -fsanitize-memory-track-origins " + SANITIZE, isas=("RV_ISA_SCALAR", "RV_ISA_AVX2"))
 
     # Targets.

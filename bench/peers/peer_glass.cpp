@@ -1,4 +1,4 @@
-/* glass (pyglass): headers of a checkout named by GLASS_DIR. HNSW, R 32, L 200, built on SQ8U;
+/* glass (pyglass): headers, found through GLASS_DIR. HNSW, R 32, L 200, built on SQ8U;
    searched on sq8: SQ8U, sq4: SQ4U; both with an f16 refiner; prefetch tuned by the library. */
 #include "peer.h"
 

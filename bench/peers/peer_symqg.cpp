@@ -1,4 +1,4 @@
-/* SymphonyQG of the RaBitQ-Library (Gou et al., 2025): headers of a checkout named by SYMQG_DIR.
+/* SymphonyQG of the RaBitQ-Library (Gou et al., 2025): headers, found through SYMQG_DIR.
    Degree 32, ef 200 while building, three iterations: the settings of its manual. */
 #include "peer.h"
 

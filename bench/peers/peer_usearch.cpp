@@ -1,7 +1,11 @@
-/* usearch: C++ headers of a checkout named by USEARCH_DIR, with the vector kernels of the simsimd
-   checkout it asks for, named by SIMSIMD_DIR. Defaults: connectivity 16, expansion_add 128, f32. */
+/* usearch: C++ headers, found through USEARCH_DIR, with the vector kernels of simsimd where its
+   headers are found there too. Defaults: connectivity 16, expansion_add 128, f32. */
 #include "peer.h"
 
+#if __has_include(<simsimd/simsimd.h>)
+#define USEARCH_USE_SIMSIMD 1
+#endif
+#define USEARCH_USE_FP16LIB 0
 #include <usearch/index_dense.hpp>
 
 struct PeerUsearch : Peer {

@@ -1,12 +1,14 @@
 /* prepare.c - writes one data set of make bench-peers with its exact neighbours.
 
    prepare DIR synth N DIM N_QUERIES [SEED]
-   prepare DIR file BASE[.fvecs|.npy] N_QUERIES [QUERIES_FILE] [normalize]
+   prepare DIR file BASE[.fvecs|.npy] N_QUERIES [QUERIES_FILE] [normalize] [distinct]
 
    DIR/base.f32 [n, dim], DIR/query.f32 [n_queries, dim]: raw little-endian floats.
    DIR/gt.i32 [n_queries, 100], DIR/gt.f64: ids and squared distances of the exact neighbours.
    DIR/meta: one line of name=value words, written last: a folder without it is unfinished.
 
+   distinct leaves out rows of zeros and rows equal to an earlier one, after normalize: SymphonyQG
+   answers nothing right where a neighbour is the row again (its code divides by the distance).
    Without a query file every (n / n_queries)-th row becomes a query and leaves the set. The search
    is brute force in float over tiles; the best 160 per query are measured again in double, and
    the query is repeated wholly in double if a float error could have hidden a neighbour.
@@ -287,6 +289,29 @@ static void normalize_rows(float *x, size_t n, size_t dim)
     }
 }
 
+/* Returns the new number of rows. */
+static size_t keep_distinct(float *base, size_t n, size_t dim)
+{
+    size_t mask = 1, kept = 0;
+    uint32_t *table;                      /* open addressing: kept row + 1, 0 is free          */
+    while (mask < 2 * n) mask *= 2;
+    table = (uint32_t *)grab(mask * sizeof *table);
+    memset(table, 0, mask * sizeof *table);
+    mask--;
+    for (size_t i = 0; i < n; i++) {
+        const float *x = base + i * dim;
+        size_t zeros = 0, at = (size_t)rvd_checksum(UINT64_C(0xCBF29CE484222325), x, dim) & mask;
+        while (zeros < dim && x[zeros] == 0) zeros++;
+        while (table[at] && memcmp(base + (table[at] - 1) * dim, x, dim * sizeof(float)) != 0)
+            at = (at + 1) & mask;
+        if (zeros == dim || table[at]) continue;
+        memmove(base + kept * dim, x, dim * sizeof(float));
+        table[at] = (uint32_t)++kept;
+    }
+    free(table);
+    return kept;
+}
+
 /* Moves every step-th row out of base into query; returns the new number of rows. */
 static size_t hold_out(float *base, size_t n, size_t dim, float *query, size_t n_query)
 {
@@ -336,26 +361,31 @@ int main(int argc, char **argv)
         if (j.n < 1000 || j.dim < 8 || j.n_query < 1) die("synth", "N >= 1000, DIM >= 8");
         make_synth(&j, &base, &query, argc > 6 ? strtoul(argv[6], NULL, 10) : 1);
     } else if (file && argc >= 5) {
-        int normalize = strcmp(argv[argc - 1], "normalize") == 0;
-        const char *queries = argc > 5 && strcmp(argv[5], "normalize") != 0 ? argv[5] : NULL;
+        int normalize = 0, distinct = 0;
+        const char *queries = NULL;
         size_t want = strtoul(argv[4], NULL, 10);
+        for (int i = 5; i < argc; i++) {
+            if (strcmp(argv[i], "normalize") == 0) normalize = 1;
+            else if (strcmp(argv[i], "distinct") == 0) distinct = 1;
+            else queries = argv[i];
+        }
         if (rvd_read(argv[3], &base, &j.n, &j.dim)) return 1;
+        if (normalize) normalize_rows(base, j.n, j.dim);
+        if (distinct) j.n = keep_distinct(base, j.n, j.dim);
         if (queries) {
             size_t dim;
             if (rvd_read(queries, &query, &j.n_query, &dim)) return 1;
             if (dim != j.dim) die(queries, "other dimension than the base");
             if (j.n_query > want) j.n_query = want;
+            if (normalize) normalize_rows(query, j.n_query, j.dim);
         } else {
             j.n_query = want < j.n / 2 ? want : j.n / 2;
             query = (float *)grab(j.n_query * j.dim * sizeof(float));
             j.n = hold_out(base, j.n, j.dim, query, j.n_query);
         }
-        if (normalize) {
-            normalize_rows(base, j.n, j.dim);
-            normalize_rows(query, j.n_query, j.dim);
-        }
     } else {
-        die("usage", "DIR synth N DIM NQ [SEED] | DIR file BASE NQ [QUERIES] [normalize]");
+        die("usage", "DIR synth N DIM NQ [SEED] | "
+            "DIR file BASE NQ [QUERIES] [normalize] [distinct]");
     }
     mkdir(argv[1], 0777);
     write_file(argv[1], "base.f32", base, j.n * j.dim * sizeof(float));
