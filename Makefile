@@ -75,7 +75,7 @@ $(B)/white_%$(EXE): tests/white_%.c $(SUPPORT) $(PARTS) $(B)/flags
 	$(COMPILE) -Isrc -Itests -x $(LANGUAGE) $< -x none -o $@ $(FINISH)
 
 replays: $(REPLAYS:%=$(B)/%$(EXE))
-$(B)/replay_%$(EXE): tests/fuzz_%.c tests/fuzz_main.c $(LIBRARY)
+$(B)/replay_%$(EXE): tests/fuzz_%.c tests/fuzz_main.c $(SUPPORT) $(LIBRARY)
 	$(COMPILE) -I$(ROOT) -Itests -x $(LANGUAGE) $< tests/fuzz_main.c \
 	    -x none $(LIBRARY) -o $@ $(FINISH)
 
@@ -86,7 +86,8 @@ $(B)/declare/ruvector.h: $(B)/flags
 	@mkdir -p $(B)/declare
 	@printf '%s\n' '#ifndef RV_STATIC' '#undef RUVECTOR_IMPLEMENTATION' '#endif' \
 	    '#include "$(CURDIR)/ruvector.h"' > $@
-$(B)/example_%$(EXE): examples/%.c $(LIBRARY) $(B)/declare/ruvector.h
+$(B)/example_%$(EXE): examples/%.c $(wildcard examples/*.h examples/data/*.h) $(LIBRARY) \
+        $(B)/declare/ruvector.h
 	$(COMPILE) -I$(B)/declare -I. -x $(LANGUAGE) $< -x none $(LIBRARY) -o $@ $(FINISH)
 
 $(B)/bench_%: bench/bench_%.c bench/rv_bench.h $(LIBRARY)
@@ -120,7 +121,7 @@ fuzzer:
 	    $(patsubst replay_%,%,$(REPLAYS)); exit 1; }
 	@$(MAKE) --no-print-directory CONFIG=fuzz CC=clang OPTIMIZE='-O1 -g' THREADS= \
 	    EXTRA='$(FUZZ_FLAGS)' LINK=-fsanitize=fuzzer $(BUILD)/fuzz/fuzz_$(FOR)
-$(B)/fuzz_%: tests/fuzz_%.c $(LIBRARY)
+$(B)/fuzz_%: tests/fuzz_%.c $(SUPPORT) $(LIBRARY)
 	$(COMPILE) -I. -Itests $< $(LIBRARY) -o $@ $(FINISH)
 
 # ---- measuring ----

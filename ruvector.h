@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 42419d6c1bbfb859652e04b4acda533fd34232a4dd299a6c02ee7cdd0b182241 */
+/* Version 0.1.0, parts sha256 5817328911c9f6c394235ddbe762ba3a7fd535155fc0dd2692e501fddac7a355 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -190,7 +190,7 @@ RV_API float    rv_f32_from_f16(uint16_t x);
 RV_API uint16_t rv_bf16_from_f32(float x);
 RV_API float    rv_f32_from_bf16(uint16_t x);
 
-/* src, dst: [n]; they must not overlap. */
+/* src, dst: [n], any alignment; they must not overlap. */
 RV_API void rv_convert_f32_to_f16(const float *src, uint16_t *dst, size_t n);
 RV_API void rv_convert_f16_to_f32(const uint16_t *src, float *dst, size_t n);
 RV_API void rv_convert_f32_to_bf16(const float *src, uint16_t *dst, size_t n);
@@ -250,17 +250,22 @@ RV_API size_t rv_topk_f32(const float *values, size_t n, size_t k, uint32_t *ind
 
 /* >>distance  Distances: smaller is closer. a, b: [n]. Pure functions of any n including 0 and any
    alignment; they never fail. Floats are accumulated in float lanes, relative error about
-   sqrt(n) / 2^24 of the sum of magnitudes; integer results are exact (n below 2^16, rv_l2sq_i8
-   below 2^15: beyond that the 32-bit sum may wrap). NaN and infinity propagate as in plain
-   arithmetic, on every instruction set alike. rv_dot_bf16 may take subnormal elements for zero
-   (AVX-512 BF16 does). Thread class: pure. */
+   sqrt(n) / 2^24 of the sum of magnitudes; integer results are exact as long as the 32-bit sum
+   holds them: any n for the largest difference, n below 2^15 for rv_l2sq_i8, below 2^16 for the
+   others, cosines and lengths of bytes too; beyond that sums may wrap. NaN and infinity propagate
+   as in plain arithmetic, on every instruction set alike: any NaN makes a result NaN, the largest
+   difference too. Cosines are right also where squares leave the range of floats; of an infinite
+   vector they are NaN. Lengths are taken again in double there, so they are right as far as a float
+   holds them. Of n = 0 every result is 0. rv_dot_bf16 and rv_cosine_bf16 may take subnormal
+   elements for zero (AVX-512 BF16 does). Thread class: pure. */
 
 typedef enum rv_dtype {
     RV_DTYPE_F32 = 0,
     RV_DTYPE_F16 = 1,  /* uint16_t, IEEE binary16                                            */
     RV_DTYPE_BF16 = 2, /* uint16_t, bfloat16                                                 */
     RV_DTYPE_I8 = 3,   /* a float scale s, then int8_t c[dim]: the value is s * c            */
-    RV_DTYPE_U1 = 4    /* bits, eight to a byte, bit i is byte i / 8 >> i % 8; spare bits 0  */
+    RV_DTYPE_U1 = 4,   /* bits, eight to a byte, bit i is byte i / 8 >> i % 8; spare bits 0  */
+    RV_DTYPE_U8 = 5    /* uint8_t, the value itself; for scans, indexes do not store it      */
 } rv_dtype;
 
 typedef enum rv_metric {
@@ -281,20 +286,41 @@ RV_API float   rv_l1_f32    (const float *a, const float *b, size_t n);
 RV_API float   rv_linf_f32  (const float *a, const float *b, size_t n);
 RV_API float   rv_norm_f32  (const float *a, size_t n);                 /* Euclidean length    */
 
+/* What a cosine is made of, in one pass: to keep a length for the next pair, or to make a measure
+   of one's own. Plain float sums: squares above the range of floats become infinite, below it 0 (or
+   lose digits), which rv_cosine_f32 mends. */
+typedef struct rv_cosine_parts {
+    float dot;  /* a . b */
+    float a_sq; /* a . a */
+    float b_sq; /* b . b */
+} rv_cosine_parts;
+RV_API rv_cosine_parts rv_cosine_parts_f32(const float *a, const float *b, size_t n);
+
 RV_API float   rv_dot_f16   (const uint16_t *a, const uint16_t *b, size_t n);
 RV_API float   rv_l2sq_f16  (const uint16_t *a, const uint16_t *b, size_t n);
 RV_API float   rv_cosine_f16(const uint16_t *a, const uint16_t *b, size_t n);
 RV_API float   rv_l1_f16    (const uint16_t *a, const uint16_t *b, size_t n);
+RV_API float   rv_linf_f16  (const uint16_t *a, const uint16_t *b, size_t n);
+RV_API float   rv_norm_f16  (const uint16_t *a, size_t n);
 RV_API float   rv_dot_bf16  (const uint16_t *a, const uint16_t *b, size_t n);
 RV_API float   rv_l2sq_bf16 (const uint16_t *a, const uint16_t *b, size_t n);
 RV_API float   rv_cosine_bf16(const uint16_t *a, const uint16_t *b, size_t n);
+RV_API float   rv_l1_bf16   (const uint16_t *a, const uint16_t *b, size_t n);
+RV_API float   rv_linf_bf16 (const uint16_t *a, const uint16_t *b, size_t n);
+RV_API float   rv_norm_bf16 (const uint16_t *a, size_t n);
 
 RV_API int32_t rv_dot_i8    (const int8_t *a, const int8_t *b, size_t n);
 RV_API int32_t rv_l2sq_i8   (const int8_t *a, const int8_t *b, size_t n);
 RV_API float   rv_cosine_i8 (const int8_t *a, const int8_t *b, size_t n);
 RV_API int32_t rv_l1_i8     (const int8_t *a, const int8_t *b, size_t n);
+RV_API int32_t rv_linf_i8   (const int8_t *a, const int8_t *b, size_t n);
+RV_API float   rv_norm_i8   (const int8_t *a, size_t n);
 RV_API uint32_t rv_dot_u8   (const uint8_t *a, const uint8_t *b, size_t n);
 RV_API uint32_t rv_l2sq_u8  (const uint8_t *a, const uint8_t *b, size_t n);
+RV_API float   rv_cosine_u8 (const uint8_t *a, const uint8_t *b, size_t n);
+RV_API uint32_t rv_l1_u8    (const uint8_t *a, const uint8_t *b, size_t n);
+RV_API uint32_t rv_linf_u8  (const uint8_t *a, const uint8_t *b, size_t n);
+RV_API float   rv_norm_u8   (const uint8_t *a, size_t n);
 
 /* a, b: bits, (n_bits + 7) / 8 bytes; bits past n_bits are not looked at. */
 RV_API uint32_t rv_hamming_u1(const uint8_t *a, const uint8_t *b, size_t n_bits);
@@ -310,7 +336,8 @@ RV_API size_t rv_dtype_bytes(rv_dtype dtype, size_t dim);
 RV_API const char *rv_dtype_name(rv_dtype dtype);
 RV_API const char *rv_metric_name(rv_metric metric); /* "l2", "ip", "cosine", ...              */
 
-/* One query against many rows. query: float[dim] for F32, F16, BF16 and I8 rows, bits for U1.
+/* One query against many rows. query: float[dim], but bits for U1 rows. Byte rows are summed in
+   floats too: exact while the query and every sum are whole numbers below 2^24 (but the cosine).
    Row i starts at (const char *)rows + i * stride bytes; stride 0 = rv_dtype_bytes. ids NULL: rows
    0..n_rows-1; otherwise the rows ids[0..n_rows-1], prefetched ahead, which is what a graph search
    wants. out: [n_rows]. A pair of metric and type that has no meaning (Hamming of floats, custom)
@@ -638,6 +665,15 @@ typedef struct rv_flat_config {
     size_t capacity;      /* rows to reserve, below 2^32 - 1; default: grow on demand         */
 } rv_flat_config;
 
+/* Bytes of a viewed index count what lies in the image; rv_flat_bytes does not. */
+typedef struct rv_flat_stats {
+    size_t count;         /* rows that can be found                                           */
+    size_t removed;       /* removed rows whose room is free                                  */
+    size_t capacity;      /* rows there is room for                                           */
+    size_t row_bytes;     /* of one stored vector, padding included                           */
+    size_t vector_bytes, key_bytes, total_bytes;
+} rv_flat_stats;
+
 RV_API rv_status rv_flat_create (rv_ctx *ctx, const rv_flat_config *config, rv_flat **out);
 RV_API void      rv_flat_destroy(rv_flat *index); /* NULL is fine */
 /* Adds one row; RV_ERR_EXISTS when the key is present. */
@@ -668,6 +704,20 @@ RV_API rv_status rv_flat_range  (rv_ctx *ctx, const rv_flat *index, const void *
 RV_API rv_status rv_flat_search_batch(rv_ctx *ctx, const rv_flat *index, const void *queries,
                                       size_t n_queries, size_t k, const rv_filter *filter,
                                       rv_hit *hits, size_t *n_hits);
+
+/* Hands out the next nearest row without starting again: all rows that pass the filter, in the
+   order of rv_flat_search, then RV_DONE. Rows are found by a scan for the next 64, then for four
+   times as many and so on, up to an eighth of all rows or 1024, and held for 16 bytes each; so m
+   rows cost about log4(m / 64) searches. query is copied. The index must not change while an
+   iterator lives; what the filter points to must live as long. After a refused allocation or a
+   cancellation the next call goes on where this one stopped. Caller-locked. Parallel through
+   ctx. */
+typedef struct rv_flat_iter rv_flat_iter;
+RV_API rv_status rv_flat_iter_create (rv_ctx *ctx, const rv_flat *index, const void *query,
+                                      const rv_filter *filter, rv_flat_iter **out);
+RV_API rv_status rv_flat_iter_next   (rv_ctx *ctx, rv_flat_iter *iter, rv_hit *hit);
+RV_API void      rv_flat_iter_destroy(rv_flat_iter *iter); /* NULL is fine */
+
 /* One versioned little-endian image, checksummed. save with image NULL only asks for *bytes; with
    cap too small: RV_ERR_ARG and *bytes is what is needed. A custom metric is not in the image: give
    it again to load (else it is not looked at). view searches the caller's read-only image (64-byte
@@ -679,6 +729,12 @@ RV_API rv_status rv_flat_load   (rv_ctx *ctx, const void *image, size_t bytes, r
                                  void *custom_user, rv_flat **out);
 RV_API rv_status rv_flat_view   (rv_ctx *ctx, const void *image, size_t bytes, rv_custom_fn custom,
                                  void *custom_user, rv_flat **out);
+
+RV_API void      rv_flat_stats_get(const rv_flat *index, rv_flat_stats *stats);
+/* Proves that every row is found by its key and no other key is, that as many rows are marked as
+   removed as were, and that rows and lengths are finite. RV_ERR_FORMAT otherwise, with the row in
+   ctx->where, or the number of rows when it is no single one. */
+RV_API rv_status rv_flat_check  (rv_ctx *ctx, const rv_flat *index);
 
 #endif /* RV_FLAT_H */
 /* ==== src/hnsw.h ============================================================================== */
@@ -1229,6 +1285,14 @@ RV__FN rv_status rv__ok(rv_ctx *ctx)
     return RV_OK;
 }
 
+/* The end of an iterator. */
+RV__FN rv_status rv__done(rv_ctx *ctx)
+{
+    (void)rv__ok(ctx);
+    if (ctx) ctx->status = RV_DONE;
+    return RV_DONE;
+}
+
 RV__FN rv_status rv__no_memory(rv_ctx *ctx, size_t bytes)
 {
     return rv__fail(ctx, RV_ERR_MEMORY, 0, "out of memory: a block of %z bytes was refused", bytes);
@@ -1669,9 +1733,17 @@ RV_API void rv_parallel_threads(void *user, size_t n, void (*body)(void *arg, si
 
 /* Row types and operations: the values of rv_dtype and rv_metric, which are declared above this
    part. DOT is the plain sum of products. */
-enum { RV__TYPE_F32, RV__TYPE_F16, RV__TYPE_BF16, RV__TYPE_I8, RV__TYPES };
+enum {
+    RV__TYPE_F32,
+    RV__TYPE_F16,
+    RV__TYPE_BF16,
+    RV__TYPE_I8,
+    RV__TYPE_U1, /* has operations of its own */
+    RV__TYPE_U8,
+    RV__TYPES
+};
 enum { RV__OP_L2, RV__OP_IP, RV__OP_COSINE, RV__OP_L1, RV__OP_LINF, RV__OPS, RV__OP_DOT };
-enum { RV__INT_DOT, RV__INT_L2, RV__INT_L1, RV__INT_DOT_U8, RV__INT_L2_U8 };
+enum { RV__INT_DOT, RV__INT_L2, RV__INT_L1, RV__INT_DOT_U8, RV__INT_L2_U8, RV__INT_L1_U8 };
 enum { RV__CODE_I8, RV__CODE_U4, RV__CODE_U1 };
 enum { RV__FUN_EXP, RV__FUN_LOG, RV__FUN_TANH, RV__FUN_SIGMOID, RV__FUN_ERF };
 
@@ -1698,18 +1770,25 @@ typedef void (*rv__dot_scan_fn)(const int8_t *query, const unsigned char *rows, 
 
 typedef struct rv__kernels {
     rv_isa isa;
-    rv__scan_fn scan[RV__OPS][RV__TYPES];
+    rv__scan_fn scan[RV__OPS][RV__TYPES]; /* NULL for U1 */
     rv__scan_fn scan_hamming, scan_jaccard;
     rv__scan_fn scan_dot_f32;
     float (*pair_f32[RV__OPS])(const float *a, const float *b, size_t n);
     float (*pair_u16[2][RV__OPS])(const uint16_t *a, const uint16_t *b, size_t n); /* f16, bf16 */
+    float (*dot_f32)(const float *a, const float *b, size_t n); /* not negated */
+    float (*dot_u16[2])(const uint16_t *a, const uint16_t *b, size_t n);
+    void (*parts_f32)(const float *a, const float *b, size_t n, float *sums); /* ab, aa, bb */
 
     int32_t (*dot_i8)(const int8_t *a, const int8_t *b, size_t n);
     int32_t (*l2sq_i8)(const int8_t *a, const int8_t *b, size_t n);
     int32_t (*l1_i8)(const int8_t *a, const int8_t *b, size_t n);
+    int32_t (*linf_i8)(const int8_t *a, const int8_t *b, size_t n);
     void (*cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out); /* ab, aa, bb */
     uint32_t (*dot_u8)(const uint8_t *a, const uint8_t *b, size_t n);
     uint32_t (*l2sq_u8)(const uint8_t *a, const uint8_t *b, size_t n);
+    uint32_t (*l1_u8)(const uint8_t *a, const uint8_t *b, size_t n);
+    uint32_t (*linf_u8)(const uint8_t *a, const uint8_t *b, size_t n);
+    void (*cosine_u8)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *out);
     /* n in bytes; counts: bits in both, in either */
     uint32_t (*hamming)(const uint8_t *a, const uint8_t *b, size_t n);
     void (*overlap)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *counts);
@@ -1930,6 +2009,12 @@ RV__INLINE float rv__jaccard_finish(uint32_t both, uint32_t either)
     return either ? 1.0f - (float)both / (float)either : 0.0f;
 }
 
+/* Bytes of one element of a row of a type other than bits. */
+RV__INLINE size_t rv__type_bytes(int type)
+{
+    return type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 || type == RV__TYPE_U8 ? 1u : 2u;
+}
+
 RV__FN double rv__element(int type, const unsigned char *p, size_t i, float scale)
 {
     float x;
@@ -1937,6 +2022,7 @@ RV__FN double rv__element(int type, const unsigned char *p, size_t i, float scal
     case RV__TYPE_F16: return (double)rv__f16_f32(rv__load_u16(p + 2 * i));
     case RV__TYPE_BF16: return (double)rv__bf16_f32(rv__load_u16(p + 2 * i));
     case RV__TYPE_I8: return (double)((const int8_t *)p)[i] * (double)scale;
+    case RV__TYPE_U8: return (double)p[i];
     default: memcpy(&x, p + 4 * i, sizeof x); return (double)x;
     }
 }
@@ -2060,6 +2146,7 @@ RV__INLINE int32_t rv__gdot_scalar(int32_t acc, int32_t b, int32_t a)
 #define rv__vload_f16(p) rv__f16_f32(rv__load_u16(p))
 #define rv__vload_bf16(p) rv__bf16_f32(rv__load_u16(p))
 #define rv__vload_i8(p) ((float)*(const int8_t *)(p))
+#define rv__vload_u8(p) ((float)*(const uint8_t *)(p))
 #define rv__vkeep_last(a, n) (a)
 #define rv__vstore_f16(p, a) rv__store_u16((p), rv__f32_f16(a))
 #define rv__istore_top16(p, a) rv__store_u16((p), (uint16_t)((uint32_t)(a) >> 16))
@@ -2087,7 +2174,13 @@ RV__INLINE int32_t rv__gdot_scalar(int32_t acc, int32_t b, int32_t a)
 #define rv__bl2_i8(acc, a, b) rv__iadd((acc), ((a) - (b)) * ((a) - (b)))
 #define rv__bl2_u8(acc, a, b)                                                                      \
     rv__iadd((acc), (((a) & 255) - ((b) & 255)) * (((a) & 255) - ((b) & 255)))
-#define rv__bl1_i8(acc, a, b) rv__iadd((acc), (a) > (b) ? (a) - (b) : (b) - (a))
+#define rv__bl1_i8(acc, a, b) rv__iadd((acc), rv__bgap_i8((a), (b)))
+#define rv__bl1_u8(acc, a, b) rv__iadd((acc), rv__bgap_u8((a), (b)))
+#define rv__bzero() 0
+#define rv__bgap_i8(a, b) ((a) > (b) ? (a) - (b) : (b) - (a))
+#define rv__bgap_u8(a, b) rv__bgap_i8((a) & 255, (b) & 255)
+#define rv__bmost(a, b) ((a) > (b) ? (a) : (b))
+#define rv__btop(a) (a)
 #define rv__gdot(acc, b, a) rv__gdot_scalar((acc), (b), (a))
 
 #define rv__wload(p) rv__load_u64(p)
@@ -2110,6 +2203,7 @@ RV__ISA RV__INLINE rv__v RV__F(get)(int type, const unsigned char *p, size_t i)
     case RV__TYPE_F16: return rv__vload_f16(p + 2 * i);
     case RV__TYPE_BF16: return rv__vload_bf16(p + 2 * i);
     case RV__TYPE_I8: return rv__vload_i8(p + i);
+    case RV__TYPE_U8: return rv__vload_u8(p + i);
     default: return rv__vload(p + 4 * i);
     }
 }
@@ -2123,10 +2217,11 @@ RV__ISA RV__INLINE rv__v RV__F(get_tail)(int type, const unsigned char *p, size_
     case RV__TYPE_F16: return rv__vtail_f16(p + 2 * i, n - i);
     case RV__TYPE_BF16: return rv__vtail_bf16(p + 2 * i, n - i);
     case RV__TYPE_I8: return rv__vtail_i8(p + i, n - i);
+    case RV__TYPE_U8: return rv__vtail_u8(p + i, n - i);
     default: return rv__vload_tail(p + 4 * i, n - i);
     }
 #else
-    const size_t size = type == RV__TYPE_F32 ? 4 : type == RV__TYPE_I8 ? 1 : 2;
+    const size_t size = rv__type_bytes(type);
     unsigned char copy[4 * RV__LANES];
     if (n >= RV__LANES) return rv__vkeep_last(RV__F(get)(type, p, n - RV__LANES), n - i);
     memset(copy, 0, sizeof copy);
@@ -2157,64 +2252,108 @@ RV__ISA RV__INLINE float RV__F(fold)(int op, rv__v a)
     return op == RV__OP_LINF ? rv__vmaximum(a) : rv__vsum(a);
 }
 
-/* a and b of types ta and tb; for I8, scale is that of b. aa: squared length of a if known (cosine
-   of a query against rows), negative if not. */
-RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char *a,
-                                    const unsigned char *b, float scale, size_t n, float aa)
+/* The sums a cosine is made of, in one pass. sums: a.b, a.a, b.b; without a.a where that is known,
+   which is a constant at every call. */
+RV__ISA RV__INLINE void RV__F(parts)(int ta, int tb, int known, const unsigned char *a,
+                                     const unsigned char *b, size_t n, float *sums)
 {
     const size_t L = RV__LANES;
-    rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, x0 = s0, x1 = s0, y0 = s0, y1 = s0;
-    rv__v u, v, factor = rv__vset(scale);
+    rv__v s0 = rv__vzero(), s1 = s0, x0 = s0, x1 = s0, y0 = s0, y1 = s0, u, v;
+    size_t i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) {
+        u = RV__F(get)(ta, a, i);
+        v = RV__F(get)(tb, b, i);
+        s0 = rv__vfma(u, v, s0);
+        if (!known) x0 = rv__vfma(u, u, x0);
+        y0 = rv__vfma(v, v, y0);
+        u = RV__F(get)(ta, a, i + L);
+        v = RV__F(get)(tb, b, i + L);
+        s1 = rv__vfma(u, v, s1);
+        if (!known) x1 = rv__vfma(u, u, x1);
+        y1 = rv__vfma(v, v, y1);
+    }
+    for (; i < n; i += L) {
+        const int whole = i + L <= n;
+        u = whole ? RV__F(get)(ta, a, i) : RV__F(get_tail)(ta, a, i, n);
+        v = whole ? RV__F(get)(tb, b, i) : RV__F(get_tail)(tb, b, i, n);
+        s0 = rv__vfma(u, v, s0);
+        if (!known) x0 = rv__vfma(u, u, x0);
+        y0 = rv__vfma(v, v, y0);
+    }
+    sums[0] = rv__vsum(rv__vadd(s0, s1));
+    if (!known) sums[1] = rv__vsum(rv__vadd(x0, x1));
+    sums[2] = rv__vsum(rv__vadd(y0, y1));
+}
+
+/* The distance of a query, of squared length aa, and a row. */
+RV__ISA RV__INLINE float RV__F(cosine_row)(int type, const unsigned char *query,
+                                           const unsigned char *row, float scale, size_t n,
+                                           float aa)
+{
+    float sums[3];
+    RV__F(parts)(RV__TYPE_F32, type, 1, query, row, n, sums);
+    return rv__cosine_finish(RV__TYPE_F32, type, query, row, scale, n, sums[0], aa, sums[2]);
+}
+
+/* Of the next 2 LANES elements of a row of bfloat16, those in even, or in odd, places. One load
+   and one operation; widening in order takes two of each, through fewer units. */
+RV__ISA RV__INLINE rv__v RV__F(half_bf16)(int odd, const unsigned char *p)
+{
+    rv__vi words = rv__vbits(rv__vload(p));
+    return rv__vfrom(odd ? rv__iand(words, rv__iset(-65536)) : rv__ishl(words, 16));
+}
+
+RV__ISA RV__INLINE rv__v RV__F(step_bf16)(int op, int odd, rv__v acc, const unsigned char *a,
+                                          const unsigned char *b)
+{
+    rv__v u = RV__F(half_bf16)(odd, a), v = RV__F(half_bf16)(odd, b);
+    return RV__F(step)(op, RV__TYPE_BF16, acc, u, v, u);
+}
+
+/* a and b of types ta and tb; for I8, scale is that of b. */
+RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char *a,
+                                    const unsigned char *b, float scale, size_t n)
+{
+    const int halves = RV__LANES > 1 && ta == RV__TYPE_BF16 && tb == RV__TYPE_BF16;
+    const size_t L = RV__LANES;
+    rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, u, v, factor = rv__vset(scale);
     float sum;
     size_t i = 0;
     if (op == RV__OP_COSINE) {
-        for (; i + 2 * L <= n; i += 2 * L) {
-            u = RV__F(get)(ta, a, i);
-            v = RV__F(get)(tb, b, i);
-            s0 = rv__vfma(u, v, s0);
-            x0 = rv__vfma(u, u, x0);
-            y0 = rv__vfma(v, v, y0);
-            u = RV__F(get)(ta, a, i + L);
-            v = RV__F(get)(tb, b, i + L);
-            s1 = rv__vfma(u, v, s1);
-            x1 = rv__vfma(u, u, x1);
-            y1 = rv__vfma(v, v, y1);
-        }
-    } else {
-        for (; i + 4 * L <= n; i += 4 * L) {
-            v = RV__F(get)(tb, b, i);
-            s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
-            v = RV__F(get)(tb, b, i + L);
-            s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
-            v = RV__F(get)(tb, b, i + 2 * L);
-            s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
-            v = RV__F(get)(tb, b, i + 3 * L);
-            s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
-        }
+        float sums[3];
+        RV__F(parts)(ta, tb, 0, a, b, n, sums);
+        return rv__cosine_finish(ta, tb, a, b, scale, n, sums[0], sums[1], sums[2]);
+    }
+    for (; halves && i + 4 * L <= n; i += 4 * L) {
+        s0 = RV__F(step_bf16)(op, 0, s0, a + 2 * i, b + 2 * i);
+        s1 = RV__F(step_bf16)(op, 1, s1, a + 2 * i, b + 2 * i);
+        s2 = RV__F(step_bf16)(op, 0, s2, a + 2 * (i + 2 * L), b + 2 * (i + 2 * L));
+        s3 = RV__F(step_bf16)(op, 1, s3, a + 2 * (i + 2 * L), b + 2 * (i + 2 * L));
+    }
+    if (halves && i + 2 * L <= n) {
+        s0 = RV__F(step_bf16)(op, 0, s0, a + 2 * i, b + 2 * i);
+        s1 = RV__F(step_bf16)(op, 1, s1, a + 2 * i, b + 2 * i);
+        i += 2 * L;
+    }
+    for (; i + 4 * L <= n; i += 4 * L) {
+        v = RV__F(get)(tb, b, i);
+        s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
+        v = RV__F(get)(tb, b, i + L);
+        s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
+        v = RV__F(get)(tb, b, i + 2 * L);
+        s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
+        v = RV__F(get)(tb, b, i + 3 * L);
+        s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
     }
     for (; i < n; i += L) {
-        if (i + L <= n) {
-            u = RV__F(get)(ta, a, i);
-            v = RV__F(get)(tb, b, i);
-        } else {
-            u = RV__F(get_tail)(ta, a, i, n);
-            v = RV__F(get_tail)(tb, b, i, n);
-        }
-        if (op == RV__OP_COSINE) {
-            s0 = rv__vfma(u, v, s0);
-            x0 = rv__vfma(u, u, x0);
-            y0 = rv__vfma(v, v, y0);
-        } else {
-            s0 = RV__F(step)(op, tb, s0, u, v, factor);
-        }
+        const int whole = i + L <= n;
+        u = whole ? RV__F(get)(ta, a, i) : RV__F(get_tail)(ta, a, i, n);
+        v = whole ? RV__F(get)(tb, b, i) : RV__F(get_tail)(tb, b, i, n);
+        s0 = RV__F(step)(op, tb, s0, u, v, factor);
     }
     sum = RV__F(fold)(op, RV__F(join)(op, RV__F(join)(op, s0, s1), RV__F(join)(op, s2, s3)));
-    if (op != RV__OP_COSINE) {
-        if (op != RV__OP_IP) return sum;
-        return tb == RV__TYPE_I8 ? -sum * scale : -sum;
-    }
-    if (aa < 0.0f) aa = rv__vsum(rv__vadd(x0, x1));
-    return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
+    if (op != RV__OP_IP) return sum;
+    return tb == RV__TYPE_I8 ? -sum * scale : -sum;
 }
 
 /* Terms i .. i + LANES - 1 of one row against those of the query; at the end those up to n - 1. */
@@ -2327,12 +2466,12 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
 {
     const unsigned char *q = (const unsigned char *)query;
     const size_t head = type == RV__TYPE_I8 ? 4 : 0;
-    const size_t bytes = head + dim * (type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 ? 1u : 2u);
+    const size_t bytes = head + dim * rv__type_bytes(type);
     const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
     const size_t step = dim <= (RV__LANES == 16 ? 400u : 8 * RV__LANES) ? 4 : 1;
     float scale = 1.0f, qq = 0.0f, last[4];
     if (op == RV__OP_COSINE) {
-        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim, 0.0f);
+        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim);
     }
     for (size_t i = 0, fetched = 0; i < n; i += step) {
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
@@ -2349,8 +2488,11 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
             else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
             if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
         } else {
+            if (!ids && type != RV__TYPE_F32 && i + 2 < n) rv__touch(r0 + 2 * stride, bytes);
             if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
-            out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim, qq);
+            if (op == RV__OP_COSINE)
+                out[i] = RV__F(cosine_row)(type, q, r0 + head, scale, dim, qq);
+            else out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim);
         }
     }
 }
@@ -2381,6 +2523,12 @@ RV__ISA static void RV__F(scan_l2_i8)(const void *query, const unsigned char *ro
     RV__F(scan)(RV__OP_L2, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_l2_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_L2, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_ip_f32)(const void *query, const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
@@ -2403,6 +2551,12 @@ RV__ISA static void RV__F(scan_ip_i8)(const void *query, const unsigned char *ro
                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_IP, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
+}
+
+RV__ISA static void RV__F(scan_ip_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_IP, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_cosine_f32)(const void *query, const unsigned char *rows,
@@ -2433,6 +2587,13 @@ RV__ISA static void RV__F(scan_cosine_i8)(const void *query, const unsigned char
     RV__F(scan)(RV__OP_COSINE, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_cosine_u8)(const void *query, const unsigned char *rows,
+                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                          float *out)
+{
+    RV__F(scan)(RV__OP_COSINE, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_l1_f32)(const void *query, const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
@@ -2455,6 +2616,12 @@ RV__ISA static void RV__F(scan_l1_i8)(const void *query, const unsigned char *ro
                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L1, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
+}
+
+RV__ISA static void RV__F(scan_l1_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_L1, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_linf_f32)(const void *query, const unsigned char *rows,
@@ -2484,100 +2651,130 @@ RV__ISA static void RV__F(scan_linf_i8)(const void *query, const unsigned char *
     RV__F(scan)(RV__OP_LINF, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_linf_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                        const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_LINF, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_dot_f32)(const void *query, const unsigned char *rows, size_t stride,
                                         const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_DOT, RV__TYPE_F32, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(parts_f32)(const float *a, const float *b, size_t n, float *sums)
+{
+    RV__F(parts)(RV__TYPE_F32, RV__TYPE_F32, 0, (const unsigned char *)a, (const unsigned char *)b,
+                 n, sums);
+}
+
 RV__ISA static float RV__F(pair_l2_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_f32)(const float *a, const float *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l2_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_f16)(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l2_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_array.inl =================================================================== */
@@ -3165,6 +3362,7 @@ RV__ISA RV__INLINE rv__vi RV__F(int_step)(int what, rv__vi acc, rv__vb a, rv__vb
     case RV__INT_DOT: return rv__bdot_any(acc, a, b);
     case RV__INT_L2: return rv__bl2_i8(acc, a, b);
     case RV__INT_L1: return rv__bl1_i8(acc, a, b);
+    case RV__INT_L1_U8: return rv__bl1_u8(acc, a, b);
     case RV__INT_DOT_U8: return rv__bdot_u8(acc, a, b);
     default: return rv__bl2_u8(acc, a, b);
     }
@@ -3184,28 +3382,36 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
 {
     const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
     const size_t B = RV__BYTES;
-    rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
+    rv__vi s0 = rv__iset(0), s1 = s0, bias0 = s0, bias1 = s0;
     rv__vb u, v;
     size_t i = 0;
+    for (; B == 1 && i < n; i++)
+        s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
     /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
     for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
         u = rv__bload(p + i + B);
         v = rv__bload(q + i + B);
         s1 = RV__F(int_step)(what, s1, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
     }
-    for (; i < n; i += B) {
-        const int whole = i + B <= n;
-        u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
-        v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+    if (B > 1 && i + B <= n) {
+        u = rv__bload(p + i);
+        v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
+        i += B;
     }
-    return rv__isum(rv__isub(rv__iadd(s0, s1), bias));
+    if (B > 1 && i < n) {
+        u = RV__F(bytes_tail)(p, i, n);
+        v = RV__F(bytes_tail)(q, i, n);
+        s1 = RV__F(int_step)(what, s1, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
+    }
+    return rv__isum(rv__isub(rv__iadd(s0, s1), rv__iadd(bias0, bias1)));
 }
 
 RV__ISA static int32_t RV__F(dot_i8)(const int8_t *a, const int8_t *b, size_t n)
@@ -3233,6 +3439,36 @@ RV__ISA static uint32_t RV__F(l2sq_u8)(const uint8_t *a, const uint8_t *b, size_
     return (uint32_t)RV__F(int_pair)(RV__INT_L2_U8, a, b, n);
 }
 
+RV__ISA static uint32_t RV__F(l1_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_pair)(RV__INT_L1_U8, a, b, n);
+}
+
+/* The largest difference; what: RV__INT_L1 or RV__INT_L1_U8, which say how bytes are meant. */
+RV__ISA RV__INLINE int32_t RV__F(int_linf)(int what, const void *a, const void *b, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    rv__vb most = rv__bzero();
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
+        rv__vb v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+        rv__vb gap = what == RV__INT_L1 ? rv__bgap_i8(u, v) : rv__bgap_u8(u, v);
+        most = rv__bmost(most, gap);
+    }
+    return rv__btop(most);
+}
+
+RV__ISA static int32_t RV__F(linf_i8)(const int8_t *a, const int8_t *b, size_t n)
+{
+    return RV__F(int_linf)(RV__INT_L1, a, b, n);
+}
+
+RV__ISA static uint32_t RV__F(linf_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_linf)(RV__INT_L1_U8, a, b, n);
+}
+
 /* out: a.b, a.a, b.b */
 RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out)
 {
@@ -3250,6 +3486,24 @@ RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n,
     out[0] = rv__isum(rv__isub(ab, bias));
     out[1] = rv__isum(aa);
     out[2] = rv__isum(bb);
+}
+
+RV__ISA static void RV__F(cosine_u8)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *out)
+{
+    rv__vi ab = rv__iset(0), aa = ab, bb = ab, bias_a = ab, bias_b = ab;
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(a + i) : RV__F(bytes_tail)(a, i, n);
+        rv__vb v = whole ? rv__bload(b + i) : RV__F(bytes_tail)(b, i, n);
+        ab = rv__bdot_u8(ab, u, v);
+        aa = rv__bdot_u8(aa, u, u);
+        bb = rv__bdot_u8(bb, v, v);
+        bias_a = rv__bbias_u8(bias_a, u);
+        bias_b = rv__bbias_u8(bias_b, v);
+    }
+    out[0] = (uint32_t)rv__isum(rv__isub(ab, bias_a));
+    out[1] = (uint32_t)rv__isum(rv__isub(aa, bias_a));
+    out[2] = (uint32_t)rv__isum(rv__isub(bb, bias_b));
 }
 
 /* ---- one query against packed rows ---- */
@@ -3719,9 +3973,11 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__vload_f16
 #undef rv__vload_bf16
 #undef rv__vload_i8
+#undef rv__vload_u8
 #undef rv__vtail_f16
 #undef rv__vtail_bf16
 #undef rv__vtail_i8
+#undef rv__vtail_u8
 #undef rv__vkeep_last
 #undef rv__vabs
 #undef rv__vmaxbits
@@ -3753,6 +4009,12 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__bl2_i8
 #undef rv__bl2_u8
 #undef rv__bl1_i8
+#undef rv__bl1_u8
+#undef rv__bzero
+#undef rv__bgap_i8
+#undef rv__bgap_u8
+#undef rv__bmost
+#undef rv__btop
 #undef rv__wload
 #undef rv__wtail
 #undef rv__wand
@@ -3833,6 +4095,8 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
         _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))), 16))
 #define rv__vload_i8(p)                                                                            \
     _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
+#define rv__vload_u8(p)                                                                            \
+    _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
 #define rv__vkeep_last(a, n) _mm256_andnot_ps(_mm256_castsi256_ps(RV__F(mask)(8 - (n))), (a))
 #define rv__vabs(a) _mm256_and_ps((a), _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF)))
 #define rv__vmaxbits(a, b)                                                                         \
@@ -3927,6 +4191,13 @@ RV__ISA RV__INLINE void RV__F(store_i8)(void *p, __m256i a)
 #define rv__bl2_i8(acc, a, b) RV__F(v_l2_i8)((acc), (a), (b))
 #define rv__bl2_u8(acc, a, b) RV__F(v_l2_u8)((acc), (a), (b))
 #define rv__bl1_i8(acc, a, b) RV__F(v_l1_i8)((acc), (a), (b))
+#define rv__bl1_u8(acc, a, b) _mm256_add_epi32((acc), _mm256_sad_epu8((a), (b)))
+#define rv__bzero() _mm256_setzero_si256()
+/* |a - b| as unsigned bytes; the larger of two; the largest of all. */
+#define rv__bgap_u8(a, b) _mm256_or_si256(_mm256_subs_epu8((a), (b)), _mm256_subs_epu8((b), (a)))
+#define rv__bgap_i8(a, b) _mm256_sub_epi8(_mm256_max_epi8((a), (b)), _mm256_min_epi8((a), (b)))
+#define rv__bmost(a, b) _mm256_max_epu8((a), (b))
+#define rv__btop(a) RV__F(v_top)(a)
 #define RV__GROUP 2u
 #define RV__GROUP_FLIP 0u
 /* 128-bit lanes: the bytes at k of rows 0 and 4 as 16-bit numbers. */
@@ -3986,7 +4257,7 @@ RV__ISA RV__INLINE __m256i RV__F(v_dot_u8)(__m256i acc, __m256i a, __m256i b)
 
 RV__ISA RV__INLINE __m256i RV__F(v_l2_u8)(__m256i acc, __m256i a, __m256i b)
 {
-    __m256i d = _mm256_or_si256(_mm256_subs_epu8(a, b), _mm256_subs_epu8(b, a));
+    __m256i d = rv__bgap_u8(a, b);
     return RV__F(v_dot_u8)(acc, d, d);
 }
 
@@ -4001,6 +4272,15 @@ RV__ISA RV__INLINE __m256i RV__F(v_l1_i8)(__m256i acc, __m256i a, __m256i b)
     __m256i flip = _mm256_set1_epi8(-128);
     return _mm256_add_epi32(acc,
                             _mm256_sad_epu8(_mm256_xor_si256(a, flip), _mm256_xor_si256(b, flip)));
+}
+
+RV__ISA RV__INLINE int32_t RV__F(v_top)(__m256i a)
+{
+    __m128i x = _mm_max_epu8(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 8));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 4));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 2));
+    return _mm_cvtsi128_si32(_mm_max_epu8(x, _mm_srli_si128(x, 1))) & 255;
 }
 
 /* ---- table look-up in lanes of 16 bytes ---- */
@@ -4057,6 +4337,7 @@ RV__ISA RV__INLINE rv__v RV__F(get)(int type, const unsigned char *p, size_t i)
     case RV__TYPE_F16: return rv__vload_f16(p + 2 * i);
     case RV__TYPE_BF16: return rv__vload_bf16(p + 2 * i);
     case RV__TYPE_I8: return rv__vload_i8(p + i);
+    case RV__TYPE_U8: return rv__vload_u8(p + i);
     default: return rv__vload(p + 4 * i);
     }
 }
@@ -4070,10 +4351,11 @@ RV__ISA RV__INLINE rv__v RV__F(get_tail)(int type, const unsigned char *p, size_
     case RV__TYPE_F16: return rv__vtail_f16(p + 2 * i, n - i);
     case RV__TYPE_BF16: return rv__vtail_bf16(p + 2 * i, n - i);
     case RV__TYPE_I8: return rv__vtail_i8(p + i, n - i);
+    case RV__TYPE_U8: return rv__vtail_u8(p + i, n - i);
     default: return rv__vload_tail(p + 4 * i, n - i);
     }
 #else
-    const size_t size = type == RV__TYPE_F32 ? 4 : type == RV__TYPE_I8 ? 1 : 2;
+    const size_t size = rv__type_bytes(type);
     unsigned char copy[4 * RV__LANES];
     if (n >= RV__LANES) return rv__vkeep_last(RV__F(get)(type, p, n - RV__LANES), n - i);
     memset(copy, 0, sizeof copy);
@@ -4104,64 +4386,108 @@ RV__ISA RV__INLINE float RV__F(fold)(int op, rv__v a)
     return op == RV__OP_LINF ? rv__vmaximum(a) : rv__vsum(a);
 }
 
-/* a and b of types ta and tb; for I8, scale is that of b. aa: squared length of a if known (cosine
-   of a query against rows), negative if not. */
-RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char *a,
-                                    const unsigned char *b, float scale, size_t n, float aa)
+/* The sums a cosine is made of, in one pass. sums: a.b, a.a, b.b; without a.a where that is known,
+   which is a constant at every call. */
+RV__ISA RV__INLINE void RV__F(parts)(int ta, int tb, int known, const unsigned char *a,
+                                     const unsigned char *b, size_t n, float *sums)
 {
     const size_t L = RV__LANES;
-    rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, x0 = s0, x1 = s0, y0 = s0, y1 = s0;
-    rv__v u, v, factor = rv__vset(scale);
+    rv__v s0 = rv__vzero(), s1 = s0, x0 = s0, x1 = s0, y0 = s0, y1 = s0, u, v;
+    size_t i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) {
+        u = RV__F(get)(ta, a, i);
+        v = RV__F(get)(tb, b, i);
+        s0 = rv__vfma(u, v, s0);
+        if (!known) x0 = rv__vfma(u, u, x0);
+        y0 = rv__vfma(v, v, y0);
+        u = RV__F(get)(ta, a, i + L);
+        v = RV__F(get)(tb, b, i + L);
+        s1 = rv__vfma(u, v, s1);
+        if (!known) x1 = rv__vfma(u, u, x1);
+        y1 = rv__vfma(v, v, y1);
+    }
+    for (; i < n; i += L) {
+        const int whole = i + L <= n;
+        u = whole ? RV__F(get)(ta, a, i) : RV__F(get_tail)(ta, a, i, n);
+        v = whole ? RV__F(get)(tb, b, i) : RV__F(get_tail)(tb, b, i, n);
+        s0 = rv__vfma(u, v, s0);
+        if (!known) x0 = rv__vfma(u, u, x0);
+        y0 = rv__vfma(v, v, y0);
+    }
+    sums[0] = rv__vsum(rv__vadd(s0, s1));
+    if (!known) sums[1] = rv__vsum(rv__vadd(x0, x1));
+    sums[2] = rv__vsum(rv__vadd(y0, y1));
+}
+
+/* The distance of a query, of squared length aa, and a row. */
+RV__ISA RV__INLINE float RV__F(cosine_row)(int type, const unsigned char *query,
+                                           const unsigned char *row, float scale, size_t n,
+                                           float aa)
+{
+    float sums[3];
+    RV__F(parts)(RV__TYPE_F32, type, 1, query, row, n, sums);
+    return rv__cosine_finish(RV__TYPE_F32, type, query, row, scale, n, sums[0], aa, sums[2]);
+}
+
+/* Of the next 2 LANES elements of a row of bfloat16, those in even, or in odd, places. One load
+   and one operation; widening in order takes two of each, through fewer units. */
+RV__ISA RV__INLINE rv__v RV__F(half_bf16)(int odd, const unsigned char *p)
+{
+    rv__vi words = rv__vbits(rv__vload(p));
+    return rv__vfrom(odd ? rv__iand(words, rv__iset(-65536)) : rv__ishl(words, 16));
+}
+
+RV__ISA RV__INLINE rv__v RV__F(step_bf16)(int op, int odd, rv__v acc, const unsigned char *a,
+                                          const unsigned char *b)
+{
+    rv__v u = RV__F(half_bf16)(odd, a), v = RV__F(half_bf16)(odd, b);
+    return RV__F(step)(op, RV__TYPE_BF16, acc, u, v, u);
+}
+
+/* a and b of types ta and tb; for I8, scale is that of b. */
+RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char *a,
+                                    const unsigned char *b, float scale, size_t n)
+{
+    const int halves = RV__LANES > 1 && ta == RV__TYPE_BF16 && tb == RV__TYPE_BF16;
+    const size_t L = RV__LANES;
+    rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, u, v, factor = rv__vset(scale);
     float sum;
     size_t i = 0;
     if (op == RV__OP_COSINE) {
-        for (; i + 2 * L <= n; i += 2 * L) {
-            u = RV__F(get)(ta, a, i);
-            v = RV__F(get)(tb, b, i);
-            s0 = rv__vfma(u, v, s0);
-            x0 = rv__vfma(u, u, x0);
-            y0 = rv__vfma(v, v, y0);
-            u = RV__F(get)(ta, a, i + L);
-            v = RV__F(get)(tb, b, i + L);
-            s1 = rv__vfma(u, v, s1);
-            x1 = rv__vfma(u, u, x1);
-            y1 = rv__vfma(v, v, y1);
-        }
-    } else {
-        for (; i + 4 * L <= n; i += 4 * L) {
-            v = RV__F(get)(tb, b, i);
-            s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
-            v = RV__F(get)(tb, b, i + L);
-            s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
-            v = RV__F(get)(tb, b, i + 2 * L);
-            s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
-            v = RV__F(get)(tb, b, i + 3 * L);
-            s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
-        }
+        float sums[3];
+        RV__F(parts)(ta, tb, 0, a, b, n, sums);
+        return rv__cosine_finish(ta, tb, a, b, scale, n, sums[0], sums[1], sums[2]);
+    }
+    for (; halves && i + 4 * L <= n; i += 4 * L) {
+        s0 = RV__F(step_bf16)(op, 0, s0, a + 2 * i, b + 2 * i);
+        s1 = RV__F(step_bf16)(op, 1, s1, a + 2 * i, b + 2 * i);
+        s2 = RV__F(step_bf16)(op, 0, s2, a + 2 * (i + 2 * L), b + 2 * (i + 2 * L));
+        s3 = RV__F(step_bf16)(op, 1, s3, a + 2 * (i + 2 * L), b + 2 * (i + 2 * L));
+    }
+    if (halves && i + 2 * L <= n) {
+        s0 = RV__F(step_bf16)(op, 0, s0, a + 2 * i, b + 2 * i);
+        s1 = RV__F(step_bf16)(op, 1, s1, a + 2 * i, b + 2 * i);
+        i += 2 * L;
+    }
+    for (; i + 4 * L <= n; i += 4 * L) {
+        v = RV__F(get)(tb, b, i);
+        s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
+        v = RV__F(get)(tb, b, i + L);
+        s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
+        v = RV__F(get)(tb, b, i + 2 * L);
+        s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
+        v = RV__F(get)(tb, b, i + 3 * L);
+        s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
     }
     for (; i < n; i += L) {
-        if (i + L <= n) {
-            u = RV__F(get)(ta, a, i);
-            v = RV__F(get)(tb, b, i);
-        } else {
-            u = RV__F(get_tail)(ta, a, i, n);
-            v = RV__F(get_tail)(tb, b, i, n);
-        }
-        if (op == RV__OP_COSINE) {
-            s0 = rv__vfma(u, v, s0);
-            x0 = rv__vfma(u, u, x0);
-            y0 = rv__vfma(v, v, y0);
-        } else {
-            s0 = RV__F(step)(op, tb, s0, u, v, factor);
-        }
+        const int whole = i + L <= n;
+        u = whole ? RV__F(get)(ta, a, i) : RV__F(get_tail)(ta, a, i, n);
+        v = whole ? RV__F(get)(tb, b, i) : RV__F(get_tail)(tb, b, i, n);
+        s0 = RV__F(step)(op, tb, s0, u, v, factor);
     }
     sum = RV__F(fold)(op, RV__F(join)(op, RV__F(join)(op, s0, s1), RV__F(join)(op, s2, s3)));
-    if (op != RV__OP_COSINE) {
-        if (op != RV__OP_IP) return sum;
-        return tb == RV__TYPE_I8 ? -sum * scale : -sum;
-    }
-    if (aa < 0.0f) aa = rv__vsum(rv__vadd(x0, x1));
-    return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
+    if (op != RV__OP_IP) return sum;
+    return tb == RV__TYPE_I8 ? -sum * scale : -sum;
 }
 
 /* Terms i .. i + LANES - 1 of one row against those of the query; at the end those up to n - 1. */
@@ -4274,12 +4600,12 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
 {
     const unsigned char *q = (const unsigned char *)query;
     const size_t head = type == RV__TYPE_I8 ? 4 : 0;
-    const size_t bytes = head + dim * (type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 ? 1u : 2u);
+    const size_t bytes = head + dim * rv__type_bytes(type);
     const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
     const size_t step = dim <= (RV__LANES == 16 ? 400u : 8 * RV__LANES) ? 4 : 1;
     float scale = 1.0f, qq = 0.0f, last[4];
     if (op == RV__OP_COSINE) {
-        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim, 0.0f);
+        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim);
     }
     for (size_t i = 0, fetched = 0; i < n; i += step) {
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
@@ -4296,8 +4622,11 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
             else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
             if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
         } else {
+            if (!ids && type != RV__TYPE_F32 && i + 2 < n) rv__touch(r0 + 2 * stride, bytes);
             if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
-            out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim, qq);
+            if (op == RV__OP_COSINE)
+                out[i] = RV__F(cosine_row)(type, q, r0 + head, scale, dim, qq);
+            else out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim);
         }
     }
 }
@@ -4328,6 +4657,12 @@ RV__ISA static void RV__F(scan_l2_i8)(const void *query, const unsigned char *ro
     RV__F(scan)(RV__OP_L2, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_l2_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_L2, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_ip_f32)(const void *query, const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
@@ -4350,6 +4685,12 @@ RV__ISA static void RV__F(scan_ip_i8)(const void *query, const unsigned char *ro
                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_IP, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
+}
+
+RV__ISA static void RV__F(scan_ip_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_IP, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_cosine_f32)(const void *query, const unsigned char *rows,
@@ -4380,6 +4721,13 @@ RV__ISA static void RV__F(scan_cosine_i8)(const void *query, const unsigned char
     RV__F(scan)(RV__OP_COSINE, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_cosine_u8)(const void *query, const unsigned char *rows,
+                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                          float *out)
+{
+    RV__F(scan)(RV__OP_COSINE, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_l1_f32)(const void *query, const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
@@ -4402,6 +4750,12 @@ RV__ISA static void RV__F(scan_l1_i8)(const void *query, const unsigned char *ro
                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L1, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
+}
+
+RV__ISA static void RV__F(scan_l1_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_L1, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_linf_f32)(const void *query, const unsigned char *rows,
@@ -4431,100 +4785,130 @@ RV__ISA static void RV__F(scan_linf_i8)(const void *query, const unsigned char *
     RV__F(scan)(RV__OP_LINF, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_linf_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                        const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_LINF, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_dot_f32)(const void *query, const unsigned char *rows, size_t stride,
                                         const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_DOT, RV__TYPE_F32, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(parts_f32)(const float *a, const float *b, size_t n, float *sums)
+{
+    RV__F(parts)(RV__TYPE_F32, RV__TYPE_F32, 0, (const unsigned char *)a, (const unsigned char *)b,
+                 n, sums);
+}
+
 RV__ISA static float RV__F(pair_l2_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_f32)(const float *a, const float *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l2_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_f16)(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l2_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_array.inl =================================================================== */
@@ -5112,6 +5496,7 @@ RV__ISA RV__INLINE rv__vi RV__F(int_step)(int what, rv__vi acc, rv__vb a, rv__vb
     case RV__INT_DOT: return rv__bdot_any(acc, a, b);
     case RV__INT_L2: return rv__bl2_i8(acc, a, b);
     case RV__INT_L1: return rv__bl1_i8(acc, a, b);
+    case RV__INT_L1_U8: return rv__bl1_u8(acc, a, b);
     case RV__INT_DOT_U8: return rv__bdot_u8(acc, a, b);
     default: return rv__bl2_u8(acc, a, b);
     }
@@ -5131,28 +5516,36 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
 {
     const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
     const size_t B = RV__BYTES;
-    rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
+    rv__vi s0 = rv__iset(0), s1 = s0, bias0 = s0, bias1 = s0;
     rv__vb u, v;
     size_t i = 0;
+    for (; B == 1 && i < n; i++)
+        s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
     /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
     for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
         u = rv__bload(p + i + B);
         v = rv__bload(q + i + B);
         s1 = RV__F(int_step)(what, s1, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
     }
-    for (; i < n; i += B) {
-        const int whole = i + B <= n;
-        u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
-        v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+    if (B > 1 && i + B <= n) {
+        u = rv__bload(p + i);
+        v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
+        i += B;
     }
-    return rv__isum(rv__isub(rv__iadd(s0, s1), bias));
+    if (B > 1 && i < n) {
+        u = RV__F(bytes_tail)(p, i, n);
+        v = RV__F(bytes_tail)(q, i, n);
+        s1 = RV__F(int_step)(what, s1, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
+    }
+    return rv__isum(rv__isub(rv__iadd(s0, s1), rv__iadd(bias0, bias1)));
 }
 
 RV__ISA static int32_t RV__F(dot_i8)(const int8_t *a, const int8_t *b, size_t n)
@@ -5180,6 +5573,36 @@ RV__ISA static uint32_t RV__F(l2sq_u8)(const uint8_t *a, const uint8_t *b, size_
     return (uint32_t)RV__F(int_pair)(RV__INT_L2_U8, a, b, n);
 }
 
+RV__ISA static uint32_t RV__F(l1_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_pair)(RV__INT_L1_U8, a, b, n);
+}
+
+/* The largest difference; what: RV__INT_L1 or RV__INT_L1_U8, which say how bytes are meant. */
+RV__ISA RV__INLINE int32_t RV__F(int_linf)(int what, const void *a, const void *b, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    rv__vb most = rv__bzero();
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
+        rv__vb v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+        rv__vb gap = what == RV__INT_L1 ? rv__bgap_i8(u, v) : rv__bgap_u8(u, v);
+        most = rv__bmost(most, gap);
+    }
+    return rv__btop(most);
+}
+
+RV__ISA static int32_t RV__F(linf_i8)(const int8_t *a, const int8_t *b, size_t n)
+{
+    return RV__F(int_linf)(RV__INT_L1, a, b, n);
+}
+
+RV__ISA static uint32_t RV__F(linf_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_linf)(RV__INT_L1_U8, a, b, n);
+}
+
 /* out: a.b, a.a, b.b */
 RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out)
 {
@@ -5197,6 +5620,24 @@ RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n,
     out[0] = rv__isum(rv__isub(ab, bias));
     out[1] = rv__isum(aa);
     out[2] = rv__isum(bb);
+}
+
+RV__ISA static void RV__F(cosine_u8)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *out)
+{
+    rv__vi ab = rv__iset(0), aa = ab, bb = ab, bias_a = ab, bias_b = ab;
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(a + i) : RV__F(bytes_tail)(a, i, n);
+        rv__vb v = whole ? rv__bload(b + i) : RV__F(bytes_tail)(b, i, n);
+        ab = rv__bdot_u8(ab, u, v);
+        aa = rv__bdot_u8(aa, u, u);
+        bb = rv__bdot_u8(bb, v, v);
+        bias_a = rv__bbias_u8(bias_a, u);
+        bias_b = rv__bbias_u8(bias_b, v);
+    }
+    out[0] = (uint32_t)rv__isum(rv__isub(ab, bias_a));
+    out[1] = (uint32_t)rv__isum(rv__isub(aa, bias_a));
+    out[2] = (uint32_t)rv__isum(rv__isub(bb, bias_b));
 }
 
 /* ---- one query against packed rows ---- */
@@ -5666,9 +6107,11 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__vload_f16
 #undef rv__vload_bf16
 #undef rv__vload_i8
+#undef rv__vload_u8
 #undef rv__vtail_f16
 #undef rv__vtail_bf16
 #undef rv__vtail_i8
+#undef rv__vtail_u8
 #undef rv__vkeep_last
 #undef rv__vabs
 #undef rv__vmaxbits
@@ -5700,6 +6143,12 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__bl2_i8
 #undef rv__bl2_u8
 #undef rv__bl1_i8
+#undef rv__bl1_u8
+#undef rv__bzero
+#undef rv__bgap_i8
+#undef rv__bgap_u8
+#undef rv__bmost
+#undef rv__btop
 #undef rv__wload
 #undef rv__wtail
 #undef rv__wand
@@ -5787,6 +6236,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
     _mm512_maskz_cvtph_ps(RV__ALL16, _mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #define rv__vload_bf16(p) RV__F(from_bf16)(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #define rv__vload_i8(p) RV__F(from_i8)(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define rv__vload_u8(p) RV__F(from_u8)(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 #define rv__vabs(a) _mm512_abs_ps(a)
 #define rv__vmaxbits(a, b)                                                                         \
     _mm512_castsi512_ps(                                                                           \
@@ -5817,6 +6267,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #define rv__vtail_bf16(p, n)                                                                       \
     RV__F(from_bf16)(_mm256_maskz_loadu_epi16(RV__F(mask)(n), (const void *)(p)))
 #define rv__vtail_i8(p, n) RV__F(from_i8)(_mm_maskz_loadu_epi8(RV__F(mask)(n), (const void *)(p)))
+#define rv__vtail_u8(p, n) RV__F(from_u8)(_mm_maskz_loadu_epi8(RV__F(mask)(n), (const void *)(p)))
 
 RV__ISA RV__INLINE __mmask16 RV__F(mask)(size_t n)
 {
@@ -5834,6 +6285,11 @@ RV__ISA RV__INLINE __m512i RV__F(quads)(const void *p, const void *q, const void
 RV__ISA RV__INLINE __m512 RV__F(from_i8)(__m128i x)
 {
     return _mm512_maskz_cvtepi32_ps(RV__ALL16, _mm512_maskz_cvtepi8_epi32(RV__ALL16, x));
+}
+
+RV__ISA RV__INLINE __m512 RV__F(from_u8)(__m128i x)
+{
+    return _mm512_maskz_cvtepi32_ps(RV__ALL16, _mm512_maskz_cvtepu8_epi32(RV__ALL16, x));
 }
 
 RV__ISA RV__INLINE __m256i RV__F(lower)(__m512i x)
@@ -5926,6 +6382,13 @@ RV__ISA RV__INLINE __m512 RV__F(from_bf16)(__m256i x)
 #define rv__bl2_i8(acc, a, b) RV__F(v_l2_i8)((acc), (a), (b))
 #define rv__bl2_u8(acc, a, b) RV__F(v_l2_u8)((acc), (a), (b))
 #define rv__bl1_i8(acc, a, b) RV__F(v_l1_i8)((acc), (a), (b))
+#define rv__bl1_u8(acc, a, b) _mm512_add_epi32((acc), _mm512_sad_epu8((a), (b)))
+#define rv__bzero() _mm512_setzero_si512()
+/* |a - b| as unsigned bytes; the larger of two; the largest of all. */
+#define rv__bgap_u8(a, b) _mm512_or_si512(_mm512_subs_epu8((a), (b)), _mm512_subs_epu8((b), (a)))
+#define rv__bgap_i8(a, b) _mm512_sub_epi8(_mm512_max_epi8((a), (b)), _mm512_min_epi8((a), (b)))
+#define rv__bmost(a, b) _mm512_max_epu8((a), (b))
+#define rv__btop(a) RV__F(v_top)(a)
 
 RV__ISA RV__INLINE __m512i RV__F(v_madd)(__m512i acc, __m512i a, __m512i b)
 {
@@ -5956,7 +6419,7 @@ RV__ISA RV__INLINE __m512i RV__F(v_dot_u8)(__m512i acc, __m512i a, __m512i b)
 RV__ISA RV__INLINE __m512i RV__F(v_l2_u8)(__m512i acc, __m512i a, __m512i b)
 {
     __m512i zero = _mm512_setzero_si512();
-    __m512i d = _mm512_or_si512(_mm512_subs_epu8(a, b), _mm512_subs_epu8(b, a));
+    __m512i d = rv__bgap_u8(a, b);
     __m512i d0 = _mm512_unpacklo_epi8(d, zero), d1 = _mm512_unpackhi_epi8(d, zero);
     acc = RV__F(v_madd)(acc, d0, d0);
     return RV__F(v_madd)(acc, d1, d1);
@@ -5973,6 +6436,16 @@ RV__ISA RV__INLINE __m512i RV__F(v_l1_i8)(__m512i acc, __m512i a, __m512i b)
     __m512i flip = _mm512_set1_epi8(-128);
     __m512i sad = _mm512_sad_epu8(_mm512_xor_si512(a, flip), _mm512_xor_si512(b, flip));
     return _mm512_add_epi32(acc, sad);
+}
+
+RV__ISA RV__INLINE int32_t RV__F(v_top)(__m512i a)
+{
+    __m256i y = _mm256_max_epu8(RV__F(lower)(a), RV__F(upper)(a));
+    __m128i x = _mm_max_epu8(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 8));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 4));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 2));
+    return _mm_cvtsi128_si32(_mm_max_epu8(x, _mm_srli_si128(x, 1))) & 255;
 }
 
 #define rv__bone() _mm512_set1_epi8(1)
@@ -6085,6 +6558,7 @@ RV__ISA RV__INLINE rv__v RV__F(get)(int type, const unsigned char *p, size_t i)
     case RV__TYPE_F16: return rv__vload_f16(p + 2 * i);
     case RV__TYPE_BF16: return rv__vload_bf16(p + 2 * i);
     case RV__TYPE_I8: return rv__vload_i8(p + i);
+    case RV__TYPE_U8: return rv__vload_u8(p + i);
     default: return rv__vload(p + 4 * i);
     }
 }
@@ -6098,10 +6572,11 @@ RV__ISA RV__INLINE rv__v RV__F(get_tail)(int type, const unsigned char *p, size_
     case RV__TYPE_F16: return rv__vtail_f16(p + 2 * i, n - i);
     case RV__TYPE_BF16: return rv__vtail_bf16(p + 2 * i, n - i);
     case RV__TYPE_I8: return rv__vtail_i8(p + i, n - i);
+    case RV__TYPE_U8: return rv__vtail_u8(p + i, n - i);
     default: return rv__vload_tail(p + 4 * i, n - i);
     }
 #else
-    const size_t size = type == RV__TYPE_F32 ? 4 : type == RV__TYPE_I8 ? 1 : 2;
+    const size_t size = rv__type_bytes(type);
     unsigned char copy[4 * RV__LANES];
     if (n >= RV__LANES) return rv__vkeep_last(RV__F(get)(type, p, n - RV__LANES), n - i);
     memset(copy, 0, sizeof copy);
@@ -6132,64 +6607,108 @@ RV__ISA RV__INLINE float RV__F(fold)(int op, rv__v a)
     return op == RV__OP_LINF ? rv__vmaximum(a) : rv__vsum(a);
 }
 
-/* a and b of types ta and tb; for I8, scale is that of b. aa: squared length of a if known (cosine
-   of a query against rows), negative if not. */
-RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char *a,
-                                    const unsigned char *b, float scale, size_t n, float aa)
+/* The sums a cosine is made of, in one pass. sums: a.b, a.a, b.b; without a.a where that is known,
+   which is a constant at every call. */
+RV__ISA RV__INLINE void RV__F(parts)(int ta, int tb, int known, const unsigned char *a,
+                                     const unsigned char *b, size_t n, float *sums)
 {
     const size_t L = RV__LANES;
-    rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, x0 = s0, x1 = s0, y0 = s0, y1 = s0;
-    rv__v u, v, factor = rv__vset(scale);
+    rv__v s0 = rv__vzero(), s1 = s0, x0 = s0, x1 = s0, y0 = s0, y1 = s0, u, v;
+    size_t i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) {
+        u = RV__F(get)(ta, a, i);
+        v = RV__F(get)(tb, b, i);
+        s0 = rv__vfma(u, v, s0);
+        if (!known) x0 = rv__vfma(u, u, x0);
+        y0 = rv__vfma(v, v, y0);
+        u = RV__F(get)(ta, a, i + L);
+        v = RV__F(get)(tb, b, i + L);
+        s1 = rv__vfma(u, v, s1);
+        if (!known) x1 = rv__vfma(u, u, x1);
+        y1 = rv__vfma(v, v, y1);
+    }
+    for (; i < n; i += L) {
+        const int whole = i + L <= n;
+        u = whole ? RV__F(get)(ta, a, i) : RV__F(get_tail)(ta, a, i, n);
+        v = whole ? RV__F(get)(tb, b, i) : RV__F(get_tail)(tb, b, i, n);
+        s0 = rv__vfma(u, v, s0);
+        if (!known) x0 = rv__vfma(u, u, x0);
+        y0 = rv__vfma(v, v, y0);
+    }
+    sums[0] = rv__vsum(rv__vadd(s0, s1));
+    if (!known) sums[1] = rv__vsum(rv__vadd(x0, x1));
+    sums[2] = rv__vsum(rv__vadd(y0, y1));
+}
+
+/* The distance of a query, of squared length aa, and a row. */
+RV__ISA RV__INLINE float RV__F(cosine_row)(int type, const unsigned char *query,
+                                           const unsigned char *row, float scale, size_t n,
+                                           float aa)
+{
+    float sums[3];
+    RV__F(parts)(RV__TYPE_F32, type, 1, query, row, n, sums);
+    return rv__cosine_finish(RV__TYPE_F32, type, query, row, scale, n, sums[0], aa, sums[2]);
+}
+
+/* Of the next 2 LANES elements of a row of bfloat16, those in even, or in odd, places. One load
+   and one operation; widening in order takes two of each, through fewer units. */
+RV__ISA RV__INLINE rv__v RV__F(half_bf16)(int odd, const unsigned char *p)
+{
+    rv__vi words = rv__vbits(rv__vload(p));
+    return rv__vfrom(odd ? rv__iand(words, rv__iset(-65536)) : rv__ishl(words, 16));
+}
+
+RV__ISA RV__INLINE rv__v RV__F(step_bf16)(int op, int odd, rv__v acc, const unsigned char *a,
+                                          const unsigned char *b)
+{
+    rv__v u = RV__F(half_bf16)(odd, a), v = RV__F(half_bf16)(odd, b);
+    return RV__F(step)(op, RV__TYPE_BF16, acc, u, v, u);
+}
+
+/* a and b of types ta and tb; for I8, scale is that of b. */
+RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char *a,
+                                    const unsigned char *b, float scale, size_t n)
+{
+    const int halves = RV__LANES > 1 && ta == RV__TYPE_BF16 && tb == RV__TYPE_BF16;
+    const size_t L = RV__LANES;
+    rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, u, v, factor = rv__vset(scale);
     float sum;
     size_t i = 0;
     if (op == RV__OP_COSINE) {
-        for (; i + 2 * L <= n; i += 2 * L) {
-            u = RV__F(get)(ta, a, i);
-            v = RV__F(get)(tb, b, i);
-            s0 = rv__vfma(u, v, s0);
-            x0 = rv__vfma(u, u, x0);
-            y0 = rv__vfma(v, v, y0);
-            u = RV__F(get)(ta, a, i + L);
-            v = RV__F(get)(tb, b, i + L);
-            s1 = rv__vfma(u, v, s1);
-            x1 = rv__vfma(u, u, x1);
-            y1 = rv__vfma(v, v, y1);
-        }
-    } else {
-        for (; i + 4 * L <= n; i += 4 * L) {
-            v = RV__F(get)(tb, b, i);
-            s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
-            v = RV__F(get)(tb, b, i + L);
-            s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
-            v = RV__F(get)(tb, b, i + 2 * L);
-            s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
-            v = RV__F(get)(tb, b, i + 3 * L);
-            s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
-        }
+        float sums[3];
+        RV__F(parts)(ta, tb, 0, a, b, n, sums);
+        return rv__cosine_finish(ta, tb, a, b, scale, n, sums[0], sums[1], sums[2]);
+    }
+    for (; halves && i + 4 * L <= n; i += 4 * L) {
+        s0 = RV__F(step_bf16)(op, 0, s0, a + 2 * i, b + 2 * i);
+        s1 = RV__F(step_bf16)(op, 1, s1, a + 2 * i, b + 2 * i);
+        s2 = RV__F(step_bf16)(op, 0, s2, a + 2 * (i + 2 * L), b + 2 * (i + 2 * L));
+        s3 = RV__F(step_bf16)(op, 1, s3, a + 2 * (i + 2 * L), b + 2 * (i + 2 * L));
+    }
+    if (halves && i + 2 * L <= n) {
+        s0 = RV__F(step_bf16)(op, 0, s0, a + 2 * i, b + 2 * i);
+        s1 = RV__F(step_bf16)(op, 1, s1, a + 2 * i, b + 2 * i);
+        i += 2 * L;
+    }
+    for (; i + 4 * L <= n; i += 4 * L) {
+        v = RV__F(get)(tb, b, i);
+        s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
+        v = RV__F(get)(tb, b, i + L);
+        s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
+        v = RV__F(get)(tb, b, i + 2 * L);
+        s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
+        v = RV__F(get)(tb, b, i + 3 * L);
+        s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
     }
     for (; i < n; i += L) {
-        if (i + L <= n) {
-            u = RV__F(get)(ta, a, i);
-            v = RV__F(get)(tb, b, i);
-        } else {
-            u = RV__F(get_tail)(ta, a, i, n);
-            v = RV__F(get_tail)(tb, b, i, n);
-        }
-        if (op == RV__OP_COSINE) {
-            s0 = rv__vfma(u, v, s0);
-            x0 = rv__vfma(u, u, x0);
-            y0 = rv__vfma(v, v, y0);
-        } else {
-            s0 = RV__F(step)(op, tb, s0, u, v, factor);
-        }
+        const int whole = i + L <= n;
+        u = whole ? RV__F(get)(ta, a, i) : RV__F(get_tail)(ta, a, i, n);
+        v = whole ? RV__F(get)(tb, b, i) : RV__F(get_tail)(tb, b, i, n);
+        s0 = RV__F(step)(op, tb, s0, u, v, factor);
     }
     sum = RV__F(fold)(op, RV__F(join)(op, RV__F(join)(op, s0, s1), RV__F(join)(op, s2, s3)));
-    if (op != RV__OP_COSINE) {
-        if (op != RV__OP_IP) return sum;
-        return tb == RV__TYPE_I8 ? -sum * scale : -sum;
-    }
-    if (aa < 0.0f) aa = rv__vsum(rv__vadd(x0, x1));
-    return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
+    if (op != RV__OP_IP) return sum;
+    return tb == RV__TYPE_I8 ? -sum * scale : -sum;
 }
 
 /* Terms i .. i + LANES - 1 of one row against those of the query; at the end those up to n - 1. */
@@ -6302,12 +6821,12 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
 {
     const unsigned char *q = (const unsigned char *)query;
     const size_t head = type == RV__TYPE_I8 ? 4 : 0;
-    const size_t bytes = head + dim * (type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 ? 1u : 2u);
+    const size_t bytes = head + dim * rv__type_bytes(type);
     const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
     const size_t step = dim <= (RV__LANES == 16 ? 400u : 8 * RV__LANES) ? 4 : 1;
     float scale = 1.0f, qq = 0.0f, last[4];
     if (op == RV__OP_COSINE) {
-        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim, 0.0f);
+        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim);
     }
     for (size_t i = 0, fetched = 0; i < n; i += step) {
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
@@ -6324,8 +6843,11 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
             else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
             if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
         } else {
+            if (!ids && type != RV__TYPE_F32 && i + 2 < n) rv__touch(r0 + 2 * stride, bytes);
             if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
-            out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim, qq);
+            if (op == RV__OP_COSINE)
+                out[i] = RV__F(cosine_row)(type, q, r0 + head, scale, dim, qq);
+            else out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim);
         }
     }
 }
@@ -6356,6 +6878,12 @@ RV__ISA static void RV__F(scan_l2_i8)(const void *query, const unsigned char *ro
     RV__F(scan)(RV__OP_L2, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_l2_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_L2, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_ip_f32)(const void *query, const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
@@ -6378,6 +6906,12 @@ RV__ISA static void RV__F(scan_ip_i8)(const void *query, const unsigned char *ro
                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_IP, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
+}
+
+RV__ISA static void RV__F(scan_ip_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_IP, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_cosine_f32)(const void *query, const unsigned char *rows,
@@ -6408,6 +6942,13 @@ RV__ISA static void RV__F(scan_cosine_i8)(const void *query, const unsigned char
     RV__F(scan)(RV__OP_COSINE, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_cosine_u8)(const void *query, const unsigned char *rows,
+                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                          float *out)
+{
+    RV__F(scan)(RV__OP_COSINE, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_l1_f32)(const void *query, const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
@@ -6430,6 +6971,12 @@ RV__ISA static void RV__F(scan_l1_i8)(const void *query, const unsigned char *ro
                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L1, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
+}
+
+RV__ISA static void RV__F(scan_l1_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_L1, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_linf_f32)(const void *query, const unsigned char *rows,
@@ -6459,100 +7006,130 @@ RV__ISA static void RV__F(scan_linf_i8)(const void *query, const unsigned char *
     RV__F(scan)(RV__OP_LINF, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_linf_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                        const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_LINF, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_dot_f32)(const void *query, const unsigned char *rows, size_t stride,
                                         const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_DOT, RV__TYPE_F32, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(parts_f32)(const float *a, const float *b, size_t n, float *sums)
+{
+    RV__F(parts)(RV__TYPE_F32, RV__TYPE_F32, 0, (const unsigned char *)a, (const unsigned char *)b,
+                 n, sums);
+}
+
 RV__ISA static float RV__F(pair_l2_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_f32)(const float *a, const float *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l2_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_f16)(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l2_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_array.inl =================================================================== */
@@ -7140,6 +7717,7 @@ RV__ISA RV__INLINE rv__vi RV__F(int_step)(int what, rv__vi acc, rv__vb a, rv__vb
     case RV__INT_DOT: return rv__bdot_any(acc, a, b);
     case RV__INT_L2: return rv__bl2_i8(acc, a, b);
     case RV__INT_L1: return rv__bl1_i8(acc, a, b);
+    case RV__INT_L1_U8: return rv__bl1_u8(acc, a, b);
     case RV__INT_DOT_U8: return rv__bdot_u8(acc, a, b);
     default: return rv__bl2_u8(acc, a, b);
     }
@@ -7159,28 +7737,36 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
 {
     const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
     const size_t B = RV__BYTES;
-    rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
+    rv__vi s0 = rv__iset(0), s1 = s0, bias0 = s0, bias1 = s0;
     rv__vb u, v;
     size_t i = 0;
+    for (; B == 1 && i < n; i++)
+        s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
     /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
     for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
         u = rv__bload(p + i + B);
         v = rv__bload(q + i + B);
         s1 = RV__F(int_step)(what, s1, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
     }
-    for (; i < n; i += B) {
-        const int whole = i + B <= n;
-        u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
-        v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+    if (B > 1 && i + B <= n) {
+        u = rv__bload(p + i);
+        v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
+        i += B;
     }
-    return rv__isum(rv__isub(rv__iadd(s0, s1), bias));
+    if (B > 1 && i < n) {
+        u = RV__F(bytes_tail)(p, i, n);
+        v = RV__F(bytes_tail)(q, i, n);
+        s1 = RV__F(int_step)(what, s1, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
+    }
+    return rv__isum(rv__isub(rv__iadd(s0, s1), rv__iadd(bias0, bias1)));
 }
 
 RV__ISA static int32_t RV__F(dot_i8)(const int8_t *a, const int8_t *b, size_t n)
@@ -7208,6 +7794,36 @@ RV__ISA static uint32_t RV__F(l2sq_u8)(const uint8_t *a, const uint8_t *b, size_
     return (uint32_t)RV__F(int_pair)(RV__INT_L2_U8, a, b, n);
 }
 
+RV__ISA static uint32_t RV__F(l1_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_pair)(RV__INT_L1_U8, a, b, n);
+}
+
+/* The largest difference; what: RV__INT_L1 or RV__INT_L1_U8, which say how bytes are meant. */
+RV__ISA RV__INLINE int32_t RV__F(int_linf)(int what, const void *a, const void *b, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    rv__vb most = rv__bzero();
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
+        rv__vb v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+        rv__vb gap = what == RV__INT_L1 ? rv__bgap_i8(u, v) : rv__bgap_u8(u, v);
+        most = rv__bmost(most, gap);
+    }
+    return rv__btop(most);
+}
+
+RV__ISA static int32_t RV__F(linf_i8)(const int8_t *a, const int8_t *b, size_t n)
+{
+    return RV__F(int_linf)(RV__INT_L1, a, b, n);
+}
+
+RV__ISA static uint32_t RV__F(linf_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_linf)(RV__INT_L1_U8, a, b, n);
+}
+
 /* out: a.b, a.a, b.b */
 RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out)
 {
@@ -7225,6 +7841,24 @@ RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n,
     out[0] = rv__isum(rv__isub(ab, bias));
     out[1] = rv__isum(aa);
     out[2] = rv__isum(bb);
+}
+
+RV__ISA static void RV__F(cosine_u8)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *out)
+{
+    rv__vi ab = rv__iset(0), aa = ab, bb = ab, bias_a = ab, bias_b = ab;
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(a + i) : RV__F(bytes_tail)(a, i, n);
+        rv__vb v = whole ? rv__bload(b + i) : RV__F(bytes_tail)(b, i, n);
+        ab = rv__bdot_u8(ab, u, v);
+        aa = rv__bdot_u8(aa, u, u);
+        bb = rv__bdot_u8(bb, v, v);
+        bias_a = rv__bbias_u8(bias_a, u);
+        bias_b = rv__bbias_u8(bias_b, v);
+    }
+    out[0] = (uint32_t)rv__isum(rv__isub(ab, bias_a));
+    out[1] = (uint32_t)rv__isum(rv__isub(aa, bias_a));
+    out[2] = (uint32_t)rv__isum(rv__isub(bb, bias_b));
 }
 
 /* ---- one query against packed rows ---- */
@@ -7694,9 +8328,11 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__vload_f16
 #undef rv__vload_bf16
 #undef rv__vload_i8
+#undef rv__vload_u8
 #undef rv__vtail_f16
 #undef rv__vtail_bf16
 #undef rv__vtail_i8
+#undef rv__vtail_u8
 #undef rv__vkeep_last
 #undef rv__vabs
 #undef rv__vmaxbits
@@ -7728,6 +8364,12 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__bl2_i8
 #undef rv__bl2_u8
 #undef rv__bl1_i8
+#undef rv__bl1_u8
+#undef rv__bzero
+#undef rv__bgap_i8
+#undef rv__bgap_u8
+#undef rv__bmost
+#undef rv__btop
 #undef rv__wload
 #undef rv__wtail
 #undef rv__wand
@@ -7816,6 +8458,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
     _mm512_maskz_cvtph_ps(RV__ALL16, _mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #define rv__vload_bf16(p) RV__F(from_bf16)(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #define rv__vload_i8(p) RV__F(from_i8)(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define rv__vload_u8(p) RV__F(from_u8)(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 #define rv__vabs(a) _mm512_abs_ps(a)
 #define rv__vmaxbits(a, b)                                                                         \
     _mm512_castsi512_ps(                                                                           \
@@ -7846,6 +8489,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #define rv__vtail_bf16(p, n)                                                                       \
     RV__F(from_bf16)(_mm256_maskz_loadu_epi16(RV__F(mask)(n), (const void *)(p)))
 #define rv__vtail_i8(p, n) RV__F(from_i8)(_mm_maskz_loadu_epi8(RV__F(mask)(n), (const void *)(p)))
+#define rv__vtail_u8(p, n) RV__F(from_u8)(_mm_maskz_loadu_epi8(RV__F(mask)(n), (const void *)(p)))
 
 RV__ISA RV__INLINE __mmask16 RV__F(mask)(size_t n)
 {
@@ -7863,6 +8507,11 @@ RV__ISA RV__INLINE __m512i RV__F(quads)(const void *p, const void *q, const void
 RV__ISA RV__INLINE __m512 RV__F(from_i8)(__m128i x)
 {
     return _mm512_maskz_cvtepi32_ps(RV__ALL16, _mm512_maskz_cvtepi8_epi32(RV__ALL16, x));
+}
+
+RV__ISA RV__INLINE __m512 RV__F(from_u8)(__m128i x)
+{
+    return _mm512_maskz_cvtepi32_ps(RV__ALL16, _mm512_maskz_cvtepu8_epi32(RV__ALL16, x));
 }
 
 RV__ISA RV__INLINE __m256i RV__F(lower)(__m512i x)
@@ -7955,6 +8604,13 @@ RV__ISA RV__INLINE __m512 RV__F(from_bf16)(__m256i x)
 #define rv__bl2_i8(acc, a, b) RV__F(v_l2_i8)((acc), (a), (b))
 #define rv__bl2_u8(acc, a, b) RV__F(v_l2_u8)((acc), (a), (b))
 #define rv__bl1_i8(acc, a, b) RV__F(v_l1_i8)((acc), (a), (b))
+#define rv__bl1_u8(acc, a, b) _mm512_add_epi32((acc), _mm512_sad_epu8((a), (b)))
+#define rv__bzero() _mm512_setzero_si512()
+/* |a - b| as unsigned bytes; the larger of two; the largest of all. */
+#define rv__bgap_u8(a, b) _mm512_or_si512(_mm512_subs_epu8((a), (b)), _mm512_subs_epu8((b), (a)))
+#define rv__bgap_i8(a, b) _mm512_sub_epi8(_mm512_max_epi8((a), (b)), _mm512_min_epi8((a), (b)))
+#define rv__bmost(a, b) _mm512_max_epu8((a), (b))
+#define rv__btop(a) RV__F(v_top)(a)
 
 RV__ISA RV__INLINE __m512i RV__F(v_madd)(__m512i acc, __m512i a, __m512i b)
 {
@@ -7985,7 +8641,7 @@ RV__ISA RV__INLINE __m512i RV__F(v_dot_u8)(__m512i acc, __m512i a, __m512i b)
 RV__ISA RV__INLINE __m512i RV__F(v_l2_u8)(__m512i acc, __m512i a, __m512i b)
 {
     __m512i zero = _mm512_setzero_si512();
-    __m512i d = _mm512_or_si512(_mm512_subs_epu8(a, b), _mm512_subs_epu8(b, a));
+    __m512i d = rv__bgap_u8(a, b);
     __m512i d0 = _mm512_unpacklo_epi8(d, zero), d1 = _mm512_unpackhi_epi8(d, zero);
     acc = RV__F(v_madd)(acc, d0, d0);
     return RV__F(v_madd)(acc, d1, d1);
@@ -8002,6 +8658,16 @@ RV__ISA RV__INLINE __m512i RV__F(v_l1_i8)(__m512i acc, __m512i a, __m512i b)
     __m512i flip = _mm512_set1_epi8(-128);
     __m512i sad = _mm512_sad_epu8(_mm512_xor_si512(a, flip), _mm512_xor_si512(b, flip));
     return _mm512_add_epi32(acc, sad);
+}
+
+RV__ISA RV__INLINE int32_t RV__F(v_top)(__m512i a)
+{
+    __m256i y = _mm256_max_epu8(RV__F(lower)(a), RV__F(upper)(a));
+    __m128i x = _mm_max_epu8(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 8));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 4));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 2));
+    return _mm_cvtsi128_si32(_mm_max_epu8(x, _mm_srli_si128(x, 1))) & 255;
 }
 
 #define rv__bone() _mm512_set1_epi8(1)
@@ -8129,6 +8795,7 @@ RV__ISA RV__INLINE rv__vi RV__F(int_step)(int what, rv__vi acc, rv__vb a, rv__vb
     case RV__INT_DOT: return rv__bdot_any(acc, a, b);
     case RV__INT_L2: return rv__bl2_i8(acc, a, b);
     case RV__INT_L1: return rv__bl1_i8(acc, a, b);
+    case RV__INT_L1_U8: return rv__bl1_u8(acc, a, b);
     case RV__INT_DOT_U8: return rv__bdot_u8(acc, a, b);
     default: return rv__bl2_u8(acc, a, b);
     }
@@ -8148,28 +8815,36 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
 {
     const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
     const size_t B = RV__BYTES;
-    rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
+    rv__vi s0 = rv__iset(0), s1 = s0, bias0 = s0, bias1 = s0;
     rv__vb u, v;
     size_t i = 0;
+    for (; B == 1 && i < n; i++)
+        s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
     /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
     for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
         u = rv__bload(p + i + B);
         v = rv__bload(q + i + B);
         s1 = RV__F(int_step)(what, s1, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
     }
-    for (; i < n; i += B) {
-        const int whole = i + B <= n;
-        u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
-        v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+    if (B > 1 && i + B <= n) {
+        u = rv__bload(p + i);
+        v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
+        i += B;
     }
-    return rv__isum(rv__isub(rv__iadd(s0, s1), bias));
+    if (B > 1 && i < n) {
+        u = RV__F(bytes_tail)(p, i, n);
+        v = RV__F(bytes_tail)(q, i, n);
+        s1 = RV__F(int_step)(what, s1, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
+    }
+    return rv__isum(rv__isub(rv__iadd(s0, s1), rv__iadd(bias0, bias1)));
 }
 
 RV__ISA static int32_t RV__F(dot_i8)(const int8_t *a, const int8_t *b, size_t n)
@@ -8197,6 +8872,36 @@ RV__ISA static uint32_t RV__F(l2sq_u8)(const uint8_t *a, const uint8_t *b, size_
     return (uint32_t)RV__F(int_pair)(RV__INT_L2_U8, a, b, n);
 }
 
+RV__ISA static uint32_t RV__F(l1_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_pair)(RV__INT_L1_U8, a, b, n);
+}
+
+/* The largest difference; what: RV__INT_L1 or RV__INT_L1_U8, which say how bytes are meant. */
+RV__ISA RV__INLINE int32_t RV__F(int_linf)(int what, const void *a, const void *b, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    rv__vb most = rv__bzero();
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
+        rv__vb v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+        rv__vb gap = what == RV__INT_L1 ? rv__bgap_i8(u, v) : rv__bgap_u8(u, v);
+        most = rv__bmost(most, gap);
+    }
+    return rv__btop(most);
+}
+
+RV__ISA static int32_t RV__F(linf_i8)(const int8_t *a, const int8_t *b, size_t n)
+{
+    return RV__F(int_linf)(RV__INT_L1, a, b, n);
+}
+
+RV__ISA static uint32_t RV__F(linf_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_linf)(RV__INT_L1_U8, a, b, n);
+}
+
 /* out: a.b, a.a, b.b */
 RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out)
 {
@@ -8214,6 +8919,24 @@ RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n,
     out[0] = rv__isum(rv__isub(ab, bias));
     out[1] = rv__isum(aa);
     out[2] = rv__isum(bb);
+}
+
+RV__ISA static void RV__F(cosine_u8)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *out)
+{
+    rv__vi ab = rv__iset(0), aa = ab, bb = ab, bias_a = ab, bias_b = ab;
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(a + i) : RV__F(bytes_tail)(a, i, n);
+        rv__vb v = whole ? rv__bload(b + i) : RV__F(bytes_tail)(b, i, n);
+        ab = rv__bdot_u8(ab, u, v);
+        aa = rv__bdot_u8(aa, u, u);
+        bb = rv__bdot_u8(bb, v, v);
+        bias_a = rv__bbias_u8(bias_a, u);
+        bias_b = rv__bbias_u8(bias_b, v);
+    }
+    out[0] = (uint32_t)rv__isum(rv__isub(ab, bias_a));
+    out[1] = (uint32_t)rv__isum(rv__isub(aa, bias_a));
+    out[2] = (uint32_t)rv__isum(rv__isub(bb, bias_b));
 }
 
 /* ---- one query against packed rows ---- */
@@ -8584,9 +9307,11 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #undef rv__vload_f16
 #undef rv__vload_bf16
 #undef rv__vload_i8
+#undef rv__vload_u8
 #undef rv__vtail_f16
 #undef rv__vtail_bf16
 #undef rv__vtail_i8
+#undef rv__vtail_u8
 #undef rv__vkeep_last
 #undef rv__vabs
 #undef rv__vmaxbits
@@ -8618,6 +9343,12 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #undef rv__bl2_i8
 #undef rv__bl2_u8
 #undef rv__bl1_i8
+#undef rv__bl1_u8
+#undef rv__bzero
+#undef rv__bgap_i8
+#undef rv__bgap_u8
+#undef rv__bmost
+#undef rv__btop
 #undef rv__wload
 #undef rv__wtail
 #undef rv__wand
@@ -8706,6 +9437,7 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
     _mm512_maskz_cvtph_ps(RV__ALL16, _mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #define rv__vload_bf16(p) RV__F(from_bf16)(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #define rv__vload_i8(p) RV__F(from_i8)(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define rv__vload_u8(p) RV__F(from_u8)(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 #define rv__vabs(a) _mm512_abs_ps(a)
 #define rv__vmaxbits(a, b)                                                                         \
     _mm512_castsi512_ps(                                                                           \
@@ -8736,6 +9468,7 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #define rv__vtail_bf16(p, n)                                                                       \
     RV__F(from_bf16)(_mm256_maskz_loadu_epi16(RV__F(mask)(n), (const void *)(p)))
 #define rv__vtail_i8(p, n) RV__F(from_i8)(_mm_maskz_loadu_epi8(RV__F(mask)(n), (const void *)(p)))
+#define rv__vtail_u8(p, n) RV__F(from_u8)(_mm_maskz_loadu_epi8(RV__F(mask)(n), (const void *)(p)))
 
 RV__ISA RV__INLINE __mmask16 RV__F(mask)(size_t n)
 {
@@ -8753,6 +9486,11 @@ RV__ISA RV__INLINE __m512i RV__F(quads)(const void *p, const void *q, const void
 RV__ISA RV__INLINE __m512 RV__F(from_i8)(__m128i x)
 {
     return _mm512_maskz_cvtepi32_ps(RV__ALL16, _mm512_maskz_cvtepi8_epi32(RV__ALL16, x));
+}
+
+RV__ISA RV__INLINE __m512 RV__F(from_u8)(__m128i x)
+{
+    return _mm512_maskz_cvtepi32_ps(RV__ALL16, _mm512_maskz_cvtepu8_epi32(RV__ALL16, x));
 }
 
 RV__ISA RV__INLINE __m256i RV__F(lower)(__m512i x)
@@ -8845,6 +9583,13 @@ RV__ISA RV__INLINE __m512 RV__F(from_bf16)(__m256i x)
 #define rv__bl2_i8(acc, a, b) RV__F(v_l2_i8)((acc), (a), (b))
 #define rv__bl2_u8(acc, a, b) RV__F(v_l2_u8)((acc), (a), (b))
 #define rv__bl1_i8(acc, a, b) RV__F(v_l1_i8)((acc), (a), (b))
+#define rv__bl1_u8(acc, a, b) _mm512_add_epi32((acc), _mm512_sad_epu8((a), (b)))
+#define rv__bzero() _mm512_setzero_si512()
+/* |a - b| as unsigned bytes; the larger of two; the largest of all. */
+#define rv__bgap_u8(a, b) _mm512_or_si512(_mm512_subs_epu8((a), (b)), _mm512_subs_epu8((b), (a)))
+#define rv__bgap_i8(a, b) _mm512_sub_epi8(_mm512_max_epi8((a), (b)), _mm512_min_epi8((a), (b)))
+#define rv__bmost(a, b) _mm512_max_epu8((a), (b))
+#define rv__btop(a) RV__F(v_top)(a)
 
 RV__ISA RV__INLINE __m512i RV__F(v_madd)(__m512i acc, __m512i a, __m512i b)
 {
@@ -8875,7 +9620,7 @@ RV__ISA RV__INLINE __m512i RV__F(v_dot_u8)(__m512i acc, __m512i a, __m512i b)
 RV__ISA RV__INLINE __m512i RV__F(v_l2_u8)(__m512i acc, __m512i a, __m512i b)
 {
     __m512i zero = _mm512_setzero_si512();
-    __m512i d = _mm512_or_si512(_mm512_subs_epu8(a, b), _mm512_subs_epu8(b, a));
+    __m512i d = rv__bgap_u8(a, b);
     __m512i d0 = _mm512_unpacklo_epi8(d, zero), d1 = _mm512_unpackhi_epi8(d, zero);
     acc = RV__F(v_madd)(acc, d0, d0);
     return RV__F(v_madd)(acc, d1, d1);
@@ -8892,6 +9637,16 @@ RV__ISA RV__INLINE __m512i RV__F(v_l1_i8)(__m512i acc, __m512i a, __m512i b)
     __m512i flip = _mm512_set1_epi8(-128);
     __m512i sad = _mm512_sad_epu8(_mm512_xor_si512(a, flip), _mm512_xor_si512(b, flip));
     return _mm512_add_epi32(acc, sad);
+}
+
+RV__ISA RV__INLINE int32_t RV__F(v_top)(__m512i a)
+{
+    __m256i y = _mm256_max_epu8(RV__F(lower)(a), RV__F(upper)(a));
+    __m128i x = _mm_max_epu8(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 8));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 4));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 2));
+    return _mm_cvtsi128_si32(_mm_max_epu8(x, _mm_srli_si128(x, 1))) & 255;
 }
 
 #define rv__bone() _mm512_set1_epi8(1)
@@ -9152,9 +9907,11 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__vload_f16
 #undef rv__vload_bf16
 #undef rv__vload_i8
+#undef rv__vload_u8
 #undef rv__vtail_f16
 #undef rv__vtail_bf16
 #undef rv__vtail_i8
+#undef rv__vtail_u8
 #undef rv__vkeep_last
 #undef rv__vabs
 #undef rv__vmaxbits
@@ -9186,6 +9943,12 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__bl2_i8
 #undef rv__bl2_u8
 #undef rv__bl1_i8
+#undef rv__bl1_u8
+#undef rv__bzero
+#undef rv__bgap_i8
+#undef rv__bgap_u8
+#undef rv__bmost
+#undef rv__btop
 #undef rv__wload
 #undef rv__wtail
 #undef rv__wand
@@ -9227,8 +9990,8 @@ RV__BF16_ISA RV__INLINE __m512bh rv__bf16_tail(const uint16_t *p, size_t i, size
                                               (const void *)((const unsigned char *)p + 2 * i));
 }
 
-RV__BF16_ISA static float rv__pair_ip_bf16_avx512bf16(const uint16_t *a, const uint16_t *b,
-                                                      size_t n)
+RV__BF16_ISA static float rv__pair_dot_bf16_avx512bf16(const uint16_t *a, const uint16_t *b,
+                                                       size_t n)
 {
     __m512 s = _mm512_setzero_ps(), t = s, u = s, v = s;
     size_t i = 0;
@@ -9238,9 +10001,23 @@ RV__BF16_ISA static float rv__pair_ip_bf16_avx512bf16(const uint16_t *a, const u
         u = _mm512_dpbf16_ps(u, rv__bf16_get(a, i + 64), rv__bf16_get(b, i + 64));
         v = _mm512_dpbf16_ps(v, rv__bf16_get(a, i + 96), rv__bf16_get(b, i + 96));
     }
-    for (; i + 32 <= n; i += 32) s = _mm512_dpbf16_ps(s, rv__bf16_get(a, i), rv__bf16_get(b, i));
-    if (i < n) t = _mm512_dpbf16_ps(t, rv__bf16_tail(a, i, n), rv__bf16_tail(b, i, n));
-    return -rv__vsum_avx512(_mm512_add_ps(_mm512_add_ps(s, t), _mm512_add_ps(u, v)));
+    if (i + 64 <= n) {
+        s = _mm512_dpbf16_ps(s, rv__bf16_get(a, i), rv__bf16_get(b, i));
+        t = _mm512_dpbf16_ps(t, rv__bf16_get(a, i + 32), rv__bf16_get(b, i + 32));
+        i += 64;
+    }
+    if (i + 32 <= n) {
+        u = _mm512_dpbf16_ps(u, rv__bf16_get(a, i), rv__bf16_get(b, i));
+        i += 32;
+    }
+    if (i < n) v = _mm512_dpbf16_ps(v, rv__bf16_tail(a, i, n), rv__bf16_tail(b, i, n));
+    return rv__vsum_avx512(_mm512_add_ps(_mm512_add_ps(s, t), _mm512_add_ps(u, v)));
+}
+
+RV__BF16_ISA static float rv__pair_ip_bf16_avx512bf16(const uint16_t *a, const uint16_t *b,
+                                                      size_t n)
+{
+    return -rv__pair_dot_bf16_avx512bf16(a, b, n);
 }
 
 RV__BF16_ISA static float rv__pair_cosine_bf16_avx512bf16(const uint16_t *a, const uint16_t *b,
@@ -9416,6 +10193,8 @@ RV__AMX_ISA static void rv__gram_i8_amx(const int8_t *a, size_t lda, size_t na, 
         vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(const void *)(p))), 16))
 #define rv__vload_i8(p)                                                                            \
     vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(rv__load_u32(p))))))
+#define rv__vload_u8(p)                                                                            \
+    vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(rv__load_u32(p))))))
 #define rv__vkeep_last(a, n) RV__F(keep_last)((a), (n))
 #define rv__vabs(a) vabsq_f32(a)
 #define rv__vmaxbits(a, b)                                                                         \
@@ -9491,6 +10270,18 @@ RV__ISA RV__INLINE void RV__F(store_i8)(void *p, int32x4_t a)
 #define rv__bl1_i8(acc, a, b)                                                                      \
     vreinterpretq_s32_u32(vpadalq_u16(vreinterpretq_u32_s32(acc),                                  \
                                       vpaddlq_u8(vreinterpretq_u8_s8(vabdq_s8((a), (b))))))
+#define rv__bl1_u8(acc, a, b)                                                                      \
+    vreinterpretq_s32_u32(                                                                         \
+        vpadalq_u16(vreinterpretq_u32_s32(acc),                                                    \
+                    vpaddlq_u8(vabdq_u8(vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b)))))
+#define rv__bzero() vdupq_n_s8(0)
+/* |a - b| as unsigned bytes; the larger of two; the largest of all. */
+#define rv__bgap_i8(a, b) vabdq_s8((a), (b))
+#define rv__bgap_u8(a, b)                                                                          \
+    vreinterpretq_s8_u8(vabdq_u8(vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b)))
+#define rv__bmost(a, b)                                                                            \
+    vreinterpretq_s8_u8(vmaxq_u8(vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b)))
+#define rv__btop(a) ((int32_t)vmaxvq_u8(vreinterpretq_u8_s8(a)))
 
 RV__ISA RV__INLINE int8x16_t RV__F(v_bits)(const unsigned char *p)
 {
@@ -9605,6 +10396,7 @@ RV__ISA RV__INLINE rv__v RV__F(get)(int type, const unsigned char *p, size_t i)
     case RV__TYPE_F16: return rv__vload_f16(p + 2 * i);
     case RV__TYPE_BF16: return rv__vload_bf16(p + 2 * i);
     case RV__TYPE_I8: return rv__vload_i8(p + i);
+    case RV__TYPE_U8: return rv__vload_u8(p + i);
     default: return rv__vload(p + 4 * i);
     }
 }
@@ -9618,10 +10410,11 @@ RV__ISA RV__INLINE rv__v RV__F(get_tail)(int type, const unsigned char *p, size_
     case RV__TYPE_F16: return rv__vtail_f16(p + 2 * i, n - i);
     case RV__TYPE_BF16: return rv__vtail_bf16(p + 2 * i, n - i);
     case RV__TYPE_I8: return rv__vtail_i8(p + i, n - i);
+    case RV__TYPE_U8: return rv__vtail_u8(p + i, n - i);
     default: return rv__vload_tail(p + 4 * i, n - i);
     }
 #else
-    const size_t size = type == RV__TYPE_F32 ? 4 : type == RV__TYPE_I8 ? 1 : 2;
+    const size_t size = rv__type_bytes(type);
     unsigned char copy[4 * RV__LANES];
     if (n >= RV__LANES) return rv__vkeep_last(RV__F(get)(type, p, n - RV__LANES), n - i);
     memset(copy, 0, sizeof copy);
@@ -9652,64 +10445,108 @@ RV__ISA RV__INLINE float RV__F(fold)(int op, rv__v a)
     return op == RV__OP_LINF ? rv__vmaximum(a) : rv__vsum(a);
 }
 
-/* a and b of types ta and tb; for I8, scale is that of b. aa: squared length of a if known (cosine
-   of a query against rows), negative if not. */
-RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char *a,
-                                    const unsigned char *b, float scale, size_t n, float aa)
+/* The sums a cosine is made of, in one pass. sums: a.b, a.a, b.b; without a.a where that is known,
+   which is a constant at every call. */
+RV__ISA RV__INLINE void RV__F(parts)(int ta, int tb, int known, const unsigned char *a,
+                                     const unsigned char *b, size_t n, float *sums)
 {
     const size_t L = RV__LANES;
-    rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, x0 = s0, x1 = s0, y0 = s0, y1 = s0;
-    rv__v u, v, factor = rv__vset(scale);
+    rv__v s0 = rv__vzero(), s1 = s0, x0 = s0, x1 = s0, y0 = s0, y1 = s0, u, v;
+    size_t i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) {
+        u = RV__F(get)(ta, a, i);
+        v = RV__F(get)(tb, b, i);
+        s0 = rv__vfma(u, v, s0);
+        if (!known) x0 = rv__vfma(u, u, x0);
+        y0 = rv__vfma(v, v, y0);
+        u = RV__F(get)(ta, a, i + L);
+        v = RV__F(get)(tb, b, i + L);
+        s1 = rv__vfma(u, v, s1);
+        if (!known) x1 = rv__vfma(u, u, x1);
+        y1 = rv__vfma(v, v, y1);
+    }
+    for (; i < n; i += L) {
+        const int whole = i + L <= n;
+        u = whole ? RV__F(get)(ta, a, i) : RV__F(get_tail)(ta, a, i, n);
+        v = whole ? RV__F(get)(tb, b, i) : RV__F(get_tail)(tb, b, i, n);
+        s0 = rv__vfma(u, v, s0);
+        if (!known) x0 = rv__vfma(u, u, x0);
+        y0 = rv__vfma(v, v, y0);
+    }
+    sums[0] = rv__vsum(rv__vadd(s0, s1));
+    if (!known) sums[1] = rv__vsum(rv__vadd(x0, x1));
+    sums[2] = rv__vsum(rv__vadd(y0, y1));
+}
+
+/* The distance of a query, of squared length aa, and a row. */
+RV__ISA RV__INLINE float RV__F(cosine_row)(int type, const unsigned char *query,
+                                           const unsigned char *row, float scale, size_t n,
+                                           float aa)
+{
+    float sums[3];
+    RV__F(parts)(RV__TYPE_F32, type, 1, query, row, n, sums);
+    return rv__cosine_finish(RV__TYPE_F32, type, query, row, scale, n, sums[0], aa, sums[2]);
+}
+
+/* Of the next 2 LANES elements of a row of bfloat16, those in even, or in odd, places. One load
+   and one operation; widening in order takes two of each, through fewer units. */
+RV__ISA RV__INLINE rv__v RV__F(half_bf16)(int odd, const unsigned char *p)
+{
+    rv__vi words = rv__vbits(rv__vload(p));
+    return rv__vfrom(odd ? rv__iand(words, rv__iset(-65536)) : rv__ishl(words, 16));
+}
+
+RV__ISA RV__INLINE rv__v RV__F(step_bf16)(int op, int odd, rv__v acc, const unsigned char *a,
+                                          const unsigned char *b)
+{
+    rv__v u = RV__F(half_bf16)(odd, a), v = RV__F(half_bf16)(odd, b);
+    return RV__F(step)(op, RV__TYPE_BF16, acc, u, v, u);
+}
+
+/* a and b of types ta and tb; for I8, scale is that of b. */
+RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char *a,
+                                    const unsigned char *b, float scale, size_t n)
+{
+    const int halves = RV__LANES > 1 && ta == RV__TYPE_BF16 && tb == RV__TYPE_BF16;
+    const size_t L = RV__LANES;
+    rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, u, v, factor = rv__vset(scale);
     float sum;
     size_t i = 0;
     if (op == RV__OP_COSINE) {
-        for (; i + 2 * L <= n; i += 2 * L) {
-            u = RV__F(get)(ta, a, i);
-            v = RV__F(get)(tb, b, i);
-            s0 = rv__vfma(u, v, s0);
-            x0 = rv__vfma(u, u, x0);
-            y0 = rv__vfma(v, v, y0);
-            u = RV__F(get)(ta, a, i + L);
-            v = RV__F(get)(tb, b, i + L);
-            s1 = rv__vfma(u, v, s1);
-            x1 = rv__vfma(u, u, x1);
-            y1 = rv__vfma(v, v, y1);
-        }
-    } else {
-        for (; i + 4 * L <= n; i += 4 * L) {
-            v = RV__F(get)(tb, b, i);
-            s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
-            v = RV__F(get)(tb, b, i + L);
-            s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
-            v = RV__F(get)(tb, b, i + 2 * L);
-            s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
-            v = RV__F(get)(tb, b, i + 3 * L);
-            s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
-        }
+        float sums[3];
+        RV__F(parts)(ta, tb, 0, a, b, n, sums);
+        return rv__cosine_finish(ta, tb, a, b, scale, n, sums[0], sums[1], sums[2]);
+    }
+    for (; halves && i + 4 * L <= n; i += 4 * L) {
+        s0 = RV__F(step_bf16)(op, 0, s0, a + 2 * i, b + 2 * i);
+        s1 = RV__F(step_bf16)(op, 1, s1, a + 2 * i, b + 2 * i);
+        s2 = RV__F(step_bf16)(op, 0, s2, a + 2 * (i + 2 * L), b + 2 * (i + 2 * L));
+        s3 = RV__F(step_bf16)(op, 1, s3, a + 2 * (i + 2 * L), b + 2 * (i + 2 * L));
+    }
+    if (halves && i + 2 * L <= n) {
+        s0 = RV__F(step_bf16)(op, 0, s0, a + 2 * i, b + 2 * i);
+        s1 = RV__F(step_bf16)(op, 1, s1, a + 2 * i, b + 2 * i);
+        i += 2 * L;
+    }
+    for (; i + 4 * L <= n; i += 4 * L) {
+        v = RV__F(get)(tb, b, i);
+        s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
+        v = RV__F(get)(tb, b, i + L);
+        s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
+        v = RV__F(get)(tb, b, i + 2 * L);
+        s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
+        v = RV__F(get)(tb, b, i + 3 * L);
+        s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
     }
     for (; i < n; i += L) {
-        if (i + L <= n) {
-            u = RV__F(get)(ta, a, i);
-            v = RV__F(get)(tb, b, i);
-        } else {
-            u = RV__F(get_tail)(ta, a, i, n);
-            v = RV__F(get_tail)(tb, b, i, n);
-        }
-        if (op == RV__OP_COSINE) {
-            s0 = rv__vfma(u, v, s0);
-            x0 = rv__vfma(u, u, x0);
-            y0 = rv__vfma(v, v, y0);
-        } else {
-            s0 = RV__F(step)(op, tb, s0, u, v, factor);
-        }
+        const int whole = i + L <= n;
+        u = whole ? RV__F(get)(ta, a, i) : RV__F(get_tail)(ta, a, i, n);
+        v = whole ? RV__F(get)(tb, b, i) : RV__F(get_tail)(tb, b, i, n);
+        s0 = RV__F(step)(op, tb, s0, u, v, factor);
     }
     sum = RV__F(fold)(op, RV__F(join)(op, RV__F(join)(op, s0, s1), RV__F(join)(op, s2, s3)));
-    if (op != RV__OP_COSINE) {
-        if (op != RV__OP_IP) return sum;
-        return tb == RV__TYPE_I8 ? -sum * scale : -sum;
-    }
-    if (aa < 0.0f) aa = rv__vsum(rv__vadd(x0, x1));
-    return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
+    if (op != RV__OP_IP) return sum;
+    return tb == RV__TYPE_I8 ? -sum * scale : -sum;
 }
 
 /* Terms i .. i + LANES - 1 of one row against those of the query; at the end those up to n - 1. */
@@ -9822,12 +10659,12 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
 {
     const unsigned char *q = (const unsigned char *)query;
     const size_t head = type == RV__TYPE_I8 ? 4 : 0;
-    const size_t bytes = head + dim * (type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 ? 1u : 2u);
+    const size_t bytes = head + dim * rv__type_bytes(type);
     const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
     const size_t step = dim <= (RV__LANES == 16 ? 400u : 8 * RV__LANES) ? 4 : 1;
     float scale = 1.0f, qq = 0.0f, last[4];
     if (op == RV__OP_COSINE) {
-        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim, 0.0f);
+        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim);
     }
     for (size_t i = 0, fetched = 0; i < n; i += step) {
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
@@ -9844,8 +10681,11 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
             else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
             if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
         } else {
+            if (!ids && type != RV__TYPE_F32 && i + 2 < n) rv__touch(r0 + 2 * stride, bytes);
             if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
-            out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim, qq);
+            if (op == RV__OP_COSINE)
+                out[i] = RV__F(cosine_row)(type, q, r0 + head, scale, dim, qq);
+            else out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim);
         }
     }
 }
@@ -9876,6 +10716,12 @@ RV__ISA static void RV__F(scan_l2_i8)(const void *query, const unsigned char *ro
     RV__F(scan)(RV__OP_L2, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_l2_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_L2, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_ip_f32)(const void *query, const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
@@ -9898,6 +10744,12 @@ RV__ISA static void RV__F(scan_ip_i8)(const void *query, const unsigned char *ro
                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_IP, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
+}
+
+RV__ISA static void RV__F(scan_ip_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_IP, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_cosine_f32)(const void *query, const unsigned char *rows,
@@ -9928,6 +10780,13 @@ RV__ISA static void RV__F(scan_cosine_i8)(const void *query, const unsigned char
     RV__F(scan)(RV__OP_COSINE, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_cosine_u8)(const void *query, const unsigned char *rows,
+                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                          float *out)
+{
+    RV__F(scan)(RV__OP_COSINE, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_l1_f32)(const void *query, const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
@@ -9950,6 +10809,12 @@ RV__ISA static void RV__F(scan_l1_i8)(const void *query, const unsigned char *ro
                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L1, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
+}
+
+RV__ISA static void RV__F(scan_l1_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_L1, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_linf_f32)(const void *query, const unsigned char *rows,
@@ -9979,100 +10844,130 @@ RV__ISA static void RV__F(scan_linf_i8)(const void *query, const unsigned char *
     RV__F(scan)(RV__OP_LINF, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_linf_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                        const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_LINF, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_dot_f32)(const void *query, const unsigned char *rows, size_t stride,
                                         const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_DOT, RV__TYPE_F32, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(parts_f32)(const float *a, const float *b, size_t n, float *sums)
+{
+    RV__F(parts)(RV__TYPE_F32, RV__TYPE_F32, 0, (const unsigned char *)a, (const unsigned char *)b,
+                 n, sums);
+}
+
 RV__ISA static float RV__F(pair_l2_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_f32)(const float *a, const float *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l2_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_f16)(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l2_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_array.inl =================================================================== */
@@ -10660,6 +11555,7 @@ RV__ISA RV__INLINE rv__vi RV__F(int_step)(int what, rv__vi acc, rv__vb a, rv__vb
     case RV__INT_DOT: return rv__bdot_any(acc, a, b);
     case RV__INT_L2: return rv__bl2_i8(acc, a, b);
     case RV__INT_L1: return rv__bl1_i8(acc, a, b);
+    case RV__INT_L1_U8: return rv__bl1_u8(acc, a, b);
     case RV__INT_DOT_U8: return rv__bdot_u8(acc, a, b);
     default: return rv__bl2_u8(acc, a, b);
     }
@@ -10679,28 +11575,36 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
 {
     const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
     const size_t B = RV__BYTES;
-    rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
+    rv__vi s0 = rv__iset(0), s1 = s0, bias0 = s0, bias1 = s0;
     rv__vb u, v;
     size_t i = 0;
+    for (; B == 1 && i < n; i++)
+        s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
     /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
     for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
         u = rv__bload(p + i + B);
         v = rv__bload(q + i + B);
         s1 = RV__F(int_step)(what, s1, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
     }
-    for (; i < n; i += B) {
-        const int whole = i + B <= n;
-        u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
-        v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+    if (B > 1 && i + B <= n) {
+        u = rv__bload(p + i);
+        v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
+        i += B;
     }
-    return rv__isum(rv__isub(rv__iadd(s0, s1), bias));
+    if (B > 1 && i < n) {
+        u = RV__F(bytes_tail)(p, i, n);
+        v = RV__F(bytes_tail)(q, i, n);
+        s1 = RV__F(int_step)(what, s1, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
+    }
+    return rv__isum(rv__isub(rv__iadd(s0, s1), rv__iadd(bias0, bias1)));
 }
 
 RV__ISA static int32_t RV__F(dot_i8)(const int8_t *a, const int8_t *b, size_t n)
@@ -10728,6 +11632,36 @@ RV__ISA static uint32_t RV__F(l2sq_u8)(const uint8_t *a, const uint8_t *b, size_
     return (uint32_t)RV__F(int_pair)(RV__INT_L2_U8, a, b, n);
 }
 
+RV__ISA static uint32_t RV__F(l1_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_pair)(RV__INT_L1_U8, a, b, n);
+}
+
+/* The largest difference; what: RV__INT_L1 or RV__INT_L1_U8, which say how bytes are meant. */
+RV__ISA RV__INLINE int32_t RV__F(int_linf)(int what, const void *a, const void *b, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    rv__vb most = rv__bzero();
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
+        rv__vb v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+        rv__vb gap = what == RV__INT_L1 ? rv__bgap_i8(u, v) : rv__bgap_u8(u, v);
+        most = rv__bmost(most, gap);
+    }
+    return rv__btop(most);
+}
+
+RV__ISA static int32_t RV__F(linf_i8)(const int8_t *a, const int8_t *b, size_t n)
+{
+    return RV__F(int_linf)(RV__INT_L1, a, b, n);
+}
+
+RV__ISA static uint32_t RV__F(linf_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_linf)(RV__INT_L1_U8, a, b, n);
+}
+
 /* out: a.b, a.a, b.b */
 RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out)
 {
@@ -10745,6 +11679,24 @@ RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n,
     out[0] = rv__isum(rv__isub(ab, bias));
     out[1] = rv__isum(aa);
     out[2] = rv__isum(bb);
+}
+
+RV__ISA static void RV__F(cosine_u8)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *out)
+{
+    rv__vi ab = rv__iset(0), aa = ab, bb = ab, bias_a = ab, bias_b = ab;
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(a + i) : RV__F(bytes_tail)(a, i, n);
+        rv__vb v = whole ? rv__bload(b + i) : RV__F(bytes_tail)(b, i, n);
+        ab = rv__bdot_u8(ab, u, v);
+        aa = rv__bdot_u8(aa, u, u);
+        bb = rv__bdot_u8(bb, v, v);
+        bias_a = rv__bbias_u8(bias_a, u);
+        bias_b = rv__bbias_u8(bias_b, v);
+    }
+    out[0] = (uint32_t)rv__isum(rv__isub(ab, bias_a));
+    out[1] = (uint32_t)rv__isum(rv__isub(aa, bias_a));
+    out[2] = (uint32_t)rv__isum(rv__isub(bb, bias_b));
 }
 
 /* ---- one query against packed rows ---- */
@@ -11214,9 +12166,11 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__vload_f16
 #undef rv__vload_bf16
 #undef rv__vload_i8
+#undef rv__vload_u8
 #undef rv__vtail_f16
 #undef rv__vtail_bf16
 #undef rv__vtail_i8
+#undef rv__vtail_u8
 #undef rv__vkeep_last
 #undef rv__vabs
 #undef rv__vmaxbits
@@ -11248,6 +12202,12 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__bl2_i8
 #undef rv__bl2_u8
 #undef rv__bl1_i8
+#undef rv__bl1_u8
+#undef rv__bzero
+#undef rv__bgap_i8
+#undef rv__bgap_u8
+#undef rv__bmost
+#undef rv__btop
 #undef rv__wload
 #undef rv__wtail
 #undef rv__wand
@@ -11339,6 +12299,8 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
         vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(const void *)(p))), 16))
 #define rv__vload_i8(p)                                                                            \
     vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(rv__load_u32(p))))))
+#define rv__vload_u8(p)                                                                            \
+    vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(rv__load_u32(p))))))
 #define rv__vkeep_last(a, n) RV__F(keep_last)((a), (n))
 #define rv__vabs(a) vabsq_f32(a)
 #define rv__vmaxbits(a, b)                                                                         \
@@ -11414,6 +12376,18 @@ RV__ISA RV__INLINE void RV__F(store_i8)(void *p, int32x4_t a)
 #define rv__bl1_i8(acc, a, b)                                                                      \
     vreinterpretq_s32_u32(vpadalq_u16(vreinterpretq_u32_s32(acc),                                  \
                                       vpaddlq_u8(vreinterpretq_u8_s8(vabdq_s8((a), (b))))))
+#define rv__bl1_u8(acc, a, b)                                                                      \
+    vreinterpretq_s32_u32(                                                                         \
+        vpadalq_u16(vreinterpretq_u32_s32(acc),                                                    \
+                    vpaddlq_u8(vabdq_u8(vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b)))))
+#define rv__bzero() vdupq_n_s8(0)
+/* |a - b| as unsigned bytes; the larger of two; the largest of all. */
+#define rv__bgap_i8(a, b) vabdq_s8((a), (b))
+#define rv__bgap_u8(a, b)                                                                          \
+    vreinterpretq_s8_u8(vabdq_u8(vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b)))
+#define rv__bmost(a, b)                                                                            \
+    vreinterpretq_s8_u8(vmaxq_u8(vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b)))
+#define rv__btop(a) ((int32_t)vmaxvq_u8(vreinterpretq_u8_s8(a)))
 
 RV__ISA RV__INLINE int8x16_t RV__F(v_bits)(const unsigned char *p)
 {
@@ -11543,6 +12517,7 @@ RV__ISA RV__INLINE rv__vi RV__F(int_step)(int what, rv__vi acc, rv__vb a, rv__vb
     case RV__INT_DOT: return rv__bdot_any(acc, a, b);
     case RV__INT_L2: return rv__bl2_i8(acc, a, b);
     case RV__INT_L1: return rv__bl1_i8(acc, a, b);
+    case RV__INT_L1_U8: return rv__bl1_u8(acc, a, b);
     case RV__INT_DOT_U8: return rv__bdot_u8(acc, a, b);
     default: return rv__bl2_u8(acc, a, b);
     }
@@ -11562,28 +12537,36 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
 {
     const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
     const size_t B = RV__BYTES;
-    rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
+    rv__vi s0 = rv__iset(0), s1 = s0, bias0 = s0, bias1 = s0;
     rv__vb u, v;
     size_t i = 0;
+    for (; B == 1 && i < n; i++)
+        s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
     /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
     for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
         u = rv__bload(p + i + B);
         v = rv__bload(q + i + B);
         s1 = RV__F(int_step)(what, s1, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
     }
-    for (; i < n; i += B) {
-        const int whole = i + B <= n;
-        u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
-        v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+    if (B > 1 && i + B <= n) {
+        u = rv__bload(p + i);
+        v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
+        i += B;
     }
-    return rv__isum(rv__isub(rv__iadd(s0, s1), bias));
+    if (B > 1 && i < n) {
+        u = RV__F(bytes_tail)(p, i, n);
+        v = RV__F(bytes_tail)(q, i, n);
+        s1 = RV__F(int_step)(what, s1, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
+    }
+    return rv__isum(rv__isub(rv__iadd(s0, s1), rv__iadd(bias0, bias1)));
 }
 
 RV__ISA static int32_t RV__F(dot_i8)(const int8_t *a, const int8_t *b, size_t n)
@@ -11611,6 +12594,36 @@ RV__ISA static uint32_t RV__F(l2sq_u8)(const uint8_t *a, const uint8_t *b, size_
     return (uint32_t)RV__F(int_pair)(RV__INT_L2_U8, a, b, n);
 }
 
+RV__ISA static uint32_t RV__F(l1_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_pair)(RV__INT_L1_U8, a, b, n);
+}
+
+/* The largest difference; what: RV__INT_L1 or RV__INT_L1_U8, which say how bytes are meant. */
+RV__ISA RV__INLINE int32_t RV__F(int_linf)(int what, const void *a, const void *b, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    rv__vb most = rv__bzero();
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
+        rv__vb v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+        rv__vb gap = what == RV__INT_L1 ? rv__bgap_i8(u, v) : rv__bgap_u8(u, v);
+        most = rv__bmost(most, gap);
+    }
+    return rv__btop(most);
+}
+
+RV__ISA static int32_t RV__F(linf_i8)(const int8_t *a, const int8_t *b, size_t n)
+{
+    return RV__F(int_linf)(RV__INT_L1, a, b, n);
+}
+
+RV__ISA static uint32_t RV__F(linf_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_linf)(RV__INT_L1_U8, a, b, n);
+}
+
 /* out: a.b, a.a, b.b */
 RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out)
 {
@@ -11628,6 +12641,24 @@ RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n,
     out[0] = rv__isum(rv__isub(ab, bias));
     out[1] = rv__isum(aa);
     out[2] = rv__isum(bb);
+}
+
+RV__ISA static void RV__F(cosine_u8)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *out)
+{
+    rv__vi ab = rv__iset(0), aa = ab, bb = ab, bias_a = ab, bias_b = ab;
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(a + i) : RV__F(bytes_tail)(a, i, n);
+        rv__vb v = whole ? rv__bload(b + i) : RV__F(bytes_tail)(b, i, n);
+        ab = rv__bdot_u8(ab, u, v);
+        aa = rv__bdot_u8(aa, u, u);
+        bb = rv__bdot_u8(bb, v, v);
+        bias_a = rv__bbias_u8(bias_a, u);
+        bias_b = rv__bbias_u8(bias_b, v);
+    }
+    out[0] = (uint32_t)rv__isum(rv__isub(ab, bias_a));
+    out[1] = (uint32_t)rv__isum(rv__isub(aa, bias_a));
+    out[2] = (uint32_t)rv__isum(rv__isub(bb, bias_b));
 }
 
 /* ---- one query against packed rows ---- */
@@ -11998,9 +13029,11 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #undef rv__vload_f16
 #undef rv__vload_bf16
 #undef rv__vload_i8
+#undef rv__vload_u8
 #undef rv__vtail_f16
 #undef rv__vtail_bf16
 #undef rv__vtail_i8
+#undef rv__vtail_u8
 #undef rv__vkeep_last
 #undef rv__vabs
 #undef rv__vmaxbits
@@ -12032,6 +13065,12 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
 #undef rv__bl2_i8
 #undef rv__bl2_u8
 #undef rv__bl1_i8
+#undef rv__bl1_u8
+#undef rv__bzero
+#undef rv__bgap_i8
+#undef rv__bgap_u8
+#undef rv__bmost
+#undef rv__btop
 #undef rv__wload
 #undef rv__wtail
 #undef rv__wand
@@ -12118,6 +13157,9 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
         wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero((const void *)(p)))))
 #define rv__vkeep_last(a, n)                                                                       \
     wasm_v128_and((a), wasm_i32x4_gt(wasm_i32x4_make(1, 2, 3, 4), wasm_i32x4_splat((int)(4 - (n)))))
+#define rv__vload_u8(p)                                                                            \
+    wasm_f32x4_convert_i32x4(wasm_u32x4_extend_low_u16x8(                                          \
+        wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero((const void *)(p)))))
 #define rv__vabs(a) wasm_f32x4_abs(a)
 #define rv__vmaxbits(a, b) wasm_i32x4_max((a), (b))
 #define rv__vstore_f16(p, a) RV__F(store_f16)((p), (a))
@@ -12229,6 +13271,15 @@ RV__INLINE void RV__F(store_i8)(void *p, v128_t a)
 #define rv__bl1_i8(acc, a, b)                                                                      \
     wasm_i32x4_add((acc), wasm_u32x4_extadd_pairwise_u16x8(                                        \
                               wasm_u16x8_extadd_pairwise_u8x16(RV__F(v_gap_i8)((a), (b)))))
+#define rv__bl1_u8(acc, a, b)                                                                      \
+    wasm_i32x4_add((acc), wasm_u32x4_extadd_pairwise_u16x8(                                        \
+                              wasm_u16x8_extadd_pairwise_u8x16(RV__F(v_gap)((a), (b)))))
+#define rv__bzero() wasm_i32x4_splat(0)
+/* |a - b| as unsigned bytes; the larger of two; the largest of all. */
+#define rv__bgap_u8(a, b) RV__F(v_gap)((a), (b))
+#define rv__bgap_i8(a, b) RV__F(v_gap_i8)((a), (b))
+#define rv__bmost(a, b) wasm_u8x16_max((a), (b))
+#define rv__btop(a) RV__F(v_top)(a)
 #define rv__gquads(row, k) wasm_i16x8_load8x8((const void *)((row)[0] + (k)))
 #define rv__gdot(acc, b, a) wasm_i32x4_add((acc), wasm_i32x4_dot_i16x8((b), (a)))
 
@@ -12272,6 +13323,14 @@ RV__INLINE v128_t RV__F(v_gap_i8)(v128_t a, v128_t b)
 {
     v128_t flip = wasm_u8x16_splat(128);
     return RV__F(v_gap)(wasm_v128_xor(a, flip), wasm_v128_xor(b, flip));
+}
+
+RV__INLINE int32_t RV__F(v_top)(v128_t a)
+{
+    a = wasm_u8x16_max(a, wasm_i32x4_shuffle(a, a, 2, 3, 0, 1));
+    a = wasm_u8x16_max(a, wasm_i32x4_shuffle(a, a, 1, 0, 3, 2));
+    a = wasm_u8x16_max(a, wasm_u32x4_shr(a, 16));
+    return wasm_u8x16_extract_lane(wasm_u8x16_max(a, wasm_u32x4_shr(a, 8)), 0);
 }
 
 /* ---- table look-up in lanes of 16 bytes ---- */
@@ -12322,6 +13381,7 @@ RV__ISA RV__INLINE rv__v RV__F(get)(int type, const unsigned char *p, size_t i)
     case RV__TYPE_F16: return rv__vload_f16(p + 2 * i);
     case RV__TYPE_BF16: return rv__vload_bf16(p + 2 * i);
     case RV__TYPE_I8: return rv__vload_i8(p + i);
+    case RV__TYPE_U8: return rv__vload_u8(p + i);
     default: return rv__vload(p + 4 * i);
     }
 }
@@ -12335,10 +13395,11 @@ RV__ISA RV__INLINE rv__v RV__F(get_tail)(int type, const unsigned char *p, size_
     case RV__TYPE_F16: return rv__vtail_f16(p + 2 * i, n - i);
     case RV__TYPE_BF16: return rv__vtail_bf16(p + 2 * i, n - i);
     case RV__TYPE_I8: return rv__vtail_i8(p + i, n - i);
+    case RV__TYPE_U8: return rv__vtail_u8(p + i, n - i);
     default: return rv__vload_tail(p + 4 * i, n - i);
     }
 #else
-    const size_t size = type == RV__TYPE_F32 ? 4 : type == RV__TYPE_I8 ? 1 : 2;
+    const size_t size = rv__type_bytes(type);
     unsigned char copy[4 * RV__LANES];
     if (n >= RV__LANES) return rv__vkeep_last(RV__F(get)(type, p, n - RV__LANES), n - i);
     memset(copy, 0, sizeof copy);
@@ -12369,64 +13430,108 @@ RV__ISA RV__INLINE float RV__F(fold)(int op, rv__v a)
     return op == RV__OP_LINF ? rv__vmaximum(a) : rv__vsum(a);
 }
 
-/* a and b of types ta and tb; for I8, scale is that of b. aa: squared length of a if known (cosine
-   of a query against rows), negative if not. */
-RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char *a,
-                                    const unsigned char *b, float scale, size_t n, float aa)
+/* The sums a cosine is made of, in one pass. sums: a.b, a.a, b.b; without a.a where that is known,
+   which is a constant at every call. */
+RV__ISA RV__INLINE void RV__F(parts)(int ta, int tb, int known, const unsigned char *a,
+                                     const unsigned char *b, size_t n, float *sums)
 {
     const size_t L = RV__LANES;
-    rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, x0 = s0, x1 = s0, y0 = s0, y1 = s0;
-    rv__v u, v, factor = rv__vset(scale);
+    rv__v s0 = rv__vzero(), s1 = s0, x0 = s0, x1 = s0, y0 = s0, y1 = s0, u, v;
+    size_t i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) {
+        u = RV__F(get)(ta, a, i);
+        v = RV__F(get)(tb, b, i);
+        s0 = rv__vfma(u, v, s0);
+        if (!known) x0 = rv__vfma(u, u, x0);
+        y0 = rv__vfma(v, v, y0);
+        u = RV__F(get)(ta, a, i + L);
+        v = RV__F(get)(tb, b, i + L);
+        s1 = rv__vfma(u, v, s1);
+        if (!known) x1 = rv__vfma(u, u, x1);
+        y1 = rv__vfma(v, v, y1);
+    }
+    for (; i < n; i += L) {
+        const int whole = i + L <= n;
+        u = whole ? RV__F(get)(ta, a, i) : RV__F(get_tail)(ta, a, i, n);
+        v = whole ? RV__F(get)(tb, b, i) : RV__F(get_tail)(tb, b, i, n);
+        s0 = rv__vfma(u, v, s0);
+        if (!known) x0 = rv__vfma(u, u, x0);
+        y0 = rv__vfma(v, v, y0);
+    }
+    sums[0] = rv__vsum(rv__vadd(s0, s1));
+    if (!known) sums[1] = rv__vsum(rv__vadd(x0, x1));
+    sums[2] = rv__vsum(rv__vadd(y0, y1));
+}
+
+/* The distance of a query, of squared length aa, and a row. */
+RV__ISA RV__INLINE float RV__F(cosine_row)(int type, const unsigned char *query,
+                                           const unsigned char *row, float scale, size_t n,
+                                           float aa)
+{
+    float sums[3];
+    RV__F(parts)(RV__TYPE_F32, type, 1, query, row, n, sums);
+    return rv__cosine_finish(RV__TYPE_F32, type, query, row, scale, n, sums[0], aa, sums[2]);
+}
+
+/* Of the next 2 LANES elements of a row of bfloat16, those in even, or in odd, places. One load
+   and one operation; widening in order takes two of each, through fewer units. */
+RV__ISA RV__INLINE rv__v RV__F(half_bf16)(int odd, const unsigned char *p)
+{
+    rv__vi words = rv__vbits(rv__vload(p));
+    return rv__vfrom(odd ? rv__iand(words, rv__iset(-65536)) : rv__ishl(words, 16));
+}
+
+RV__ISA RV__INLINE rv__v RV__F(step_bf16)(int op, int odd, rv__v acc, const unsigned char *a,
+                                          const unsigned char *b)
+{
+    rv__v u = RV__F(half_bf16)(odd, a), v = RV__F(half_bf16)(odd, b);
+    return RV__F(step)(op, RV__TYPE_BF16, acc, u, v, u);
+}
+
+/* a and b of types ta and tb; for I8, scale is that of b. */
+RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char *a,
+                                    const unsigned char *b, float scale, size_t n)
+{
+    const int halves = RV__LANES > 1 && ta == RV__TYPE_BF16 && tb == RV__TYPE_BF16;
+    const size_t L = RV__LANES;
+    rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, u, v, factor = rv__vset(scale);
     float sum;
     size_t i = 0;
     if (op == RV__OP_COSINE) {
-        for (; i + 2 * L <= n; i += 2 * L) {
-            u = RV__F(get)(ta, a, i);
-            v = RV__F(get)(tb, b, i);
-            s0 = rv__vfma(u, v, s0);
-            x0 = rv__vfma(u, u, x0);
-            y0 = rv__vfma(v, v, y0);
-            u = RV__F(get)(ta, a, i + L);
-            v = RV__F(get)(tb, b, i + L);
-            s1 = rv__vfma(u, v, s1);
-            x1 = rv__vfma(u, u, x1);
-            y1 = rv__vfma(v, v, y1);
-        }
-    } else {
-        for (; i + 4 * L <= n; i += 4 * L) {
-            v = RV__F(get)(tb, b, i);
-            s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
-            v = RV__F(get)(tb, b, i + L);
-            s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
-            v = RV__F(get)(tb, b, i + 2 * L);
-            s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
-            v = RV__F(get)(tb, b, i + 3 * L);
-            s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
-        }
+        float sums[3];
+        RV__F(parts)(ta, tb, 0, a, b, n, sums);
+        return rv__cosine_finish(ta, tb, a, b, scale, n, sums[0], sums[1], sums[2]);
+    }
+    for (; halves && i + 4 * L <= n; i += 4 * L) {
+        s0 = RV__F(step_bf16)(op, 0, s0, a + 2 * i, b + 2 * i);
+        s1 = RV__F(step_bf16)(op, 1, s1, a + 2 * i, b + 2 * i);
+        s2 = RV__F(step_bf16)(op, 0, s2, a + 2 * (i + 2 * L), b + 2 * (i + 2 * L));
+        s3 = RV__F(step_bf16)(op, 1, s3, a + 2 * (i + 2 * L), b + 2 * (i + 2 * L));
+    }
+    if (halves && i + 2 * L <= n) {
+        s0 = RV__F(step_bf16)(op, 0, s0, a + 2 * i, b + 2 * i);
+        s1 = RV__F(step_bf16)(op, 1, s1, a + 2 * i, b + 2 * i);
+        i += 2 * L;
+    }
+    for (; i + 4 * L <= n; i += 4 * L) {
+        v = RV__F(get)(tb, b, i);
+        s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
+        v = RV__F(get)(tb, b, i + L);
+        s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
+        v = RV__F(get)(tb, b, i + 2 * L);
+        s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
+        v = RV__F(get)(tb, b, i + 3 * L);
+        s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
     }
     for (; i < n; i += L) {
-        if (i + L <= n) {
-            u = RV__F(get)(ta, a, i);
-            v = RV__F(get)(tb, b, i);
-        } else {
-            u = RV__F(get_tail)(ta, a, i, n);
-            v = RV__F(get_tail)(tb, b, i, n);
-        }
-        if (op == RV__OP_COSINE) {
-            s0 = rv__vfma(u, v, s0);
-            x0 = rv__vfma(u, u, x0);
-            y0 = rv__vfma(v, v, y0);
-        } else {
-            s0 = RV__F(step)(op, tb, s0, u, v, factor);
-        }
+        const int whole = i + L <= n;
+        u = whole ? RV__F(get)(ta, a, i) : RV__F(get_tail)(ta, a, i, n);
+        v = whole ? RV__F(get)(tb, b, i) : RV__F(get_tail)(tb, b, i, n);
+        s0 = RV__F(step)(op, tb, s0, u, v, factor);
     }
     sum = RV__F(fold)(op, RV__F(join)(op, RV__F(join)(op, s0, s1), RV__F(join)(op, s2, s3)));
-    if (op != RV__OP_COSINE) {
-        if (op != RV__OP_IP) return sum;
-        return tb == RV__TYPE_I8 ? -sum * scale : -sum;
-    }
-    if (aa < 0.0f) aa = rv__vsum(rv__vadd(x0, x1));
-    return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
+    if (op != RV__OP_IP) return sum;
+    return tb == RV__TYPE_I8 ? -sum * scale : -sum;
 }
 
 /* Terms i .. i + LANES - 1 of one row against those of the query; at the end those up to n - 1. */
@@ -12539,12 +13644,12 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
 {
     const unsigned char *q = (const unsigned char *)query;
     const size_t head = type == RV__TYPE_I8 ? 4 : 0;
-    const size_t bytes = head + dim * (type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 ? 1u : 2u);
+    const size_t bytes = head + dim * rv__type_bytes(type);
     const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
     const size_t step = dim <= (RV__LANES == 16 ? 400u : 8 * RV__LANES) ? 4 : 1;
     float scale = 1.0f, qq = 0.0f, last[4];
     if (op == RV__OP_COSINE) {
-        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim, 0.0f);
+        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim);
     }
     for (size_t i = 0, fetched = 0; i < n; i += step) {
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
@@ -12561,8 +13666,11 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
             else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
             if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
         } else {
+            if (!ids && type != RV__TYPE_F32 && i + 2 < n) rv__touch(r0 + 2 * stride, bytes);
             if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
-            out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim, qq);
+            if (op == RV__OP_COSINE)
+                out[i] = RV__F(cosine_row)(type, q, r0 + head, scale, dim, qq);
+            else out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim);
         }
     }
 }
@@ -12593,6 +13701,12 @@ RV__ISA static void RV__F(scan_l2_i8)(const void *query, const unsigned char *ro
     RV__F(scan)(RV__OP_L2, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_l2_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_L2, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_ip_f32)(const void *query, const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
@@ -12615,6 +13729,12 @@ RV__ISA static void RV__F(scan_ip_i8)(const void *query, const unsigned char *ro
                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_IP, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
+}
+
+RV__ISA static void RV__F(scan_ip_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_IP, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_cosine_f32)(const void *query, const unsigned char *rows,
@@ -12645,6 +13765,13 @@ RV__ISA static void RV__F(scan_cosine_i8)(const void *query, const unsigned char
     RV__F(scan)(RV__OP_COSINE, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_cosine_u8)(const void *query, const unsigned char *rows,
+                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                          float *out)
+{
+    RV__F(scan)(RV__OP_COSINE, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_l1_f32)(const void *query, const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
@@ -12667,6 +13794,12 @@ RV__ISA static void RV__F(scan_l1_i8)(const void *query, const unsigned char *ro
                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L1, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
+}
+
+RV__ISA static void RV__F(scan_l1_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_L1, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_linf_f32)(const void *query, const unsigned char *rows,
@@ -12696,100 +13829,130 @@ RV__ISA static void RV__F(scan_linf_i8)(const void *query, const unsigned char *
     RV__F(scan)(RV__OP_LINF, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_linf_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                        const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_LINF, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_dot_f32)(const void *query, const unsigned char *rows, size_t stride,
                                         const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_DOT, RV__TYPE_F32, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(parts_f32)(const float *a, const float *b, size_t n, float *sums)
+{
+    RV__F(parts)(RV__TYPE_F32, RV__TYPE_F32, 0, (const unsigned char *)a, (const unsigned char *)b,
+                 n, sums);
+}
+
 RV__ISA static float RV__F(pair_l2_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_f32)(const float *a, const float *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l2_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_f16)(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l2_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_array.inl =================================================================== */
@@ -13377,6 +14540,7 @@ RV__ISA RV__INLINE rv__vi RV__F(int_step)(int what, rv__vi acc, rv__vb a, rv__vb
     case RV__INT_DOT: return rv__bdot_any(acc, a, b);
     case RV__INT_L2: return rv__bl2_i8(acc, a, b);
     case RV__INT_L1: return rv__bl1_i8(acc, a, b);
+    case RV__INT_L1_U8: return rv__bl1_u8(acc, a, b);
     case RV__INT_DOT_U8: return rv__bdot_u8(acc, a, b);
     default: return rv__bl2_u8(acc, a, b);
     }
@@ -13396,28 +14560,36 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
 {
     const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
     const size_t B = RV__BYTES;
-    rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
+    rv__vi s0 = rv__iset(0), s1 = s0, bias0 = s0, bias1 = s0;
     rv__vb u, v;
     size_t i = 0;
+    for (; B == 1 && i < n; i++)
+        s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
     /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
     for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
         u = rv__bload(p + i + B);
         v = rv__bload(q + i + B);
         s1 = RV__F(int_step)(what, s1, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
     }
-    for (; i < n; i += B) {
-        const int whole = i + B <= n;
-        u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
-        v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+    if (B > 1 && i + B <= n) {
+        u = rv__bload(p + i);
+        v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
+        i += B;
     }
-    return rv__isum(rv__isub(rv__iadd(s0, s1), bias));
+    if (B > 1 && i < n) {
+        u = RV__F(bytes_tail)(p, i, n);
+        v = RV__F(bytes_tail)(q, i, n);
+        s1 = RV__F(int_step)(what, s1, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
+    }
+    return rv__isum(rv__isub(rv__iadd(s0, s1), rv__iadd(bias0, bias1)));
 }
 
 RV__ISA static int32_t RV__F(dot_i8)(const int8_t *a, const int8_t *b, size_t n)
@@ -13445,6 +14617,36 @@ RV__ISA static uint32_t RV__F(l2sq_u8)(const uint8_t *a, const uint8_t *b, size_
     return (uint32_t)RV__F(int_pair)(RV__INT_L2_U8, a, b, n);
 }
 
+RV__ISA static uint32_t RV__F(l1_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_pair)(RV__INT_L1_U8, a, b, n);
+}
+
+/* The largest difference; what: RV__INT_L1 or RV__INT_L1_U8, which say how bytes are meant. */
+RV__ISA RV__INLINE int32_t RV__F(int_linf)(int what, const void *a, const void *b, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    rv__vb most = rv__bzero();
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
+        rv__vb v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+        rv__vb gap = what == RV__INT_L1 ? rv__bgap_i8(u, v) : rv__bgap_u8(u, v);
+        most = rv__bmost(most, gap);
+    }
+    return rv__btop(most);
+}
+
+RV__ISA static int32_t RV__F(linf_i8)(const int8_t *a, const int8_t *b, size_t n)
+{
+    return RV__F(int_linf)(RV__INT_L1, a, b, n);
+}
+
+RV__ISA static uint32_t RV__F(linf_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_linf)(RV__INT_L1_U8, a, b, n);
+}
+
 /* out: a.b, a.a, b.b */
 RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out)
 {
@@ -13462,6 +14664,24 @@ RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n,
     out[0] = rv__isum(rv__isub(ab, bias));
     out[1] = rv__isum(aa);
     out[2] = rv__isum(bb);
+}
+
+RV__ISA static void RV__F(cosine_u8)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *out)
+{
+    rv__vi ab = rv__iset(0), aa = ab, bb = ab, bias_a = ab, bias_b = ab;
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(a + i) : RV__F(bytes_tail)(a, i, n);
+        rv__vb v = whole ? rv__bload(b + i) : RV__F(bytes_tail)(b, i, n);
+        ab = rv__bdot_u8(ab, u, v);
+        aa = rv__bdot_u8(aa, u, u);
+        bb = rv__bdot_u8(bb, v, v);
+        bias_a = rv__bbias_u8(bias_a, u);
+        bias_b = rv__bbias_u8(bias_b, v);
+    }
+    out[0] = (uint32_t)rv__isum(rv__isub(ab, bias_a));
+    out[1] = (uint32_t)rv__isum(rv__isub(aa, bias_a));
+    out[2] = (uint32_t)rv__isum(rv__isub(bb, bias_b));
 }
 
 /* ---- one query against packed rows ---- */
@@ -13931,9 +15151,11 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__vload_f16
 #undef rv__vload_bf16
 #undef rv__vload_i8
+#undef rv__vload_u8
 #undef rv__vtail_f16
 #undef rv__vtail_bf16
 #undef rv__vtail_i8
+#undef rv__vtail_u8
 #undef rv__vkeep_last
 #undef rv__vabs
 #undef rv__vmaxbits
@@ -13965,6 +15187,12 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__bl2_i8
 #undef rv__bl2_u8
 #undef rv__bl1_i8
+#undef rv__bl1_u8
+#undef rv__bzero
+#undef rv__bgap_i8
+#undef rv__bgap_u8
+#undef rv__bmost
+#undef rv__btop
 #undef rv__wload
 #undef rv__wtail
 #undef rv__wand
@@ -13991,7 +15219,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 
 #define RV__SCAN_ROW(op, F)                                                                        \
     {rv__scan_##op##_f32_##F, rv__scan_##op##_f16_##F, rv__scan_##op##_bf16_##F,                   \
-     rv__scan_##op##_i8_##F}
+     rv__scan_##op##_i8_##F,  NULL,                    rv__scan_##op##_u8_##F}
 #define RV__PAIR_ROW(type, F)                                                                      \
     {rv__pair_l2_##type##_##F, rv__pair_ip_##type##_##F, rv__pair_cosine_##type##_##F,             \
      rv__pair_l1_##type##_##F, rv__pair_linf_##type##_##F}
@@ -14005,12 +15233,19 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
      rv__scan_dot_f32_##F,                                                                         \
      RV__PAIR_ROW(f32, F),                                                                         \
      {RV__PAIR_ROW(f16, F), RV__PAIR_ROW(bf16, H)},                                                \
+     rv__pair_dot_f32_##F,                                                                         \
+     {rv__pair_dot_f16_##F, rv__pair_dot_bf16_##H},                                                \
+     rv__parts_f32_##F,                                                                            \
      rv__dot_i8_##I,                                                                               \
      rv__l2sq_i8_##I,                                                                              \
      rv__l1_i8_##I,                                                                                \
+     rv__linf_i8_##I,                                                                              \
      rv__cosine_i8_##I,                                                                            \
      rv__dot_u8_##I,                                                                               \
      rv__l2sq_u8_##I,                                                                              \
+     rv__l1_u8_##I,                                                                                \
+     rv__linf_u8_##I,                                                                              \
+     rv__cosine_u8_##I,                                                                            \
      rv__hamming_##B,                                                                              \
      rv__overlap_##B,                                                                              \
      rv__dot_i8_scan_##I,                                                                          \
@@ -14201,13 +15436,26 @@ static const rv__kernels *rv__kernels_detect(void)
 /* The one mutable static of the library, chosen at first use; all threads choose the same. */
 static const rv__kernels *rv__kernels_best;
 
-RV__FN const rv__kernels *rv__kernels_for(rv_isa isa)
+#if defined(__GNUC__)
+__attribute__((cold, noinline))
+#endif
+static const rv__kernels *rv__kernels_choose(void)
+{
+    const rv__kernels *best = rv__kernels_detect();
+    RV__STORE_PTR(&rv__kernels_best, best);
+    return best;
+}
+
+/* The best table. In line, because a short pair takes no longer than a call. */
+RV__INLINE const rv__kernels *rv__kernels_now(void)
 {
     const rv__kernels *best = RV__LOAD_PTR(&rv__kernels_best);
-    if (RV__UNLIKELY(!best)) {
-        best = rv__kernels_detect();
-        RV__STORE_PTR(&rv__kernels_best, best);
-    }
+    return RV__UNLIKELY(!best) ? rv__kernels_choose() : best;
+}
+
+RV__FN const rv__kernels *rv__kernels_for(rv_isa isa)
+{
+    const rv__kernels *best = rv__kernels_now();
     if (isa == RV_ISA_BEST || isa >= best->isa) return best;
 #if defined(RV__X86)
     if (isa == RV_ISA_AVX2) return &rv__kernels_avx2;
@@ -14662,104 +15910,181 @@ RV_API size_t rv_topk_f32(const float *values, size_t n, size_t k, uint32_t *ind
 
 RV_API float rv_dot_f32(const float *a, const float *b, size_t n)
 {
-    return -rv__kernels_for(RV_ISA_BEST)->pair_f32[RV_METRIC_IP](a, b, n);
+    return rv__kernels_now()->dot_f32(a, b, n);
 }
 
 RV_API float rv_l2sq_f32(const float *a, const float *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_f32[RV_METRIC_L2](a, b, n);
+    return rv__kernels_now()->pair_f32[RV_METRIC_L2](a, b, n);
 }
 
 RV_API float rv_cosine_f32(const float *a, const float *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_f32[RV_METRIC_COSINE](a, b, n);
+    return rv__kernels_now()->pair_f32[RV_METRIC_COSINE](a, b, n);
 }
 
 RV_API float rv_l1_f32(const float *a, const float *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_f32[RV_METRIC_L1](a, b, n);
+    return rv__kernels_now()->pair_f32[RV_METRIC_L1](a, b, n);
 }
 
 RV_API float rv_linf_f32(const float *a, const float *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_f32[RV_METRIC_LINF](a, b, n);
+    return rv__kernels_now()->pair_f32[RV_METRIC_LINF](a, b, n);
+}
+
+/* The length from the sum of squares; in double where that leaves the range of floats. */
+static float rv__norm_finish(int type, const unsigned char *a, size_t n, float sum)
+{
+    double wide = 0.0;
+    if (sum > 1e-30f && sum < 1e37f) return sqrtf(sum);
+    for (size_t i = 0; i < n; i++) {
+        double x = rv__element(type, a, i, 1.0f);
+        wide += x * x;
+    }
+    return (float)sqrt(wide);
 }
 
 RV_API float rv_norm_f32(const float *a, size_t n)
 {
-    float sum = rv_dot_f32(a, a, n);
-    double wide = 0.0;
-    if (sum > 1e-30f && sum < 1e37f) return sqrtf(sum);
-    for (size_t i = 0; i < n; i++) wide += (double)a[i] * (double)a[i];
-    return (float)sqrt(wide);
+    return rv__norm_finish(RV__TYPE_F32, (const unsigned char *)a, n, rv_dot_f32(a, a, n));
+}
+
+RV_API rv_cosine_parts rv_cosine_parts_f32(const float *a, const float *b, size_t n)
+{
+    float sums[3];
+    rv_cosine_parts parts;
+    rv__kernels_now()->parts_f32(a, b, n, sums);
+    parts.dot = sums[0];
+    parts.a_sq = sums[1];
+    parts.b_sq = sums[2];
+    return parts;
 }
 
 RV_API float rv_dot_f16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return -rv__kernels_for(RV_ISA_BEST)->pair_u16[0][RV_METRIC_IP](a, b, n);
+    return rv__kernels_now()->dot_u16[0](a, b, n);
 }
 
 RV_API float rv_l2sq_f16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_u16[0][RV_METRIC_L2](a, b, n);
+    return rv__kernels_now()->pair_u16[0][RV_METRIC_L2](a, b, n);
 }
 
 RV_API float rv_cosine_f16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_u16[0][RV_METRIC_COSINE](a, b, n);
+    return rv__kernels_now()->pair_u16[0][RV_METRIC_COSINE](a, b, n);
 }
 
 RV_API float rv_l1_f16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_u16[0][RV_METRIC_L1](a, b, n);
+    return rv__kernels_now()->pair_u16[0][RV_METRIC_L1](a, b, n);
+}
+
+RV_API float rv_linf_f16(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return rv__kernels_now()->pair_u16[0][RV_METRIC_LINF](a, b, n);
+}
+
+RV_API float rv_norm_f16(const uint16_t *a, size_t n)
+{
+    return rv__norm_finish(RV__TYPE_F16, (const unsigned char *)a, n, rv_dot_f16(a, a, n));
 }
 
 RV_API float rv_dot_bf16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return -rv__kernels_for(RV_ISA_BEST)->pair_u16[1][RV_METRIC_IP](a, b, n);
+    return rv__kernels_now()->dot_u16[1](a, b, n);
 }
 
 RV_API float rv_l2sq_bf16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_u16[1][RV_METRIC_L2](a, b, n);
+    return rv__kernels_now()->pair_u16[1][RV_METRIC_L2](a, b, n);
 }
 
 RV_API float rv_cosine_bf16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_u16[1][RV_METRIC_COSINE](a, b, n);
+    return rv__kernels_now()->pair_u16[1][RV_METRIC_COSINE](a, b, n);
+}
+
+RV_API float rv_l1_bf16(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return rv__kernels_now()->pair_u16[1][RV_METRIC_L1](a, b, n);
+}
+
+RV_API float rv_linf_bf16(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return rv__kernels_now()->pair_u16[1][RV_METRIC_LINF](a, b, n);
+}
+
+RV_API float rv_norm_bf16(const uint16_t *a, size_t n)
+{
+    return rv__norm_finish(RV__TYPE_BF16, (const unsigned char *)a, n, rv_dot_bf16(a, a, n));
 }
 
 RV_API int32_t rv_dot_i8(const int8_t *a, const int8_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->dot_i8(a, b, n);
+    return rv__kernels_now()->dot_i8(a, b, n);
 }
 
 RV_API int32_t rv_l2sq_i8(const int8_t *a, const int8_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->l2sq_i8(a, b, n);
+    return rv__kernels_now()->l2sq_i8(a, b, n);
 }
 
 RV_API float rv_cosine_i8(const int8_t *a, const int8_t *b, size_t n)
 {
     int32_t sums[3]; /* ab, aa, bb */
-    rv__kernels_for(RV_ISA_BEST)->cosine_i8(a, b, n, sums);
+    rv__kernels_now()->cosine_i8(a, b, n, sums);
     if (sums[1] == 0 || sums[2] == 0) return sums[1] == sums[2] ? 0.0f : 1.0f;
     return rv__cosine_clamp((float)sums[0] / (sqrtf((float)sums[1]) * sqrtf((float)sums[2])));
 }
 
 RV_API int32_t rv_l1_i8(const int8_t *a, const int8_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->l1_i8(a, b, n);
+    return rv__kernels_now()->l1_i8(a, b, n);
+}
+
+RV_API int32_t rv_linf_i8(const int8_t *a, const int8_t *b, size_t n)
+{
+    return rv__kernels_now()->linf_i8(a, b, n);
+}
+
+RV_API float rv_norm_i8(const int8_t *a, size_t n)
+{
+    return (float)sqrt((double)rv_dot_i8(a, a, n));
 }
 
 RV_API uint32_t rv_dot_u8(const uint8_t *a, const uint8_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->dot_u8(a, b, n);
+    return rv__kernels_now()->dot_u8(a, b, n);
 }
 
 RV_API uint32_t rv_l2sq_u8(const uint8_t *a, const uint8_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->l2sq_u8(a, b, n);
+    return rv__kernels_now()->l2sq_u8(a, b, n);
+}
+
+RV_API float rv_cosine_u8(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    uint32_t sums[3]; /* ab, aa, bb */
+    rv__kernels_now()->cosine_u8(a, b, n, sums);
+    if (sums[1] == 0 || sums[2] == 0) return sums[1] == sums[2] ? 0.0f : 1.0f;
+    return rv__cosine_clamp((float)sums[0] / (sqrtf((float)sums[1]) * sqrtf((float)sums[2])));
+}
+
+RV_API uint32_t rv_l1_u8(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return rv__kernels_now()->l1_u8(a, b, n);
+}
+
+RV_API uint32_t rv_linf_u8(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return rv__kernels_now()->linf_u8(a, b, n);
+}
+
+RV_API float rv_norm_u8(const uint8_t *a, size_t n)
+{
+    return (float)sqrt((double)rv_dot_u8(a, a, n));
 }
 
 /* The bits of a last, partial byte. */
@@ -14770,7 +16095,7 @@ static uint8_t rv__distance_rest(const uint8_t *a, size_t n_bits)
 
 RV_API uint32_t rv_hamming_u1(const uint8_t *a, const uint8_t *b, size_t n_bits)
 {
-    const rv__kernels *k = rv__kernels_for(RV_ISA_BEST);
+    const rv__kernels *k = rv__kernels_now();
     uint8_t x, y;
     if (n_bits % 8 == 0) return k->hamming(a, b, n_bits / 8);
     x = rv__distance_rest(a, n_bits);
@@ -14780,7 +16105,7 @@ RV_API uint32_t rv_hamming_u1(const uint8_t *a, const uint8_t *b, size_t n_bits)
 
 RV_API float rv_jaccard_u1(const uint8_t *a, const uint8_t *b, size_t n_bits)
 {
-    const rv__kernels *k = rv__kernels_for(RV_ISA_BEST);
+    const rv__kernels *k = rv__kernels_now();
     uint32_t counts[2], more[2] = {0, 0};
     k->overlap(a, b, n_bits / 8, counts);
     if (n_bits % 8) {
@@ -14792,17 +16117,17 @@ RV_API float rv_jaccard_u1(const uint8_t *a, const uint8_t *b, size_t n_bits)
 
 RV_API void rv_axpy_f32(float alpha, const float *x, float *y, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->axpy_f32(alpha, x, y, n);
+    rv__kernels_now()->axpy_f32(alpha, x, y, n);
 }
 
 RV_API void rv_scale_f32(float alpha, float *y, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->scale_f32(alpha, y, n);
+    rv__kernels_now()->scale_f32(alpha, y, n);
 }
 
 RV_API void rv_add_f32(const float *x, float *y, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->add_f32(x, y, n);
+    rv__kernels_now()->add_f32(x, y, n);
 }
 
 RV_API size_t rv_dtype_bytes(rv_dtype dtype, size_t dim)
@@ -14813,13 +16138,14 @@ RV_API size_t rv_dtype_bytes(rv_dtype dtype, size_t dim)
     case RV_DTYPE_BF16: return dim * 2;
     case RV_DTYPE_I8: return dim + 4;
     case RV_DTYPE_U1: return (dim + 7) / 8;
+    case RV_DTYPE_U8: return dim;
     default: return 0;
     }
 }
 
 RV_API const char *rv_dtype_name(rv_dtype dtype)
 {
-    static const char *const names[] = {"f32", "f16", "bf16", "i8", "u1"};
+    static const char *const names[] = {"f32", "f16", "bf16", "i8", "u1", "u8"};
     return (unsigned)dtype < sizeof names / sizeof names[0] ? names[(unsigned)dtype] : "unknown";
 }
 
@@ -14839,7 +16165,7 @@ RV__FN rv__scan_fn rv__scan_find(rv_metric metric, rv_dtype dtype, rv_isa isa)
                : metric == RV_METRIC_JACCARD ? k->scan_jaccard
                                              : NULL;
     }
-    if ((unsigned)metric > RV_METRIC_LINF || (unsigned)dtype > RV_DTYPE_I8) return NULL;
+    if ((unsigned)metric > RV_METRIC_LINF || (unsigned)dtype >= RV__TYPES) return NULL;
     return k->scan[metric][dtype];
 }
 
@@ -18773,7 +20099,9 @@ static rv_status rv__store_check_spec(rv_ctx *ctx, const rv__store_spec *spec)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "metric is %d, it must be 0..7", (int)spec->metric);
     }
     if ((unsigned)spec->type > (unsigned)RV_DTYPE_U1) {
-        return rv__fail(ctx, RV_ERR_CONFIG, 0, "type is %d, it must be 0..4", (int)spec->type);
+        return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                        "type is %d (%s), f32, f16, bf16, i8 and u1 are stored", (int)spec->type,
+                        rv_dtype_name(spec->type));
     }
     if ((spec->metric == RV_METRIC_CUSTOM) != (spec->custom != NULL)) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
@@ -19641,8 +20969,7 @@ static rv_status rv__store_check_rows(rv_ctx *ctx, const rv__store *s)
     if (status) return status;
     for (size_t i = 0; i < lanes; i++) bad = job.bad[i] < bad ? job.bad[i] : bad;
     if (bad == SIZE_MAX) return RV_OK;
-    return rv__fail(ctx, RV_ERR_FORMAT, bad, "row %z of the image holds values that cannot be",
-                    bad);
+    return rv__fail(ctx, RV_ERR_FORMAT, bad, "row %z holds values that cannot be", bad);
 }
 
 static rv_status rv__store_check_removed(rv_ctx *ctx, const rv__store *s)
@@ -19804,7 +21131,7 @@ typedef struct rv__code {
     uint32_t bits;
     uint32_t record;               /* bytes, a multiple of 64                                     */
     float *mean;                   /* [dim]                                                       */
-    float *basis;                  /* [n_comp, dim], PCA only                                     */
+    uint16_t *basis;               /* [n_comp, dim] as f16, PCA only: every query reads all of it */
     rv_rotation *rotation;         /* SQ4 and BIT only                                            */
     unsigned char *records;        /* [capacity, record]                                          */
     size_t capacity;
@@ -19821,7 +21148,7 @@ RV__FN void rv__code_free(rv__code *code)
 {
     if (!code->viewed) {
         rv__put(&code->alloc, code->mean, code->dim, sizeof(float));
-        rv__put(&code->alloc, code->basis, (size_t)code->n_comp * code->dim, sizeof(float));
+        rv__put(&code->alloc, code->basis, (size_t)code->n_comp * code->dim, sizeof(uint16_t));
         rv__put(&code->alloc, code->records, code->capacity, code->record);
     }
     rv_rotation_destroy(code->rotation);
@@ -19832,7 +21159,7 @@ RV__FN size_t rv__code_bytes(const rv__code *code)
 {
     if (code->kind == RV__CODE_NONE) return 0;
     return code->capacity * code->record + code->dim * sizeof(float) +
-           (code->basis ? (size_t)code->n_comp * code->dim * sizeof(float) : 0);
+           (code->basis ? (size_t)code->n_comp * code->dim * sizeof(uint16_t) : 0);
 }
 
 RV__FN size_t rv__code_elements(const rv__code *code)
@@ -19859,7 +21186,10 @@ static void rv__code_transform(const rv__code *code, const float *x, float *y, f
 {
     for (size_t i = 0; i < code->dim; i++) tmp[i] = x[i] - code->mean[i];
     if (code->basis) {
-        rv_gemv_f32(code->basis, code->dim, tmp, code->n_comp, code->dim, y);
+        rv__scan_find(RV_METRIC_IP, RV_DTYPE_F16, RV_ISA_BEST)(
+            tmp, (const unsigned char *)code->basis, code->dim * sizeof(uint16_t), NULL,
+            code->n_comp, code->dim, y);
+        for (size_t i = 0; i < code->n_comp; i++) y[i] = -y[i];
     } else if (code->rotation) {
         rv_rotation_apply(code->rotation, tmp, y);
     } else {
@@ -20026,9 +21356,11 @@ RV__FN void rv__code_decode(const rv__code *code, size_t slot, float *x, float *
         }
     }
     if (code->basis) {
+        float *axis = y + rv__round_up(code->n_comp, 64);
         memcpy(x, code->mean, code->dim * sizeof(float));
         for (size_t i = 0; i < code->n_comp; i++) {
-            rv_axpy_f32(y[i], code->basis + i * code->dim, x, code->dim);
+            rv_convert_f16_to_f32(code->basis + i * code->dim, axis, code->dim);
+            rv_axpy_f32(y[i], axis, x, code->dim);
         }
         return;
     }
@@ -20073,9 +21405,9 @@ static double rv__code_trial(const float *exact, const float *y, size_t stride, 
 /* Picks the number of components: the fewest lines whose ranking keeps 95 % of the ten nearest of
    the sample; the whole set is denser and keeps fewer, which ranking by vectors makes up for.
    Energy alone would not do: between clusters lies most of the variance, within them most of the
-   neighbours. sample: [s, dim] prepared rows. */
-static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *sample, size_t s,
-                                 size_t most)
+   neighbours. axes: [most, dim], sample: [s, dim] prepared rows. */
+static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *axes,
+                                 const float *sample, size_t s, size_t most)
 {
     const size_t n_query = s < 64 ? s : 64;
     float *y = (float *)rv__get(&code->alloc, s * most, sizeof(float));
@@ -20086,7 +21418,7 @@ static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *sampl
     if (!y || !exact || !square || !index) {
         status = rv__no_memory(ctx, s * most * sizeof(float));
     } else {
-        status = rv_pca_apply(ctx, code->mean, code->basis, code->dim, most, sample, 0, s, y);
+        status = rv_pca_apply(ctx, code->mean, axes, code->dim, most, sample, 0, s, y);
     }
     if (!status) {
         float *line = square + s;
@@ -20145,6 +21477,34 @@ static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_a
     return RV_OK;
 }
 
+/* Mean, basis and number of components from a sample [s, dim]; n_bytes 0: as many as it takes. */
+static rv_status rv__code_train_axes(rv_ctx *ctx, rv__code *code, const float *sample, size_t s,
+                                     size_t n_bytes)
+{
+    const size_t dim = code->dim;
+    size_t most = n_bytes ? n_bytes - RV__CODE_HEAD : dim;
+    float *axes;
+    rv_status status;
+    if (most > 512) most = 512;
+    if (most > dim) most = dim;
+    axes = (float *)rv__get(&code->alloc, most * dim, sizeof(float));
+    if (!axes) return rv__no_memory(ctx, most * dim * sizeof(float));
+    status = rv_pca_train(ctx, sample, 0, s, dim, most, code->mean, axes, NULL, NULL);
+    code->n_comp = (uint32_t)most;
+    if (!status && !n_bytes) {
+        status = rv__code_choose(ctx, code, axes, sample,
+                                 s < RV__CODE_SAMPLE ? s : RV__CODE_SAMPLE, most);
+    }
+    if (!status) {
+        const size_t n = code->n_comp * dim;
+        code->basis = (uint16_t *)rv__get(&code->alloc, n, sizeof(uint16_t));
+        if (code->basis) rv_convert_f32_to_f16(axes, code->basis, n);
+        else status = rv__no_memory(ctx, n * sizeof(uint16_t));
+    }
+    rv__put(&code->alloc, axes, most * dim, sizeof(float));
+    return status;
+}
+
 /* Learns the map from the rows of the store. n_bytes: record size wanted for PCA, 0 = by trial.
    On failure code is empty. */
 RV__FN rv_status rv__code_train(rv_ctx *ctx, rv__code *code, int kind, const rv__store *store,
@@ -20165,31 +21525,7 @@ RV__FN rv_status rv__code_train(rv_ctx *ctx, rv__code *code, int kind, const rv_
     code->mean = (float *)rv__get_zero(&code->alloc, dim, sizeof(float));
     if (!code->mean) status = rv__no_memory(ctx, dim * sizeof(float));
     if (!status && kind == RV__CODE_PCA) {
-        size_t most = n_bytes ? n_bytes - RV__CODE_HEAD : dim;
-        if (most > 512) most = 512;
-        if (most > dim) most = dim;
-        code->n_comp = (uint32_t)most;
-        code->basis = (float *)rv__get(&code->alloc, most * dim, sizeof(float));
-        if (!code->basis) {
-            status = rv__no_memory(ctx, most * dim * sizeof(float));
-        } else {
-            status =
-                rv_pca_train(ctx, sample, 0, s, dim, most, code->mean, code->basis, NULL, NULL);
-        }
-        if (!status && !n_bytes) {
-            status =
-                rv__code_choose(ctx, code, sample, s < RV__CODE_SAMPLE ? s : RV__CODE_SAMPLE, most);
-        }
-        if (!status && code->n_comp < most) {
-            float *basis = (float *)rv__regrow(&code->alloc, code->basis, most * dim,
-                                               (size_t)code->n_comp * dim, sizeof(float));
-            if (basis) {
-                code->basis = basis;
-            } else {
-                code->n_comp = (uint32_t)most;
-                status = rv__no_memory(ctx, most * dim * sizeof(float));
-            }
-        }
+        status = rv__code_train_axes(ctx, code, sample, s, n_bytes);
     } else if (!status) {
         for (size_t i = 0; i < s; i++)
             rv_axpy_f32(1.0f / (float)s, sample + i * dim, code->mean, dim);
@@ -20222,6 +21558,7 @@ typedef struct rv__code_job {
     rv__code *code;
     const rv__store *store;
     const rv__kernels *kernels;
+    const float *axes;             /* the basis as floats                                         */
     float *scratch;                /* [lanes, lane_floats]                                        */
     size_t lane_floats, query_floats;
 } rv__code_job;
@@ -20244,7 +21581,7 @@ static void rv__code_encode_range(void *arg, size_t lane, size_t begin, size_t e
             for (size_t j = 0; j < dim; j++) row[j] = query[j] - code->mean[j];
         }
         if (code->basis) {
-            job->kernels->gram_f32(rows, dim, m, code->basis, dim, n, dim, y, n, pack);
+            job->kernels->gram_f32(rows, dim, m, job->axes, dim, n, dim, y, n, pack);
         }
         for (size_t i = 0; i < m; i++) {
             float *row = rows + i * dim, *turned = y + i * n;
@@ -20264,7 +21601,8 @@ static void rv__code_encode_range(void *arg, size_t lane, size_t begin, size_t e
 RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__store *store,
                                       size_t n)
 {
-    size_t lanes = rv__lanes(ctx), dim = code->dim;
+    size_t lanes = rv__lanes(ctx), dim = code->dim, size = code->n_comp * dim;
+    float *axes = NULL;
     rv__code_job job;
     rv_status status;
     job.code = code;
@@ -20276,10 +21614,17 @@ RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__sto
     if (code->basis) {
         job.lane_floats += rv__round_up(rv__gram_f32_scratch() / sizeof(float) + 1, 16);
     }
+    if (code->basis) {
+        axes = (float *)rv__get(&code->alloc, size, sizeof(float));
+        if (!axes) return rv__no_memory(ctx, size * sizeof(float));
+        rv_convert_f16_to_f32(code->basis, axes, size);
+    }
+    job.axes = axes;
     job.scratch = (float *)rv__get(&code->alloc, lanes * job.lane_floats, sizeof(float));
-    if (!job.scratch) return rv__no_memory(ctx, lanes * job.lane_floats * sizeof(float));
-    status =
-        rv__parallel_for(ctx, n, RV__CODE_BLOCK, 4 * RV__CODE_BLOCK, rv__code_encode_range, &job);
+    status = job.scratch ? rv__parallel_for(ctx, n, RV__CODE_BLOCK, 4 * RV__CODE_BLOCK,
+                                            rv__code_encode_range, &job)
+                         : rv__no_memory(ctx, lanes * job.lane_floats * sizeof(float));
+    rv__put(&code->alloc, axes, size, sizeof(float));
     rv__put(&code->alloc, job.scratch, lanes * job.lane_floats, sizeof(float));
     return status;
 }
@@ -20311,6 +21656,8 @@ RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__sto
 #define RV__FLAT_CACHE 131072u    /* bytes a block should not exceed, and a group's queries */
 #define RV__FLAT_SMALL (4u << 20) /* bytes of rows up to which a batch is split by queries */
 #define RV__FLAT_NAN 0xFFFFFFFFu  /* order of a NaN distance: behind infinity              */
+#define RV__FLAT_FIRST 64u        /* rows of an iterator's first scan                       */
+#define RV__FLAT_LAST 1024u       /* of its largest one, or an eighth of all when that is more */
 
 struct rv_flat {
     rv__store store;
@@ -20389,6 +21736,7 @@ typedef struct rv__flat_scan {
     rv_isa isa;
     int ranged; /* only distances up to radius count                          */
     float radius;
+    rv__flat_near after;          /* only what comes behind it counts; zero: everything does  */
     size_t k, group;              /* k: most that are kept, may be 0; group: queries of a group */
     size_t block, grain, section; /* rows of a block, of a piece of work, between two polls   */
     size_t lanes, query_bytes;
@@ -20437,10 +21785,11 @@ static void rv__flat_collect(const rv__flat_scan *scan, size_t lane, size_t q,
         /* Where the bar is a number, this is the whole cost of nearly every row. */
         if (top != RV__FLAT_NAN && !(distance[i] <= bar)) continue;
         item.order = rv__flat_order(distance[i]);
-        if (item.order > top) continue;
+        if (item.order > top || item.order < scan->after.order) continue;
         item.slot = ids ? ids[i] : (uint32_t)(first + i);
         if (check_live && !rv__store_live(scan->store, item.slot)) continue;
         item.key = rv__store_key(scan->store, item.slot);
+        if (!rv__flat_farther(&item, &scan->after)) continue;
         count[1]++;
         if (scan->k == 0) continue;
         rv__flat_offer(heap, count, scan->k, item);
@@ -20560,7 +21909,6 @@ static void rv__flat_plan(rv_ctx *ctx, rv__flat_scan *scan)
 {
     const rv__store *s = scan->store;
     size_t bytes = rv__store_vector_bytes(s), work, pieces;
-    scan->isa = ctx ? ctx->isa : RV_ISA_BEST;
     scan->group = RV__FLAT_GROUP;
     while (scan->group > 1 &&
            (scan->group * bytes > RV__FLAT_CACHE || scan->group / 2 >= scan->n_queries ||
@@ -20636,6 +21984,7 @@ static rv_status rv__flat_query_all(rv_ctx *ctx, const rv_flat *index, const voi
     if (status) return status;
     memset(&scan, 0, sizeof scan);
     scan.store = s;
+    scan.isa = ctx ? ctx->isa : RV_ISA_BEST;
     scan.filter = filter && (filter->accept || filter->bits) ? filter : NULL;
     scan.ranged = radius != NULL;
     scan.radius = radius ? *radius : 0.0f;
@@ -20674,6 +22023,102 @@ RV_API rv_status rv_flat_search_batch(rv_ctx *ctx, const rv_flat *index, const v
 {
     if (index && n_queries == 0) return rv__ok(ctx);
     return rv__flat_query_all(ctx, index, queries, n_queries, k, filter, NULL, hits, n_hits);
+}
+
+/* ---- iterator: searches of growing k, each for what comes behind the last one's hits ---- */
+
+/* The instruction set is that of creation: in another one a distance has other bits, and a row
+   beside the last hit could be given twice or never. */
+struct rv_flat_iter {
+    rv_alloc alloc;
+    rv_filter filter;
+    rv__flat_scan scan; /* of one query, the vector at the end of this block */
+    size_t bytes;       /* of this block                                     */
+    size_t batch, left; /* rows to ask for next, most that are still to come */
+    rv_hit *hits;       /* [room] of the last scan                           */
+    size_t room, n_hits, next;
+};
+
+RV_API rv_status rv_flat_iter_create(rv_ctx *ctx, const rv_flat *index, const void *query,
+                                     const rv_filter *filter, rv_flat_iter **out)
+{
+    const rv_alloc alloc = rv__allocator(ctx);
+    rv_flat_iter *iter;
+    rv_status status;
+    size_t vector, head = rv__round_up(sizeof *iter, RV__LINE);
+    if (!index) return rv__flat_null(ctx, "index");
+    if (!out) return rv__flat_null(ctx, "out");
+    status = rv__store_check(ctx, &index->store, query, "query");
+    if (!status) status = rv__filter_check(ctx, filter);
+    if (status) return status;
+    vector = rv__store_vector_bytes(&index->store);
+    iter = (rv_flat_iter *)rv__get(&alloc, head + vector, 1);
+    if (!iter) return rv__no_memory(ctx, head + vector);
+    memset(iter, 0, sizeof *iter);
+    memcpy((unsigned char *)iter + head, query, vector);
+    iter->alloc = alloc;
+    iter->bytes = head + vector;
+    iter->batch = RV__FLAT_FIRST;
+    iter->left = rv_flat_count(index);
+    if (filter) iter->filter = *filter;
+    iter->scan.store = &index->store;
+    iter->scan.filter = filter && (filter->accept || filter->bits) ? &iter->filter : NULL;
+    iter->scan.isa = ctx ? ctx->isa : RV_ISA_BEST;
+    iter->scan.queries = (const unsigned char *)iter + head;
+    iter->scan.n_queries = 1;
+    *out = iter;
+    return rv__ok(ctx);
+}
+
+/* Finds the next hits; RV_DONE when there are no more. A scan that fails leaves no trace. */
+static rv_status rv__flat_iter_scan(rv_ctx *ctx, rv_flat_iter *iter)
+{
+    const size_t k = iter->batch < iter->left ? iter->batch : iter->left;
+    size_t most = iter->scan.store->n / 8, found = 0;
+    rv_status status;
+    if (k == 0) return RV_DONE;
+    if (k > iter->room) {
+        rv_hit *hits = (rv_hit *)rv__get(&iter->alloc, k, sizeof(rv_hit));
+        if (!hits) return rv__no_memory(ctx, k * sizeof(rv_hit));
+        rv__put(&iter->alloc, iter->hits, iter->room, sizeof(rv_hit));
+        iter->hits = hits;
+        iter->room = k;
+    }
+    iter->scan.k = k;
+    iter->scan.hits = iter->hits;
+    iter->scan.n_hits = &found;
+    status = rv__flat_run(ctx, &iter->scan);
+    if (status) return status;
+    iter->n_hits = found;
+    iter->next = 0;
+    iter->left = found < k ? 0 : iter->left - k;
+    if (most < RV__FLAT_LAST) most = RV__FLAT_LAST;
+    iter->batch = 4 * iter->batch < most ? 4 * iter->batch : most;
+    if (found == 0) return RV_DONE;
+    iter->scan.after.order = rv__flat_order(iter->hits[found - 1].distance);
+    iter->scan.after.key = iter->hits[found - 1].key;
+    return RV_OK;
+}
+
+RV_API rv_status rv_flat_iter_next(rv_ctx *ctx, rv_flat_iter *iter, rv_hit *hit)
+{
+    if (!iter) return rv__flat_null(ctx, "iter");
+    if (!hit) return rv__flat_null(ctx, "hit");
+    if (iter->next == iter->n_hits) {
+        rv_status status = rv__flat_iter_scan(ctx, iter);
+        if (status) return status == RV_DONE ? rv__done(ctx) : status;
+    }
+    *hit = iter->hits[iter->next++];
+    return rv__ok(ctx);
+}
+
+RV_API void rv_flat_iter_destroy(rv_flat_iter *iter)
+{
+    rv_alloc alloc;
+    if (!iter) return;
+    alloc = iter->alloc;
+    rv__put(&alloc, iter->hits, iter->room, sizeof(rv_hit));
+    rv__put(&alloc, iter, iter->bytes, 1);
 }
 
 /* ---- the rest ---- */
@@ -20851,6 +22296,99 @@ RV_API rv_status rv_flat_view(rv_ctx *ctx, const void *image, size_t bytes, rv_c
     return rv__flat_open(ctx, image, bytes, custom, custom_user, 1, out);
 }
 
+/* ---- stats and proof ---- */
+
+RV_API void rv_flat_stats_get(const rv_flat *index, rv_flat_stats *stats)
+{
+    const rv__store *s;
+    if (!stats) return;
+    memset(stats, 0, sizeof *stats);
+    if (!index) return;
+    s = &index->store;
+    stats->count = rv_flat_count(index);
+    stats->removed = s->n_removed;
+    stats->capacity = s->capacity;
+    stats->row_bytes = s->stride;
+    if (s->rows) stats->vector_bytes = (size_t)s->capacity * s->stride;
+    if (s->norms) stats->vector_bytes += (size_t)s->capacity * sizeof(float);
+    if (s->keys) stats->key_bytes = (size_t)s->capacity * sizeof(uint64_t);
+    if (s->map) stats->key_bytes += s->map_size * sizeof(uint32_t);
+    if (s->removed) stats->key_bytes += rv__store_words(s->capacity) * sizeof(uint64_t);
+    stats->total_bytes = sizeof *index + stats->vector_bytes + stats->key_bytes;
+}
+
+static rv_status rv__flat_fault(rv_ctx *ctx, size_t slot, const char *what)
+{
+    return rv__fail(ctx, RV_ERR_FORMAT, slot, "row %z %s", slot, what);
+}
+
+/* Marks of removed rows: as many as there are said to be, none behind the last row. */
+static rv_status rv__flat_check_removed(rv_ctx *ctx, const rv__store *s)
+{
+    size_t marks = 0, places = 64 * rv__store_words(s->capacity);
+    for (size_t i = 0; s->removed && i < places; i++) {
+        if (i % 65536 == 0) {
+            rv_status status = rv__poll(ctx);
+            if (status) return status;
+        }
+        if (!(s->removed[i / 64] >> (i % 64) & 1u)) continue;
+        if (i >= s->n) return rv__flat_fault(ctx, i, "is removed but was never there");
+        if (i < s->hint) return rv__flat_fault(ctx, i, "is removed but its room would stay empty");
+        marks++;
+    }
+    if (marks == s->n_removed) return RV_OK;
+    return rv__fail(ctx, RV_ERR_FORMAT, s->n, "%z rows are marked as removed, %z were", marks,
+                    (size_t)s->n_removed);
+}
+
+/* The map leads to live rows only and has an empty place, before a search walks through it; then
+   every live row is found by its key. */
+static rv_status rv__flat_check_keys(rv_ctx *ctx, const rv__store *s)
+{
+    size_t entries = 0;
+    rv_status status = RV_OK;
+    if (!s->keys) return RV_OK;
+    for (size_t i = 0; i < s->map_size && !status; i++) {
+        if (i % 65536 == 0) status = rv__poll(ctx);
+        if (s->map[i] == RV__NO_SLOT) continue;
+        if (!rv__store_live(s, s->map[i])) {
+            return rv__flat_fault(ctx, s->map[i], "has a key but is not there");
+        }
+        entries++;
+    }
+    if (status) return status;
+    if (entries != s->n - s->n_removed || (s->n && entries == s->map_size)) {
+        return rv__fail(ctx, RV_ERR_FORMAT, s->n, "%z keys for %z rows", entries,
+                        (size_t)(s->n - s->n_removed));
+    }
+    for (uint32_t slot = 0; slot < s->n && !status; slot++) {
+        if (slot % 65536 == 0) status = rv__poll(ctx);
+        if (rv__store_live(s, slot) && rv__store_find(s, s->keys[slot]) != slot) {
+            return rv__flat_fault(ctx, slot, "is not found by its key");
+        }
+    }
+    return status;
+}
+
+RV_API rv_status rv_flat_check(rv_ctx *ctx, const rv_flat *index)
+{
+    const rv__store *s;
+    rv_status status;
+    if (!index) return rv__flat_null(ctx, "index");
+    s = &index->store;
+    if (s->n > s->capacity || s->n_removed > s->n || (s->n && !s->rows) ||
+        (s->n && (s->metric == RV_METRIC_COSINE) != (s->norms != NULL))) {
+        return rv__fail(ctx, RV_ERR_FORMAT, s->n, "%z rows, %z of them removed, in room for %z",
+                        (size_t)s->n, (size_t)s->n_removed, (size_t)s->capacity);
+    }
+    status = rv__flat_check_removed(ctx, s);
+    if (!status) status = rv__flat_check_keys(ctx, s);
+    if (!status) status = rv__store_check_rows(ctx, s);
+    return status ? status : rv__ok(ctx);
+}
+
+#undef RV__FLAT_FIRST
+#undef RV__FLAT_LAST
 #undef RV__FLAT_GROUP
 #undef RV__FLAT_BLOCK_MAX
 #undef RV__FLAT_CACHE
@@ -21226,21 +22764,22 @@ RV__INLINE float rv__hnsw_key_distance(uint64_t key)
 #ifndef RV_HNSW_SEARCH_C
 #define RV_HNSW_SEARCH_C
 
-/* The walk: greedy descent through the upper layers, a beam over layer 0.
+/* The walk: a narrow beam down the upper layers, a wide one over layer 0.
 
-   The beam is one array sorted by distance; what has been expanded is marked in place, so the walk
-   is
-   "expand the first unmarked entry until there is none". Three entries are expanded at a time:
-   their
-   link lists make one gather of up to 6 m records, whose cache lines are all asked for before the
-   first is used, because the walk is bound by the latency of lines, not by arithmetic.
+   A beam is one array sorted by distance; what has been expanded is marked in place, so the walk is
+   "expand the first unmarked entry until there is none". On layer 0 three entries are expanded at a
+   time: their link lists make one gather of up to 6 m records, whose cache lines are all asked for
+   before the first is used, because the walk is bound by the latency of lines, not by arithmetic.
+   Above it a single path would do for rows that fill space evenly; where they fall apart into
+   clusters it would end in the wrong one.
 
    Visited nodes are remembered in a small direct-mapped table instead of a bit per row. A forgotten
    node is estimated again, gives the same key, and is recognised when it would enter the beam; a
    node that once was too far is too far again. So the result is that of an exact table. */
 
 #define RV__WALK_WIDTH 3u           /* entries expanded at a time                                 */
-#define RV__WALK_STARTS 8u          /* nodes of layer 1 the beam begins with                      */
+#define RV__WALK_STARTS 4u          /* beam on the layers above 0; layer 0 begins with its nodes  */
+#define RV__WALK_SCAN 1024u         /* nodes of a layer that is searched by looking at all        */
 
 typedef struct rv__walk {
     uint64_t *beam;                 /* [ef + 1] sorted keys                                       */
@@ -21249,7 +22788,7 @@ typedef struct rv__walk {
     uint32_t seen_mask;
     uint32_t *ids;                  /* [width * degree]                                           */
     float *distance;                /* [width * degree]                                           */
-    uint64_t start[RV__WALK_STARTS]; /* keys of the nearest met on layer 1, sorted                */
+    uint64_t start[RV__WALK_STARTS + 1]; /* keys of nodes of layer 0, sorted                      */
     size_t n_starts;
     uint64_t hops, distances;
 } rv__walk;
@@ -21318,61 +22857,109 @@ static uint32_t rv__hnsw_entry_slot(const rv_hnsw *index)
                                : index->entry;
 }
 
-static void rv__walk_note(rv__walk *walk, uint64_t key)
+/* Beam over an upper layer from the n unmarked nodes in beam[width + 1]; keys of nodes of that
+   layer. Returns how many there are then, all marked. */
+static uint32_t rv__descend_layer(const rv__hnsw_query *query, rv__walk *walk, uint32_t l,
+                                  uint32_t width, uint64_t *beam, uint32_t n)
 {
-    uint64_t *start = walk->start;
-    size_t at = walk->n_starts;
-    if (at == RV__WALK_STARTS && key >= start[at - 1]) return;
-    while (at > 0 && start[at - 1] > key) at--;
-    if (at > 0 && start[at - 1] == key) return;
-    if (walk->n_starts < RV__WALK_STARTS) walk->n_starts++;
-    memmove(start + at + 1, start + at, (walk->n_starts - 1 - at) * sizeof *start);
-    start[at] = key;
+    const rv_hnsw *index = query->index;
+    const rv__hnsw_layer *layer = &index->layer[l];
+    uint32_t at = 0, *ids = walk->ids;
+    while (at < n) {
+        const uint32_t *links = layer->links + (size_t)rv__hnsw_node(beam[at]) * index->m;
+        uint32_t count = 0, first;
+        beam[at] |= 1u;
+        first = ++at;
+        for (; count < index->m && links[count] != RV__NO_SLOT; count++)
+            ids[count] = layer->slot[links[count]];
+        rv__hnsw_distances(query, ids, count, walk->distance);
+        walk->distances += count;
+        walk->hops++;
+        for (uint32_t i = 0; i < count; i++) {
+            uint64_t key = rv__hnsw_key(walk->distance[i], links[i]);
+            uint32_t low = n;
+            if (n == width && key >= beam[n - 1]) continue;
+            while (low > 0 && beam[low - 1] >= key) low--;
+            if (low < n && (beam[low] | 1u) == (key | 1u)) continue;
+            if (low > 0 && (beam[low - 1] | 1u) == (key | 1u)) continue;
+            if (n < width) n++;
+            memmove(beam + low + 1, beam + low, (n - 1 - low) * sizeof *beam);
+            beam[low] = key;
+            if (low < first) first = low;
+        }
+        at = first;
+        while (at < n && (beam[at] & 1u)) at++;
+    }
+    return n;
 }
 
-/* The node of layer 0 that the greedy descent ends at, and its distance. */
+/* Turns nodes of layer l into those of the layer below, or of layer 1 into slots; sorted again,
+   because equal distances go by number. */
+static void rv__descend_step(const rv__hnsw_layer *layer, const uint64_t *from, uint32_t n,
+                             uint64_t *to)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = i;
+        uint64_t key = rv__hnsw_key(rv__hnsw_key_distance(from[i]),
+                                    layer->below[rv__hnsw_node(from[i])]);
+        while (at > 0 && to[at - 1] > key) {
+            to[at] = to[at - 1];
+            at--;
+        }
+        to[at] = key;
+    }
+}
+
+/* The `width` nearest of all nodes of a layer into beam. Their records are asked for all at once,
+   so for a small layer this is no slower than a path through it, and nothing is missed. */
+static uint32_t rv__descend_scan(const rv__hnsw_query *query, rv__walk *walk, uint32_t l,
+                                 uint32_t width, uint64_t *beam)
+{
+    const rv__hnsw_layer *layer = &query->index->layer[l];
+    const uint32_t step = RV__WALK_WIDTH * query->index->degree;
+    uint32_t n = 0;
+    for (uint32_t first = 0; first < layer->n; first += step) {
+        uint32_t count = layer->n - first < step ? layer->n - first : step;
+        rv__hnsw_distances(query, layer->slot + first, count, walk->distance);
+        for (uint32_t i = 0; i < count; i++) {
+            uint64_t key = rv__hnsw_key(walk->distance[i], first + i);
+            uint32_t low = n;
+            if (n == width && key > beam[n - 1]) continue;
+            if (n < width) n++;
+            else low--;
+            for (; low > 0 && beam[low - 1] > key; low--) beam[low] = beam[low - 1];
+            beam[low] = key;
+        }
+    }
+    walk->distances += layer->n;
+    return n;
+}
+
+/* The nearest node of layer 0 that the beam down the layers found, and its distance; the others are
+   left in start. */
 static uint32_t rv__hnsw_descend(const rv__hnsw_query *query, rv__walk *walk, float *distance)
 {
     const rv_hnsw *index = query->index;
-    uint32_t node = index->entry, slot;
-    float best;
+    uint32_t slot = rv__hnsw_entry_slot(index), n = 1, l = index->n_levels - 1;
     walk->n_starts = 0;
     if (index->n_levels <= 1) {
-        slot = node;
         rv__hnsw_distances(query, &slot, 1, distance);
-        return node;
+        walk->distances++;
+        return slot;
     }
-    slot = rv__hnsw_entry_slot(index);
-    rv__hnsw_distances(query, &slot, 1, &best);
-    walk->distances++;
-    for (uint32_t l = index->n_levels - 1; l > 0; l--) {
-        const rv__hnsw_layer *layer = &index->layer[l];
-        for (;;) {
-            const uint32_t *links = layer->links + (size_t)node * index->m;
-            uint32_t next = node, n = 0;
-            for (; n < index->m && links[n] != RV__NO_SLOT; n++)
-                walk->ids[n] = layer->slot[links[n]];
-            rv__hnsw_distances(query, walk->ids, n, walk->distance);
-            walk->distances += n;
-            walk->hops++;
-            for (uint32_t i = 0; i < n; i++) {
-                if (l == 1) rv__walk_note(walk, rv__hnsw_key(walk->distance[i], walk->ids[i]));
-                if (walk->distance[i] < best) {
-                    best = walk->distance[i];
-                    next = links[i];
-                }
-            }
-            if (next == node) break;
-            node = next;
-        }
-        node = layer->below[node];
+    while (l > 1 && index->layer[l - 1].n <= RV__WALK_SCAN) l--;
+    n = rv__descend_scan(query, walk, l, RV__WALK_STARTS, walk->start);
+    rv__descend_step(&index->layer[l], walk->start, n, walk->start);
+    while (--l > 0) {
+        n = rv__descend_layer(query, walk, l, RV__WALK_STARTS, walk->start, n);
+        rv__descend_step(&index->layer[l], walk->start, n, walk->start);
     }
-    *distance = best;
-    return node;
+    walk->n_starts = n;
+    *distance = rv__hnsw_key_distance(walk->start[0]);
+    return rv__hnsw_node(walk->start[0]);
 }
 
-/* Starts the beam at a node of layer 0 and at what the descent met on layer 1: where the rows fall
-   apart into far clusters, a greedy descent may end in the wrong one. */
+/* Starts the beam at a node of layer 0 and at what else the descent found. */
 static void rv__walk_start(rv__walk *walk, uint32_t node, float distance)
 {
     memset(walk->seen, 0xFF, ((size_t)walk->seen_mask + 1u) * sizeof(uint32_t));
@@ -22234,6 +23821,9 @@ static void rv__build_effort(rv__build *b)
            navigable */
         b->width = RV__THIN_MAX;
         b->pick = 64;
+    } else if (b->slot || b->n <= 16 * RV__LEAF) {
+        b->width = RV__THIN_MAX;
+        b->pick = RV__PICK;
     }
 }
 
@@ -22751,70 +24341,35 @@ typedef struct rv__insert {
     rv__linker linker;
     uint64_t *found[RV__HNSW_LEVELS]; /* candidates of each layer, sorted                         */
     size_t n_found[RV__HNSW_LEVELS];
-    size_t n_beam;                  /* of the layer searched last                                 */
     unsigned char *memory;
     size_t bytes;
 } rv__insert;
 
 #define RV__INSERT_UPPER 32u        /* beam on the layers above 0                                 */
 
-/* Beam over an upper layer from a node of it; keys of nodes of that layer. Layers above 0 are
-   entered by one insertion in 32, so this walk is the plain one. */
-static size_t rv__insert_beam(rv__insert *insert, uint32_t l, uint32_t start, uint64_t *beam)
-{
-    const rv_hnsw *index = insert->index;
-    const rv__hnsw_layer *layer = &index->layer[l];
-    uint32_t n = 1, at = 0, *ids = insert->walk.ids;
-    float *distance = insert->walk.distance;
-    ids[0] = layer->slot[start];
-    rv__hnsw_distances(&insert->query, ids, 1, distance);
-    beam[0] = rv__hnsw_key(distance[0], start);
-    while (at < n) {
-        const uint32_t *links = layer->links + (size_t)rv__hnsw_node(beam[at]) * index->m;
-        uint32_t count = 0;
-        beam[at] |= 1u;
-        for (; count < index->m && links[count] != RV__NO_SLOT; count++)
-            ids[count] = layer->slot[links[count]];
-        rv__hnsw_distances(&insert->query, ids, count, distance);
-        for (uint32_t i = 0; i < count; i++) {
-            uint64_t key = rv__hnsw_key(distance[i], links[i]);
-            uint32_t low = 0;
-            while (low < n && beam[low] < key) low++;
-            if (low == RV__INSERT_UPPER || (low < n && (beam[low] | 1u) == (key | 1u))) continue;
-            if (n < RV__INSERT_UPPER) n++;
-            memmove(beam + low + 1, beam + low, (n - 1 - low) * sizeof *beam);
-            beam[low] = key;
-        }
-        at = 0;
-        while (at < n && (beam[at] & 1u)) at++;
-    }
-    return n;
-}
-
 /* Finds the candidates of a node of the given level on all its layers. */
 static rv_status rv__insert_search(rv_ctx *ctx, rv__insert *insert, uint32_t level)
 {
     rv_hnsw *index = insert->index;
+    uint64_t beam[RV__INSERT_UPPER + 1];
     float distance;
-    uint32_t node;
+    uint32_t slot, n = 1;
     rv_status status;
     memset(insert->n_found, 0, sizeof insert->n_found);
     if (index->n_levels == 0) return RV_OK;
-    node = index->entry;
+    slot = rv__hnsw_entry_slot(index);
+    rv__hnsw_distances(&insert->query, &slot, 1, &distance);
+    beam[0] = rv__hnsw_key(distance, index->entry);
     for (uint32_t l = index->n_levels - 1; l > 0; l--) {
-        insert->n_beam = rv__insert_beam(insert, l, node, insert->found[l]);
-        insert->n_found[l] = l > level ? 0 : insert->n_beam;
-        node = index->layer[l].below[rv__hnsw_node(insert->found[l][0])];
+        memcpy(insert->found[l], beam, n * sizeof *beam);
+        n = rv__descend_layer(&insert->query, &insert->walk, l, RV__INSERT_UPPER,
+                              insert->found[l], n);
+        insert->n_found[l] = l > level ? 0 : n;
+        rv__descend_step(&index->layer[l], insert->found[l], n, beam);
     }
-    rv__hnsw_distances(&insert->query, &node, 1, &distance);
-    insert->walk.n_starts = 0;
-    for (size_t i = 0; index->n_levels > 1 && i < insert->n_beam && i < RV__WALK_STARTS; i++) {
-        uint64_t key = insert->found[1][i];
-        uint32_t slot = index->layer[1].slot[rv__hnsw_node(key)];
-        insert->walk.start[insert->walk.n_starts++] =
-            rv__hnsw_key(rv__hnsw_key_distance(key), slot);
-    }
-    rv__walk_start(&insert->walk, node, distance);
+    insert->walk.n_starts = n < RV__WALK_STARTS ? n : RV__WALK_STARTS;
+    memcpy(insert->walk.start, beam, insert->walk.n_starts * sizeof *beam);
+    rv__walk_start(&insert->walk, rv__hnsw_node(beam[0]), rv__hnsw_key_distance(beam[0]));
     status = rv__walk_run(ctx, &insert->query, &insert->walk);
     insert->found[0] = insert->walk.beam;
     insert->n_found[0] = insert->walk.n;
@@ -24077,6 +25632,18 @@ static void rv__iter_harvest(rv_hnsw_iter *iter)
     walk->ef = 2 * walk->ef < iter->ef_max ? 2 * walk->ef : iter->ef_max;
 }
 
+/* From the entry every row is reached; from where the walk began perhaps not. */
+static void rv__iter_enter(rv_hnsw_iter *iter)
+{
+    const uint32_t slot = rv__hnsw_entry_slot(iter->index);
+    const uint64_t bit = (uint64_t)1 << (slot % 64);
+    float distance;
+    if (iter->index->n_levels == 0 || (iter->seen[slot / 64] & bit)) return;
+    iter->seen[slot / 64] |= bit;
+    rv__hnsw_distances(&iter->query, &slot, 1, &distance);
+    iter->walk.beam[iter->walk.n++] = rv__hnsw_key(distance, slot);
+}
+
 /* Makes the hits of the next round; RV_DONE when there is nothing left to walk to. A round that was
    stopped goes on. */
 static rv_status rv__iter_round(rv_ctx *ctx, rv_hnsw_iter *iter)
@@ -24086,6 +25653,7 @@ static rv_status rv__iter_round(rv_ctx *ctx, rv_hnsw_iter *iter)
     if (walk->n == 0) {
         while (walk->n < walk->ef && iter->n_rest) walk->beam[walk->n++] = rv__iter_pop(iter);
         iter->at = 0;
+        if (walk->n == 0) rv__iter_enter(iter);
     }
     if (walk->n == 0) return RV_DONE;
     status = rv__iter_expand(ctx, iter);
@@ -24185,11 +25753,7 @@ RV_API rv_status rv_hnsw_iter_next(rv_ctx *ctx, rv_hnsw_iter *iter, rv_hit *hit)
     if (!iter || !hit) return rv__fail(ctx, RV_ERR_ARG, 0, "iter and hit must not be NULL");
     while (iter->next == iter->n_hits) {
         rv_status status = rv__iter_round(ctx, iter);
-        if (status == RV_DONE) {
-            (void)rv__ok(ctx);
-            if (ctx) ctx->status = RV_DONE;
-        }
-        if (status) return status;
+        if (status) return status == RV_DONE ? rv__done(ctx) : status;
     }
     *hit = iter->hits[iter->next++];
     return rv__ok(ctx);
@@ -24276,6 +25840,7 @@ RV_API rv_status rv_hnsw_range(rv_ctx *ctx, const rv_hnsw *index, const void *qu
 
 #undef RV__HNSW_EF
 #undef RV__ITER_GROWN
+#undef RV__WALK_SCAN
 #undef RV__WALK_WIDTH
 
 #endif /* RV_HNSW_ITER_C */
@@ -24390,7 +25955,8 @@ static void rv__hnsw_save_code(rv__image_writer *w, const rv__code *code, uint32
     const size_t total = (size_t)n * code->record;
     rv__image_section(w, "CMEA", sizeof(float), code->mean, code->dim);
     if (code->basis) {
-        rv__image_section(w, "CBAS", sizeof(float), code->basis, (size_t)code->n_comp * code->dim);
+        rv__image_section(w, "CBAS", sizeof(uint16_t), code->basis,
+                          (size_t)code->n_comp * code->dim);
     }
     if (n == 0) return;
     rv__image_section_begin(w, "CREC", 1, total);
@@ -24527,6 +26093,21 @@ static rv_status rv__hnsw_load_floats(const rv__hnsw_loader *loader, const char 
     return RV_OK;
 }
 
+/* Axes of unit length: no element is above 1. */
+static rv_status rv__hnsw_load_basis(const rv__hnsw_loader *loader, rv__code *code)
+{
+    void *p = NULL;
+    rv_status status =
+        rv__hnsw_load_array(loader, "CBAS", sizeof(uint16_t), code->n_comp, code->dim, &p);
+    if (status) return status;
+    code->basis = (uint16_t *)p;
+    for (size_t i = 0; i < (size_t)code->n_comp * code->dim; i++) {
+        if ((code->basis[i] & 0x7FFFu) <= 0x3C01u) continue; /* 1 and the next */
+        return rv__fail(loader->ctx, RV_ERR_FORMAT, i, "section CBAS: element %z cannot be", i);
+    }
+    return RV_OK;
+}
+
 static rv_status rv__hnsw_load_code(rv__hnsw_loader *loader)
 {
     const uint32_t *par = loader->par;
@@ -24554,7 +26135,7 @@ static rv_status rv__hnsw_load_code(rv__hnsw_loader *loader)
     code->viewed = loader->view;
     status = rv__hnsw_load_floats(loader, "CMEA", 1, dim, 3.4028234e38f, &code->mean);
     if (!status && code->kind == RV__CODE_PCA) {
-        status = rv__hnsw_load_floats(loader, "CBAS", code->n_comp, dim, 2.0f, &code->basis);
+        status = rv__hnsw_load_basis(loader, code);
     }
     if (!status && (code->kind == RV__CODE_SQ4 || code->kind == RV__CODE_BIT)) {
         rv_ctx own;
@@ -26961,10 +28542,7 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
         status = rv__ivf_iter_refill(ctx, iter);
         if (status) return status;
     }
-    if (iter->n_ready == 0) {
-        (void)rv__ok(ctx);
-        return RV_DONE;
-    }
+    if (iter->n_ready == 0) return rv__done(ctx);
     *hit = iter->ready[--iter->n_ready];
     if (iter->floor > iter->n_ready) iter->floor = iter->n_ready;
     iter->given++;

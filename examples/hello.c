@@ -5,17 +5,15 @@
 
 int main(void)
 {
-    float points[4][2] = {{0, 0}, {3, 4}, {6, 8}, {0, 9}}, query[2] = {5.5f, 7};
-    rv_hnsw_config config = {0};
+    float rows[3][2] = {{0, 0}, {3, 4}, {6, 8}}, query[2] = {5.5f, 7};
+    rv_hnsw_config config = {0}; /* zero is the default of every field */
     rv_hnsw *index;
-    rv_hit hit = {0, 0};
+    rv_hit hit;
     size_t n;
     config.dim = 2;
-    if (rv_hnsw_create(NULL, &config, &index) != RV_OK ||
-        rv_hnsw_build(NULL, index, NULL, points, 4) != RV_OK ||
-        rv_hnsw_search(NULL, index, query, 1, 0, &hit, &n) != RV_OK)
-        return 1;
-    printf("nearest: point %u, squared distance %.2f\n", (unsigned)hit.key, (double)hit.distance);
+    if (rv_hnsw_create(NULL, &config, &index) || rv_hnsw_build(NULL, index, NULL, rows, 3) ||
+        rv_hnsw_search(NULL, index, query, 1, 0, &hit, &n)) return 1;
+    printf("nearest: row %d, squared distance %g\n", (int)hit.key, (double)hit.distance);
     rv_hnsw_destroy(index);
     return hit.key != 2;
 }

@@ -216,6 +216,14 @@ RV__FN rv_status rv__ok(rv_ctx *ctx)
     return RV_OK;
 }
 
+/* The end of an iterator. */
+RV__FN rv_status rv__done(rv_ctx *ctx)
+{
+    (void)rv__ok(ctx);
+    if (ctx) ctx->status = RV_DONE;
+    return RV_DONE;
+}
+
 RV__FN rv_status rv__no_memory(rv_ctx *ctx, size_t bytes)
 {
     return rv__fail(ctx, RV_ERR_MEMORY, 0, "out of memory: a block of %z bytes was refused", bytes);

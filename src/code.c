@@ -50,7 +50,7 @@ typedef struct rv__code {
     uint32_t bits;
     uint32_t record;               /* bytes, a multiple of 64                                     */
     float *mean;                   /* [dim]                                                       */
-    float *basis;                  /* [n_comp, dim], PCA only                                     */
+    uint16_t *basis;               /* [n_comp, dim] as f16, PCA only: every query reads all of it */
     rv_rotation *rotation;         /* SQ4 and BIT only                                            */
     unsigned char *records;        /* [capacity, record]                                          */
     size_t capacity;
@@ -67,7 +67,7 @@ RV__FN void rv__code_free(rv__code *code)
 {
     if (!code->viewed) {
         rv__put(&code->alloc, code->mean, code->dim, sizeof(float));
-        rv__put(&code->alloc, code->basis, (size_t)code->n_comp * code->dim, sizeof(float));
+        rv__put(&code->alloc, code->basis, (size_t)code->n_comp * code->dim, sizeof(uint16_t));
         rv__put(&code->alloc, code->records, code->capacity, code->record);
     }
     rv_rotation_destroy(code->rotation);
@@ -78,7 +78,7 @@ RV__FN size_t rv__code_bytes(const rv__code *code)
 {
     if (code->kind == RV__CODE_NONE) return 0;
     return code->capacity * code->record + code->dim * sizeof(float) +
-           (code->basis ? (size_t)code->n_comp * code->dim * sizeof(float) : 0);
+           (code->basis ? (size_t)code->n_comp * code->dim * sizeof(uint16_t) : 0);
 }
 
 RV__FN size_t rv__code_elements(const rv__code *code)
@@ -105,7 +105,10 @@ static void rv__code_transform(const rv__code *code, const float *x, float *y, f
 {
     for (size_t i = 0; i < code->dim; i++) tmp[i] = x[i] - code->mean[i];
     if (code->basis) {
-        rv_gemv_f32(code->basis, code->dim, tmp, code->n_comp, code->dim, y);
+        rv__scan_find(RV_METRIC_IP, RV_DTYPE_F16, RV_ISA_BEST)(
+            tmp, (const unsigned char *)code->basis, code->dim * sizeof(uint16_t), NULL,
+            code->n_comp, code->dim, y);
+        for (size_t i = 0; i < code->n_comp; i++) y[i] = -y[i];
     } else if (code->rotation) {
         rv_rotation_apply(code->rotation, tmp, y);
     } else {
@@ -272,9 +275,11 @@ RV__FN void rv__code_decode(const rv__code *code, size_t slot, float *x, float *
         }
     }
     if (code->basis) {
+        float *axis = y + rv__round_up(code->n_comp, 64);
         memcpy(x, code->mean, code->dim * sizeof(float));
         for (size_t i = 0; i < code->n_comp; i++) {
-            rv_axpy_f32(y[i], code->basis + i * code->dim, x, code->dim);
+            rv_convert_f16_to_f32(code->basis + i * code->dim, axis, code->dim);
+            rv_axpy_f32(y[i], axis, x, code->dim);
         }
         return;
     }
@@ -319,9 +324,9 @@ static double rv__code_trial(const float *exact, const float *y, size_t stride, 
 /* Picks the number of components: the fewest lines whose ranking keeps 95 % of the ten nearest of
    the sample; the whole set is denser and keeps fewer, which ranking by vectors makes up for.
    Energy alone would not do: between clusters lies most of the variance, within them most of the
-   neighbours. sample: [s, dim] prepared rows. */
-static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *sample, size_t s,
-                                 size_t most)
+   neighbours. axes: [most, dim], sample: [s, dim] prepared rows. */
+static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *axes,
+                                 const float *sample, size_t s, size_t most)
 {
     const size_t n_query = s < 64 ? s : 64;
     float *y = (float *)rv__get(&code->alloc, s * most, sizeof(float));
@@ -332,7 +337,7 @@ static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *sampl
     if (!y || !exact || !square || !index) {
         status = rv__no_memory(ctx, s * most * sizeof(float));
     } else {
-        status = rv_pca_apply(ctx, code->mean, code->basis, code->dim, most, sample, 0, s, y);
+        status = rv_pca_apply(ctx, code->mean, axes, code->dim, most, sample, 0, s, y);
     }
     if (!status) {
         float *line = square + s;
@@ -391,6 +396,34 @@ static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_a
     return RV_OK;
 }
 
+/* Mean, basis and number of components from a sample [s, dim]; n_bytes 0: as many as it takes. */
+static rv_status rv__code_train_axes(rv_ctx *ctx, rv__code *code, const float *sample, size_t s,
+                                     size_t n_bytes)
+{
+    const size_t dim = code->dim;
+    size_t most = n_bytes ? n_bytes - RV__CODE_HEAD : dim;
+    float *axes;
+    rv_status status;
+    if (most > 512) most = 512;
+    if (most > dim) most = dim;
+    axes = (float *)rv__get(&code->alloc, most * dim, sizeof(float));
+    if (!axes) return rv__no_memory(ctx, most * dim * sizeof(float));
+    status = rv_pca_train(ctx, sample, 0, s, dim, most, code->mean, axes, NULL, NULL);
+    code->n_comp = (uint32_t)most;
+    if (!status && !n_bytes) {
+        status = rv__code_choose(ctx, code, axes, sample,
+                                 s < RV__CODE_SAMPLE ? s : RV__CODE_SAMPLE, most);
+    }
+    if (!status) {
+        const size_t n = code->n_comp * dim;
+        code->basis = (uint16_t *)rv__get(&code->alloc, n, sizeof(uint16_t));
+        if (code->basis) rv_convert_f32_to_f16(axes, code->basis, n);
+        else status = rv__no_memory(ctx, n * sizeof(uint16_t));
+    }
+    rv__put(&code->alloc, axes, most * dim, sizeof(float));
+    return status;
+}
+
 /* Learns the map from the rows of the store. n_bytes: record size wanted for PCA, 0 = by trial.
    On failure code is empty. */
 RV__FN rv_status rv__code_train(rv_ctx *ctx, rv__code *code, int kind, const rv__store *store,
@@ -411,31 +444,7 @@ RV__FN rv_status rv__code_train(rv_ctx *ctx, rv__code *code, int kind, const rv_
     code->mean = (float *)rv__get_zero(&code->alloc, dim, sizeof(float));
     if (!code->mean) status = rv__no_memory(ctx, dim * sizeof(float));
     if (!status && kind == RV__CODE_PCA) {
-        size_t most = n_bytes ? n_bytes - RV__CODE_HEAD : dim;
-        if (most > 512) most = 512;
-        if (most > dim) most = dim;
-        code->n_comp = (uint32_t)most;
-        code->basis = (float *)rv__get(&code->alloc, most * dim, sizeof(float));
-        if (!code->basis) {
-            status = rv__no_memory(ctx, most * dim * sizeof(float));
-        } else {
-            status =
-                rv_pca_train(ctx, sample, 0, s, dim, most, code->mean, code->basis, NULL, NULL);
-        }
-        if (!status && !n_bytes) {
-            status =
-                rv__code_choose(ctx, code, sample, s < RV__CODE_SAMPLE ? s : RV__CODE_SAMPLE, most);
-        }
-        if (!status && code->n_comp < most) {
-            float *basis = (float *)rv__regrow(&code->alloc, code->basis, most * dim,
-                                               (size_t)code->n_comp * dim, sizeof(float));
-            if (basis) {
-                code->basis = basis;
-            } else {
-                code->n_comp = (uint32_t)most;
-                status = rv__no_memory(ctx, most * dim * sizeof(float));
-            }
-        }
+        status = rv__code_train_axes(ctx, code, sample, s, n_bytes);
     } else if (!status) {
         for (size_t i = 0; i < s; i++)
             rv_axpy_f32(1.0f / (float)s, sample + i * dim, code->mean, dim);
@@ -468,6 +477,7 @@ typedef struct rv__code_job {
     rv__code *code;
     const rv__store *store;
     const rv__kernels *kernels;
+    const float *axes;             /* the basis as floats                                         */
     float *scratch;                /* [lanes, lane_floats]                                        */
     size_t lane_floats, query_floats;
 } rv__code_job;
@@ -490,7 +500,7 @@ static void rv__code_encode_range(void *arg, size_t lane, size_t begin, size_t e
             for (size_t j = 0; j < dim; j++) row[j] = query[j] - code->mean[j];
         }
         if (code->basis) {
-            job->kernels->gram_f32(rows, dim, m, code->basis, dim, n, dim, y, n, pack);
+            job->kernels->gram_f32(rows, dim, m, job->axes, dim, n, dim, y, n, pack);
         }
         for (size_t i = 0; i < m; i++) {
             float *row = rows + i * dim, *turned = y + i * n;
@@ -510,7 +520,8 @@ static void rv__code_encode_range(void *arg, size_t lane, size_t begin, size_t e
 RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__store *store,
                                       size_t n)
 {
-    size_t lanes = rv__lanes(ctx), dim = code->dim;
+    size_t lanes = rv__lanes(ctx), dim = code->dim, size = code->n_comp * dim;
+    float *axes = NULL;
     rv__code_job job;
     rv_status status;
     job.code = code;
@@ -522,10 +533,17 @@ RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__sto
     if (code->basis) {
         job.lane_floats += rv__round_up(rv__gram_f32_scratch() / sizeof(float) + 1, 16);
     }
+    if (code->basis) {
+        axes = (float *)rv__get(&code->alloc, size, sizeof(float));
+        if (!axes) return rv__no_memory(ctx, size * sizeof(float));
+        rv_convert_f16_to_f32(code->basis, axes, size);
+    }
+    job.axes = axes;
     job.scratch = (float *)rv__get(&code->alloc, lanes * job.lane_floats, sizeof(float));
-    if (!job.scratch) return rv__no_memory(ctx, lanes * job.lane_floats * sizeof(float));
-    status =
-        rv__parallel_for(ctx, n, RV__CODE_BLOCK, 4 * RV__CODE_BLOCK, rv__code_encode_range, &job);
+    status = job.scratch ? rv__parallel_for(ctx, n, RV__CODE_BLOCK, 4 * RV__CODE_BLOCK,
+                                            rv__code_encode_range, &job)
+                         : rv__no_memory(ctx, lanes * job.lane_floats * sizeof(float));
+    rv__put(&code->alloc, axes, size, sizeof(float));
     rv__put(&code->alloc, job.scratch, lanes * job.lane_floats, sizeof(float));
     return status;
 }

@@ -8,104 +8,181 @@
 
 RV_API float rv_dot_f32(const float *a, const float *b, size_t n)
 {
-    return -rv__kernels_for(RV_ISA_BEST)->pair_f32[RV_METRIC_IP](a, b, n);
+    return rv__kernels_now()->dot_f32(a, b, n);
 }
 
 RV_API float rv_l2sq_f32(const float *a, const float *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_f32[RV_METRIC_L2](a, b, n);
+    return rv__kernels_now()->pair_f32[RV_METRIC_L2](a, b, n);
 }
 
 RV_API float rv_cosine_f32(const float *a, const float *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_f32[RV_METRIC_COSINE](a, b, n);
+    return rv__kernels_now()->pair_f32[RV_METRIC_COSINE](a, b, n);
 }
 
 RV_API float rv_l1_f32(const float *a, const float *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_f32[RV_METRIC_L1](a, b, n);
+    return rv__kernels_now()->pair_f32[RV_METRIC_L1](a, b, n);
 }
 
 RV_API float rv_linf_f32(const float *a, const float *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_f32[RV_METRIC_LINF](a, b, n);
+    return rv__kernels_now()->pair_f32[RV_METRIC_LINF](a, b, n);
+}
+
+/* The length from the sum of squares; in double where that leaves the range of floats. */
+static float rv__norm_finish(int type, const unsigned char *a, size_t n, float sum)
+{
+    double wide = 0.0;
+    if (sum > 1e-30f && sum < 1e37f) return sqrtf(sum);
+    for (size_t i = 0; i < n; i++) {
+        double x = rv__element(type, a, i, 1.0f);
+        wide += x * x;
+    }
+    return (float)sqrt(wide);
 }
 
 RV_API float rv_norm_f32(const float *a, size_t n)
 {
-    float sum = rv_dot_f32(a, a, n);
-    double wide = 0.0;
-    if (sum > 1e-30f && sum < 1e37f) return sqrtf(sum);
-    for (size_t i = 0; i < n; i++) wide += (double)a[i] * (double)a[i];
-    return (float)sqrt(wide);
+    return rv__norm_finish(RV__TYPE_F32, (const unsigned char *)a, n, rv_dot_f32(a, a, n));
+}
+
+RV_API rv_cosine_parts rv_cosine_parts_f32(const float *a, const float *b, size_t n)
+{
+    float sums[3];
+    rv_cosine_parts parts;
+    rv__kernels_now()->parts_f32(a, b, n, sums);
+    parts.dot = sums[0];
+    parts.a_sq = sums[1];
+    parts.b_sq = sums[2];
+    return parts;
 }
 
 RV_API float rv_dot_f16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return -rv__kernels_for(RV_ISA_BEST)->pair_u16[0][RV_METRIC_IP](a, b, n);
+    return rv__kernels_now()->dot_u16[0](a, b, n);
 }
 
 RV_API float rv_l2sq_f16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_u16[0][RV_METRIC_L2](a, b, n);
+    return rv__kernels_now()->pair_u16[0][RV_METRIC_L2](a, b, n);
 }
 
 RV_API float rv_cosine_f16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_u16[0][RV_METRIC_COSINE](a, b, n);
+    return rv__kernels_now()->pair_u16[0][RV_METRIC_COSINE](a, b, n);
 }
 
 RV_API float rv_l1_f16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_u16[0][RV_METRIC_L1](a, b, n);
+    return rv__kernels_now()->pair_u16[0][RV_METRIC_L1](a, b, n);
+}
+
+RV_API float rv_linf_f16(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return rv__kernels_now()->pair_u16[0][RV_METRIC_LINF](a, b, n);
+}
+
+RV_API float rv_norm_f16(const uint16_t *a, size_t n)
+{
+    return rv__norm_finish(RV__TYPE_F16, (const unsigned char *)a, n, rv_dot_f16(a, a, n));
 }
 
 RV_API float rv_dot_bf16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return -rv__kernels_for(RV_ISA_BEST)->pair_u16[1][RV_METRIC_IP](a, b, n);
+    return rv__kernels_now()->dot_u16[1](a, b, n);
 }
 
 RV_API float rv_l2sq_bf16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_u16[1][RV_METRIC_L2](a, b, n);
+    return rv__kernels_now()->pair_u16[1][RV_METRIC_L2](a, b, n);
 }
 
 RV_API float rv_cosine_bf16(const uint16_t *a, const uint16_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->pair_u16[1][RV_METRIC_COSINE](a, b, n);
+    return rv__kernels_now()->pair_u16[1][RV_METRIC_COSINE](a, b, n);
+}
+
+RV_API float rv_l1_bf16(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return rv__kernels_now()->pair_u16[1][RV_METRIC_L1](a, b, n);
+}
+
+RV_API float rv_linf_bf16(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return rv__kernels_now()->pair_u16[1][RV_METRIC_LINF](a, b, n);
+}
+
+RV_API float rv_norm_bf16(const uint16_t *a, size_t n)
+{
+    return rv__norm_finish(RV__TYPE_BF16, (const unsigned char *)a, n, rv_dot_bf16(a, a, n));
 }
 
 RV_API int32_t rv_dot_i8(const int8_t *a, const int8_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->dot_i8(a, b, n);
+    return rv__kernels_now()->dot_i8(a, b, n);
 }
 
 RV_API int32_t rv_l2sq_i8(const int8_t *a, const int8_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->l2sq_i8(a, b, n);
+    return rv__kernels_now()->l2sq_i8(a, b, n);
 }
 
 RV_API float rv_cosine_i8(const int8_t *a, const int8_t *b, size_t n)
 {
     int32_t sums[3]; /* ab, aa, bb */
-    rv__kernels_for(RV_ISA_BEST)->cosine_i8(a, b, n, sums);
+    rv__kernels_now()->cosine_i8(a, b, n, sums);
     if (sums[1] == 0 || sums[2] == 0) return sums[1] == sums[2] ? 0.0f : 1.0f;
     return rv__cosine_clamp((float)sums[0] / (sqrtf((float)sums[1]) * sqrtf((float)sums[2])));
 }
 
 RV_API int32_t rv_l1_i8(const int8_t *a, const int8_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->l1_i8(a, b, n);
+    return rv__kernels_now()->l1_i8(a, b, n);
+}
+
+RV_API int32_t rv_linf_i8(const int8_t *a, const int8_t *b, size_t n)
+{
+    return rv__kernels_now()->linf_i8(a, b, n);
+}
+
+RV_API float rv_norm_i8(const int8_t *a, size_t n)
+{
+    return (float)sqrt((double)rv_dot_i8(a, a, n));
 }
 
 RV_API uint32_t rv_dot_u8(const uint8_t *a, const uint8_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->dot_u8(a, b, n);
+    return rv__kernels_now()->dot_u8(a, b, n);
 }
 
 RV_API uint32_t rv_l2sq_u8(const uint8_t *a, const uint8_t *b, size_t n)
 {
-    return rv__kernels_for(RV_ISA_BEST)->l2sq_u8(a, b, n);
+    return rv__kernels_now()->l2sq_u8(a, b, n);
+}
+
+RV_API float rv_cosine_u8(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    uint32_t sums[3]; /* ab, aa, bb */
+    rv__kernels_now()->cosine_u8(a, b, n, sums);
+    if (sums[1] == 0 || sums[2] == 0) return sums[1] == sums[2] ? 0.0f : 1.0f;
+    return rv__cosine_clamp((float)sums[0] / (sqrtf((float)sums[1]) * sqrtf((float)sums[2])));
+}
+
+RV_API uint32_t rv_l1_u8(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return rv__kernels_now()->l1_u8(a, b, n);
+}
+
+RV_API uint32_t rv_linf_u8(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return rv__kernels_now()->linf_u8(a, b, n);
+}
+
+RV_API float rv_norm_u8(const uint8_t *a, size_t n)
+{
+    return (float)sqrt((double)rv_dot_u8(a, a, n));
 }
 
 /* The bits of a last, partial byte. */
@@ -116,7 +193,7 @@ static uint8_t rv__distance_rest(const uint8_t *a, size_t n_bits)
 
 RV_API uint32_t rv_hamming_u1(const uint8_t *a, const uint8_t *b, size_t n_bits)
 {
-    const rv__kernels *k = rv__kernels_for(RV_ISA_BEST);
+    const rv__kernels *k = rv__kernels_now();
     uint8_t x, y;
     if (n_bits % 8 == 0) return k->hamming(a, b, n_bits / 8);
     x = rv__distance_rest(a, n_bits);
@@ -126,7 +203,7 @@ RV_API uint32_t rv_hamming_u1(const uint8_t *a, const uint8_t *b, size_t n_bits)
 
 RV_API float rv_jaccard_u1(const uint8_t *a, const uint8_t *b, size_t n_bits)
 {
-    const rv__kernels *k = rv__kernels_for(RV_ISA_BEST);
+    const rv__kernels *k = rv__kernels_now();
     uint32_t counts[2], more[2] = {0, 0};
     k->overlap(a, b, n_bits / 8, counts);
     if (n_bits % 8) {
@@ -138,17 +215,17 @@ RV_API float rv_jaccard_u1(const uint8_t *a, const uint8_t *b, size_t n_bits)
 
 RV_API void rv_axpy_f32(float alpha, const float *x, float *y, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->axpy_f32(alpha, x, y, n);
+    rv__kernels_now()->axpy_f32(alpha, x, y, n);
 }
 
 RV_API void rv_scale_f32(float alpha, float *y, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->scale_f32(alpha, y, n);
+    rv__kernels_now()->scale_f32(alpha, y, n);
 }
 
 RV_API void rv_add_f32(const float *x, float *y, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->add_f32(x, y, n);
+    rv__kernels_now()->add_f32(x, y, n);
 }
 
 RV_API size_t rv_dtype_bytes(rv_dtype dtype, size_t dim)
@@ -159,13 +236,14 @@ RV_API size_t rv_dtype_bytes(rv_dtype dtype, size_t dim)
     case RV_DTYPE_BF16: return dim * 2;
     case RV_DTYPE_I8: return dim + 4;
     case RV_DTYPE_U1: return (dim + 7) / 8;
+    case RV_DTYPE_U8: return dim;
     default: return 0;
     }
 }
 
 RV_API const char *rv_dtype_name(rv_dtype dtype)
 {
-    static const char *const names[] = {"f32", "f16", "bf16", "i8", "u1"};
+    static const char *const names[] = {"f32", "f16", "bf16", "i8", "u1", "u8"};
     return (unsigned)dtype < sizeof names / sizeof names[0] ? names[(unsigned)dtype] : "unknown";
 }
 
@@ -185,7 +263,7 @@ RV__FN rv__scan_fn rv__scan_find(rv_metric metric, rv_dtype dtype, rv_isa isa)
                : metric == RV_METRIC_JACCARD ? k->scan_jaccard
                                              : NULL;
     }
-    if ((unsigned)metric > RV_METRIC_LINF || (unsigned)dtype > RV_DTYPE_I8) return NULL;
+    if ((unsigned)metric > RV_METRIC_LINF || (unsigned)dtype >= RV__TYPES) return NULL;
     return k->scan[metric][dtype];
 }
 

@@ -22,6 +22,8 @@
 #define RV__FLAT_CACHE 131072u    /* bytes a block should not exceed, and a group's queries */
 #define RV__FLAT_SMALL (4u << 20) /* bytes of rows up to which a batch is split by queries */
 #define RV__FLAT_NAN 0xFFFFFFFFu  /* order of a NaN distance: behind infinity              */
+#define RV__FLAT_FIRST 64u        /* rows of an iterator's first scan                       */
+#define RV__FLAT_LAST 1024u       /* of its largest one, or an eighth of all when that is more */
 
 struct rv_flat {
     rv__store store;
@@ -100,6 +102,7 @@ typedef struct rv__flat_scan {
     rv_isa isa;
     int ranged; /* only distances up to radius count                          */
     float radius;
+    rv__flat_near after;          /* only what comes behind it counts; zero: everything does  */
     size_t k, group;              /* k: most that are kept, may be 0; group: queries of a group */
     size_t block, grain, section; /* rows of a block, of a piece of work, between two polls   */
     size_t lanes, query_bytes;
@@ -148,10 +151,11 @@ static void rv__flat_collect(const rv__flat_scan *scan, size_t lane, size_t q,
         /* Where the bar is a number, this is the whole cost of nearly every row. */
         if (top != RV__FLAT_NAN && !(distance[i] <= bar)) continue;
         item.order = rv__flat_order(distance[i]);
-        if (item.order > top) continue;
+        if (item.order > top || item.order < scan->after.order) continue;
         item.slot = ids ? ids[i] : (uint32_t)(first + i);
         if (check_live && !rv__store_live(scan->store, item.slot)) continue;
         item.key = rv__store_key(scan->store, item.slot);
+        if (!rv__flat_farther(&item, &scan->after)) continue;
         count[1]++;
         if (scan->k == 0) continue;
         rv__flat_offer(heap, count, scan->k, item);
@@ -271,7 +275,6 @@ static void rv__flat_plan(rv_ctx *ctx, rv__flat_scan *scan)
 {
     const rv__store *s = scan->store;
     size_t bytes = rv__store_vector_bytes(s), work, pieces;
-    scan->isa = ctx ? ctx->isa : RV_ISA_BEST;
     scan->group = RV__FLAT_GROUP;
     while (scan->group > 1 &&
            (scan->group * bytes > RV__FLAT_CACHE || scan->group / 2 >= scan->n_queries ||
@@ -347,6 +350,7 @@ static rv_status rv__flat_query_all(rv_ctx *ctx, const rv_flat *index, const voi
     if (status) return status;
     memset(&scan, 0, sizeof scan);
     scan.store = s;
+    scan.isa = ctx ? ctx->isa : RV_ISA_BEST;
     scan.filter = filter && (filter->accept || filter->bits) ? filter : NULL;
     scan.ranged = radius != NULL;
     scan.radius = radius ? *radius : 0.0f;
@@ -385,6 +389,102 @@ RV_API rv_status rv_flat_search_batch(rv_ctx *ctx, const rv_flat *index, const v
 {
     if (index && n_queries == 0) return rv__ok(ctx);
     return rv__flat_query_all(ctx, index, queries, n_queries, k, filter, NULL, hits, n_hits);
+}
+
+/* ---- iterator: searches of growing k, each for what comes behind the last one's hits ---- */
+
+/* The instruction set is that of creation: in another one a distance has other bits, and a row
+   beside the last hit could be given twice or never. */
+struct rv_flat_iter {
+    rv_alloc alloc;
+    rv_filter filter;
+    rv__flat_scan scan; /* of one query, the vector at the end of this block */
+    size_t bytes;       /* of this block                                     */
+    size_t batch, left; /* rows to ask for next, most that are still to come */
+    rv_hit *hits;       /* [room] of the last scan                           */
+    size_t room, n_hits, next;
+};
+
+RV_API rv_status rv_flat_iter_create(rv_ctx *ctx, const rv_flat *index, const void *query,
+                                     const rv_filter *filter, rv_flat_iter **out)
+{
+    const rv_alloc alloc = rv__allocator(ctx);
+    rv_flat_iter *iter;
+    rv_status status;
+    size_t vector, head = rv__round_up(sizeof *iter, RV__LINE);
+    if (!index) return rv__flat_null(ctx, "index");
+    if (!out) return rv__flat_null(ctx, "out");
+    status = rv__store_check(ctx, &index->store, query, "query");
+    if (!status) status = rv__filter_check(ctx, filter);
+    if (status) return status;
+    vector = rv__store_vector_bytes(&index->store);
+    iter = (rv_flat_iter *)rv__get(&alloc, head + vector, 1);
+    if (!iter) return rv__no_memory(ctx, head + vector);
+    memset(iter, 0, sizeof *iter);
+    memcpy((unsigned char *)iter + head, query, vector);
+    iter->alloc = alloc;
+    iter->bytes = head + vector;
+    iter->batch = RV__FLAT_FIRST;
+    iter->left = rv_flat_count(index);
+    if (filter) iter->filter = *filter;
+    iter->scan.store = &index->store;
+    iter->scan.filter = filter && (filter->accept || filter->bits) ? &iter->filter : NULL;
+    iter->scan.isa = ctx ? ctx->isa : RV_ISA_BEST;
+    iter->scan.queries = (const unsigned char *)iter + head;
+    iter->scan.n_queries = 1;
+    *out = iter;
+    return rv__ok(ctx);
+}
+
+/* Finds the next hits; RV_DONE when there are no more. A scan that fails leaves no trace. */
+static rv_status rv__flat_iter_scan(rv_ctx *ctx, rv_flat_iter *iter)
+{
+    const size_t k = iter->batch < iter->left ? iter->batch : iter->left;
+    size_t most = iter->scan.store->n / 8, found = 0;
+    rv_status status;
+    if (k == 0) return RV_DONE;
+    if (k > iter->room) {
+        rv_hit *hits = (rv_hit *)rv__get(&iter->alloc, k, sizeof(rv_hit));
+        if (!hits) return rv__no_memory(ctx, k * sizeof(rv_hit));
+        rv__put(&iter->alloc, iter->hits, iter->room, sizeof(rv_hit));
+        iter->hits = hits;
+        iter->room = k;
+    }
+    iter->scan.k = k;
+    iter->scan.hits = iter->hits;
+    iter->scan.n_hits = &found;
+    status = rv__flat_run(ctx, &iter->scan);
+    if (status) return status;
+    iter->n_hits = found;
+    iter->next = 0;
+    iter->left = found < k ? 0 : iter->left - k;
+    if (most < RV__FLAT_LAST) most = RV__FLAT_LAST;
+    iter->batch = 4 * iter->batch < most ? 4 * iter->batch : most;
+    if (found == 0) return RV_DONE;
+    iter->scan.after.order = rv__flat_order(iter->hits[found - 1].distance);
+    iter->scan.after.key = iter->hits[found - 1].key;
+    return RV_OK;
+}
+
+RV_API rv_status rv_flat_iter_next(rv_ctx *ctx, rv_flat_iter *iter, rv_hit *hit)
+{
+    if (!iter) return rv__flat_null(ctx, "iter");
+    if (!hit) return rv__flat_null(ctx, "hit");
+    if (iter->next == iter->n_hits) {
+        rv_status status = rv__flat_iter_scan(ctx, iter);
+        if (status) return status == RV_DONE ? rv__done(ctx) : status;
+    }
+    *hit = iter->hits[iter->next++];
+    return rv__ok(ctx);
+}
+
+RV_API void rv_flat_iter_destroy(rv_flat_iter *iter)
+{
+    rv_alloc alloc;
+    if (!iter) return;
+    alloc = iter->alloc;
+    rv__put(&alloc, iter->hits, iter->room, sizeof(rv_hit));
+    rv__put(&alloc, iter, iter->bytes, 1);
 }
 
 /* ---- the rest ---- */
@@ -562,6 +662,99 @@ RV_API rv_status rv_flat_view(rv_ctx *ctx, const void *image, size_t bytes, rv_c
     return rv__flat_open(ctx, image, bytes, custom, custom_user, 1, out);
 }
 
+/* ---- stats and proof ---- */
+
+RV_API void rv_flat_stats_get(const rv_flat *index, rv_flat_stats *stats)
+{
+    const rv__store *s;
+    if (!stats) return;
+    memset(stats, 0, sizeof *stats);
+    if (!index) return;
+    s = &index->store;
+    stats->count = rv_flat_count(index);
+    stats->removed = s->n_removed;
+    stats->capacity = s->capacity;
+    stats->row_bytes = s->stride;
+    if (s->rows) stats->vector_bytes = (size_t)s->capacity * s->stride;
+    if (s->norms) stats->vector_bytes += (size_t)s->capacity * sizeof(float);
+    if (s->keys) stats->key_bytes = (size_t)s->capacity * sizeof(uint64_t);
+    if (s->map) stats->key_bytes += s->map_size * sizeof(uint32_t);
+    if (s->removed) stats->key_bytes += rv__store_words(s->capacity) * sizeof(uint64_t);
+    stats->total_bytes = sizeof *index + stats->vector_bytes + stats->key_bytes;
+}
+
+static rv_status rv__flat_fault(rv_ctx *ctx, size_t slot, const char *what)
+{
+    return rv__fail(ctx, RV_ERR_FORMAT, slot, "row %z %s", slot, what);
+}
+
+/* Marks of removed rows: as many as there are said to be, none behind the last row. */
+static rv_status rv__flat_check_removed(rv_ctx *ctx, const rv__store *s)
+{
+    size_t marks = 0, places = 64 * rv__store_words(s->capacity);
+    for (size_t i = 0; s->removed && i < places; i++) {
+        if (i % 65536 == 0) {
+            rv_status status = rv__poll(ctx);
+            if (status) return status;
+        }
+        if (!(s->removed[i / 64] >> (i % 64) & 1u)) continue;
+        if (i >= s->n) return rv__flat_fault(ctx, i, "is removed but was never there");
+        if (i < s->hint) return rv__flat_fault(ctx, i, "is removed but its room would stay empty");
+        marks++;
+    }
+    if (marks == s->n_removed) return RV_OK;
+    return rv__fail(ctx, RV_ERR_FORMAT, s->n, "%z rows are marked as removed, %z were", marks,
+                    (size_t)s->n_removed);
+}
+
+/* The map leads to live rows only and has an empty place, before a search walks through it; then
+   every live row is found by its key. */
+static rv_status rv__flat_check_keys(rv_ctx *ctx, const rv__store *s)
+{
+    size_t entries = 0;
+    rv_status status = RV_OK;
+    if (!s->keys) return RV_OK;
+    for (size_t i = 0; i < s->map_size && !status; i++) {
+        if (i % 65536 == 0) status = rv__poll(ctx);
+        if (s->map[i] == RV__NO_SLOT) continue;
+        if (!rv__store_live(s, s->map[i])) {
+            return rv__flat_fault(ctx, s->map[i], "has a key but is not there");
+        }
+        entries++;
+    }
+    if (status) return status;
+    if (entries != s->n - s->n_removed || (s->n && entries == s->map_size)) {
+        return rv__fail(ctx, RV_ERR_FORMAT, s->n, "%z keys for %z rows", entries,
+                        (size_t)(s->n - s->n_removed));
+    }
+    for (uint32_t slot = 0; slot < s->n && !status; slot++) {
+        if (slot % 65536 == 0) status = rv__poll(ctx);
+        if (rv__store_live(s, slot) && rv__store_find(s, s->keys[slot]) != slot) {
+            return rv__flat_fault(ctx, slot, "is not found by its key");
+        }
+    }
+    return status;
+}
+
+RV_API rv_status rv_flat_check(rv_ctx *ctx, const rv_flat *index)
+{
+    const rv__store *s;
+    rv_status status;
+    if (!index) return rv__flat_null(ctx, "index");
+    s = &index->store;
+    if (s->n > s->capacity || s->n_removed > s->n || (s->n && !s->rows) ||
+        (s->n && (s->metric == RV_METRIC_COSINE) != (s->norms != NULL))) {
+        return rv__fail(ctx, RV_ERR_FORMAT, s->n, "%z rows, %z of them removed, in room for %z",
+                        (size_t)s->n, (size_t)s->n_removed, (size_t)s->capacity);
+    }
+    status = rv__flat_check_removed(ctx, s);
+    if (!status) status = rv__flat_check_keys(ctx, s);
+    if (!status) status = rv__store_check_rows(ctx, s);
+    return status ? status : rv__ok(ctx);
+}
+
+#undef RV__FLAT_FIRST
+#undef RV__FLAT_LAST
 #undef RV__FLAT_GROUP
 #undef RV__FLAT_BLOCK_MAX
 #undef RV__FLAT_CACHE

@@ -32,6 +32,15 @@ typedef struct rv_flat_config {
     size_t capacity;      /* rows to reserve, below 2^32 - 1; default: grow on demand         */
 } rv_flat_config;
 
+/* Bytes of a viewed index count what lies in the image; rv_flat_bytes does not. */
+typedef struct rv_flat_stats {
+    size_t count;         /* rows that can be found                                           */
+    size_t removed;       /* removed rows whose room is free                                  */
+    size_t capacity;      /* rows there is room for                                           */
+    size_t row_bytes;     /* of one stored vector, padding included                           */
+    size_t vector_bytes, key_bytes, total_bytes;
+} rv_flat_stats;
+
 RV_API rv_status rv_flat_create (rv_ctx *ctx, const rv_flat_config *config, rv_flat **out);
 RV_API void      rv_flat_destroy(rv_flat *index); /* NULL is fine */
 /* Adds one row; RV_ERR_EXISTS when the key is present. */
@@ -62,6 +71,20 @@ RV_API rv_status rv_flat_range  (rv_ctx *ctx, const rv_flat *index, const void *
 RV_API rv_status rv_flat_search_batch(rv_ctx *ctx, const rv_flat *index, const void *queries,
                                       size_t n_queries, size_t k, const rv_filter *filter,
                                       rv_hit *hits, size_t *n_hits);
+
+/* Hands out the next nearest row without starting again: all rows that pass the filter, in the
+   order of rv_flat_search, then RV_DONE. Rows are found by a scan for the next 64, then for four
+   times as many and so on, up to an eighth of all rows or 1024, and held for 16 bytes each; so m
+   rows cost about log4(m / 64) searches. query is copied. The index must not change while an
+   iterator lives; what the filter points to must live as long. After a refused allocation or a
+   cancellation the next call goes on where this one stopped. Caller-locked. Parallel through
+   ctx. */
+typedef struct rv_flat_iter rv_flat_iter;
+RV_API rv_status rv_flat_iter_create (rv_ctx *ctx, const rv_flat *index, const void *query,
+                                      const rv_filter *filter, rv_flat_iter **out);
+RV_API rv_status rv_flat_iter_next   (rv_ctx *ctx, rv_flat_iter *iter, rv_hit *hit);
+RV_API void      rv_flat_iter_destroy(rv_flat_iter *iter); /* NULL is fine */
+
 /* One versioned little-endian image, checksummed. save with image NULL only asks for *bytes; with
    cap too small: RV_ERR_ARG and *bytes is what is needed. A custom metric is not in the image: give
    it again to load (else it is not looked at). view searches the caller's read-only image (64-byte
@@ -73,5 +96,11 @@ RV_API rv_status rv_flat_load   (rv_ctx *ctx, const void *image, size_t bytes, r
                                  void *custom_user, rv_flat **out);
 RV_API rv_status rv_flat_view   (rv_ctx *ctx, const void *image, size_t bytes, rv_custom_fn custom,
                                  void *custom_user, rv_flat **out);
+
+RV_API void      rv_flat_stats_get(const rv_flat *index, rv_flat_stats *stats);
+/* Proves that every row is found by its key and no other key is, that as many rows are marked as
+   removed as were, and that rows and lengths are finite. RV_ERR_FORMAT otherwise, with the row in
+   ctx->where, or the number of rows when it is no single one. */
+RV_API rv_status rv_flat_check  (rv_ctx *ctx, const rv_flat *index);
 
 #endif /* RV_FLAT_H */

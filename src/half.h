@@ -11,7 +11,7 @@ RV_API float    rv_f32_from_f16(uint16_t x);
 RV_API uint16_t rv_bf16_from_f32(float x);
 RV_API float    rv_f32_from_bf16(uint16_t x);
 
-/* src, dst: [n]; they must not overlap. */
+/* src, dst: [n], any alignment; they must not overlap. */
 RV_API void rv_convert_f32_to_f16(const float *src, uint16_t *dst, size_t n);
 RV_API void rv_convert_f16_to_f32(const uint16_t *src, float *dst, size_t n);
 RV_API void rv_convert_f32_to_bf16(const float *src, uint16_t *dst, size_t n);

@@ -793,6 +793,9 @@ static void rv__build_effort(rv__build *b)
            navigable */
         b->width = RV__THIN_MAX;
         b->pick = 64;
+    } else if (b->slot || b->n <= 16 * RV__LEAF) {
+        b->width = RV__THIN_MAX;
+        b->pick = RV__PICK;
     }
 }
 

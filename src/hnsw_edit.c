@@ -183,70 +183,35 @@ typedef struct rv__insert {
     rv__linker linker;
     uint64_t *found[RV__HNSW_LEVELS]; /* candidates of each layer, sorted                         */
     size_t n_found[RV__HNSW_LEVELS];
-    size_t n_beam;                  /* of the layer searched last                                 */
     unsigned char *memory;
     size_t bytes;
 } rv__insert;
 
 #define RV__INSERT_UPPER 32u        /* beam on the layers above 0                                 */
 
-/* Beam over an upper layer from a node of it; keys of nodes of that layer. Layers above 0 are
-   entered by one insertion in 32, so this walk is the plain one. */
-static size_t rv__insert_beam(rv__insert *insert, uint32_t l, uint32_t start, uint64_t *beam)
-{
-    const rv_hnsw *index = insert->index;
-    const rv__hnsw_layer *layer = &index->layer[l];
-    uint32_t n = 1, at = 0, *ids = insert->walk.ids;
-    float *distance = insert->walk.distance;
-    ids[0] = layer->slot[start];
-    rv__hnsw_distances(&insert->query, ids, 1, distance);
-    beam[0] = rv__hnsw_key(distance[0], start);
-    while (at < n) {
-        const uint32_t *links = layer->links + (size_t)rv__hnsw_node(beam[at]) * index->m;
-        uint32_t count = 0;
-        beam[at] |= 1u;
-        for (; count < index->m && links[count] != RV__NO_SLOT; count++)
-            ids[count] = layer->slot[links[count]];
-        rv__hnsw_distances(&insert->query, ids, count, distance);
-        for (uint32_t i = 0; i < count; i++) {
-            uint64_t key = rv__hnsw_key(distance[i], links[i]);
-            uint32_t low = 0;
-            while (low < n && beam[low] < key) low++;
-            if (low == RV__INSERT_UPPER || (low < n && (beam[low] | 1u) == (key | 1u))) continue;
-            if (n < RV__INSERT_UPPER) n++;
-            memmove(beam + low + 1, beam + low, (n - 1 - low) * sizeof *beam);
-            beam[low] = key;
-        }
-        at = 0;
-        while (at < n && (beam[at] & 1u)) at++;
-    }
-    return n;
-}
-
 /* Finds the candidates of a node of the given level on all its layers. */
 static rv_status rv__insert_search(rv_ctx *ctx, rv__insert *insert, uint32_t level)
 {
     rv_hnsw *index = insert->index;
+    uint64_t beam[RV__INSERT_UPPER + 1];
     float distance;
-    uint32_t node;
+    uint32_t slot, n = 1;
     rv_status status;
     memset(insert->n_found, 0, sizeof insert->n_found);
     if (index->n_levels == 0) return RV_OK;
-    node = index->entry;
+    slot = rv__hnsw_entry_slot(index);
+    rv__hnsw_distances(&insert->query, &slot, 1, &distance);
+    beam[0] = rv__hnsw_key(distance, index->entry);
     for (uint32_t l = index->n_levels - 1; l > 0; l--) {
-        insert->n_beam = rv__insert_beam(insert, l, node, insert->found[l]);
-        insert->n_found[l] = l > level ? 0 : insert->n_beam;
-        node = index->layer[l].below[rv__hnsw_node(insert->found[l][0])];
+        memcpy(insert->found[l], beam, n * sizeof *beam);
+        n = rv__descend_layer(&insert->query, &insert->walk, l, RV__INSERT_UPPER,
+                              insert->found[l], n);
+        insert->n_found[l] = l > level ? 0 : n;
+        rv__descend_step(&index->layer[l], insert->found[l], n, beam);
     }
-    rv__hnsw_distances(&insert->query, &node, 1, &distance);
-    insert->walk.n_starts = 0;
-    for (size_t i = 0; index->n_levels > 1 && i < insert->n_beam && i < RV__WALK_STARTS; i++) {
-        uint64_t key = insert->found[1][i];
-        uint32_t slot = index->layer[1].slot[rv__hnsw_node(key)];
-        insert->walk.start[insert->walk.n_starts++] =
-            rv__hnsw_key(rv__hnsw_key_distance(key), slot);
-    }
-    rv__walk_start(&insert->walk, node, distance);
+    insert->walk.n_starts = n < RV__WALK_STARTS ? n : RV__WALK_STARTS;
+    memcpy(insert->walk.start, beam, insert->walk.n_starts * sizeof *beam);
+    rv__walk_start(&insert->walk, rv__hnsw_node(beam[0]), rv__hnsw_key_distance(beam[0]));
     status = rv__walk_run(ctx, &insert->query, &insert->walk);
     insert->found[0] = insert->walk.beam;
     insert->n_found[0] = insert->walk.n;

@@ -117,7 +117,8 @@ static void rv__hnsw_save_code(rv__image_writer *w, const rv__code *code, uint32
     const size_t total = (size_t)n * code->record;
     rv__image_section(w, "CMEA", sizeof(float), code->mean, code->dim);
     if (code->basis) {
-        rv__image_section(w, "CBAS", sizeof(float), code->basis, (size_t)code->n_comp * code->dim);
+        rv__image_section(w, "CBAS", sizeof(uint16_t), code->basis,
+                          (size_t)code->n_comp * code->dim);
     }
     if (n == 0) return;
     rv__image_section_begin(w, "CREC", 1, total);
@@ -254,6 +255,21 @@ static rv_status rv__hnsw_load_floats(const rv__hnsw_loader *loader, const char 
     return RV_OK;
 }
 
+/* Axes of unit length: no element is above 1. */
+static rv_status rv__hnsw_load_basis(const rv__hnsw_loader *loader, rv__code *code)
+{
+    void *p = NULL;
+    rv_status status =
+        rv__hnsw_load_array(loader, "CBAS", sizeof(uint16_t), code->n_comp, code->dim, &p);
+    if (status) return status;
+    code->basis = (uint16_t *)p;
+    for (size_t i = 0; i < (size_t)code->n_comp * code->dim; i++) {
+        if ((code->basis[i] & 0x7FFFu) <= 0x3C01u) continue; /* 1 and the next */
+        return rv__fail(loader->ctx, RV_ERR_FORMAT, i, "section CBAS: element %z cannot be", i);
+    }
+    return RV_OK;
+}
+
 static rv_status rv__hnsw_load_code(rv__hnsw_loader *loader)
 {
     const uint32_t *par = loader->par;
@@ -281,7 +297,7 @@ static rv_status rv__hnsw_load_code(rv__hnsw_loader *loader)
     code->viewed = loader->view;
     status = rv__hnsw_load_floats(loader, "CMEA", 1, dim, 3.4028234e38f, &code->mean);
     if (!status && code->kind == RV__CODE_PCA) {
-        status = rv__hnsw_load_floats(loader, "CBAS", code->n_comp, dim, 2.0f, &code->basis);
+        status = rv__hnsw_load_basis(loader, code);
     }
     if (!status && (code->kind == RV__CODE_SQ4 || code->kind == RV__CODE_BIT)) {
         rv_ctx own;

@@ -162,6 +162,18 @@ static void rv__iter_harvest(rv_hnsw_iter *iter)
     walk->ef = 2 * walk->ef < iter->ef_max ? 2 * walk->ef : iter->ef_max;
 }
 
+/* From the entry every row is reached; from where the walk began perhaps not. */
+static void rv__iter_enter(rv_hnsw_iter *iter)
+{
+    const uint32_t slot = rv__hnsw_entry_slot(iter->index);
+    const uint64_t bit = (uint64_t)1 << (slot % 64);
+    float distance;
+    if (iter->index->n_levels == 0 || (iter->seen[slot / 64] & bit)) return;
+    iter->seen[slot / 64] |= bit;
+    rv__hnsw_distances(&iter->query, &slot, 1, &distance);
+    iter->walk.beam[iter->walk.n++] = rv__hnsw_key(distance, slot);
+}
+
 /* Makes the hits of the next round; RV_DONE when there is nothing left to walk to. A round that was
    stopped goes on. */
 static rv_status rv__iter_round(rv_ctx *ctx, rv_hnsw_iter *iter)
@@ -171,6 +183,7 @@ static rv_status rv__iter_round(rv_ctx *ctx, rv_hnsw_iter *iter)
     if (walk->n == 0) {
         while (walk->n < walk->ef && iter->n_rest) walk->beam[walk->n++] = rv__iter_pop(iter);
         iter->at = 0;
+        if (walk->n == 0) rv__iter_enter(iter);
     }
     if (walk->n == 0) return RV_DONE;
     status = rv__iter_expand(ctx, iter);
@@ -270,11 +283,7 @@ RV_API rv_status rv_hnsw_iter_next(rv_ctx *ctx, rv_hnsw_iter *iter, rv_hit *hit)
     if (!iter || !hit) return rv__fail(ctx, RV_ERR_ARG, 0, "iter and hit must not be NULL");
     while (iter->next == iter->n_hits) {
         rv_status status = rv__iter_round(ctx, iter);
-        if (status == RV_DONE) {
-            (void)rv__ok(ctx);
-            if (ctx) ctx->status = RV_DONE;
-        }
-        if (status) return status;
+        if (status) return status == RV_DONE ? rv__done(ctx) : status;
     }
     *hit = iter->hits[iter->next++];
     return rv__ok(ctx);
@@ -361,6 +370,7 @@ RV_API rv_status rv_hnsw_range(rv_ctx *ctx, const rv_hnsw *index, const void *qu
 
 #undef RV__HNSW_EF
 #undef RV__ITER_GROWN
+#undef RV__WALK_SCAN
 #undef RV__WALK_WIDTH
 
 #endif /* RV_HNSW_ITER_C */

@@ -6,21 +6,22 @@
 #include "code.c"
 #include "hnsw.c"
 
-/* The walk: greedy descent through the upper layers, a beam over layer 0.
+/* The walk: a narrow beam down the upper layers, a wide one over layer 0.
 
-   The beam is one array sorted by distance; what has been expanded is marked in place, so the walk
-   is
-   "expand the first unmarked entry until there is none". Three entries are expanded at a time:
-   their
-   link lists make one gather of up to 6 m records, whose cache lines are all asked for before the
-   first is used, because the walk is bound by the latency of lines, not by arithmetic.
+   A beam is one array sorted by distance; what has been expanded is marked in place, so the walk is
+   "expand the first unmarked entry until there is none". On layer 0 three entries are expanded at a
+   time: their link lists make one gather of up to 6 m records, whose cache lines are all asked for
+   before the first is used, because the walk is bound by the latency of lines, not by arithmetic.
+   Above it a single path would do for rows that fill space evenly; where they fall apart into
+   clusters it would end in the wrong one.
 
    Visited nodes are remembered in a small direct-mapped table instead of a bit per row. A forgotten
    node is estimated again, gives the same key, and is recognised when it would enter the beam; a
    node that once was too far is too far again. So the result is that of an exact table. */
 
 #define RV__WALK_WIDTH 3u           /* entries expanded at a time                                 */
-#define RV__WALK_STARTS 8u          /* nodes of layer 1 the beam begins with                      */
+#define RV__WALK_STARTS 4u          /* beam on the layers above 0; layer 0 begins with its nodes  */
+#define RV__WALK_SCAN 1024u         /* nodes of a layer that is searched by looking at all        */
 
 typedef struct rv__walk {
     uint64_t *beam;                 /* [ef + 1] sorted keys                                       */
@@ -29,7 +30,7 @@ typedef struct rv__walk {
     uint32_t seen_mask;
     uint32_t *ids;                  /* [width * degree]                                           */
     float *distance;                /* [width * degree]                                           */
-    uint64_t start[RV__WALK_STARTS]; /* keys of the nearest met on layer 1, sorted                */
+    uint64_t start[RV__WALK_STARTS + 1]; /* keys of nodes of layer 0, sorted                      */
     size_t n_starts;
     uint64_t hops, distances;
 } rv__walk;
@@ -98,61 +99,109 @@ static uint32_t rv__hnsw_entry_slot(const rv_hnsw *index)
                                : index->entry;
 }
 
-static void rv__walk_note(rv__walk *walk, uint64_t key)
+/* Beam over an upper layer from the n unmarked nodes in beam[width + 1]; keys of nodes of that
+   layer. Returns how many there are then, all marked. */
+static uint32_t rv__descend_layer(const rv__hnsw_query *query, rv__walk *walk, uint32_t l,
+                                  uint32_t width, uint64_t *beam, uint32_t n)
 {
-    uint64_t *start = walk->start;
-    size_t at = walk->n_starts;
-    if (at == RV__WALK_STARTS && key >= start[at - 1]) return;
-    while (at > 0 && start[at - 1] > key) at--;
-    if (at > 0 && start[at - 1] == key) return;
-    if (walk->n_starts < RV__WALK_STARTS) walk->n_starts++;
-    memmove(start + at + 1, start + at, (walk->n_starts - 1 - at) * sizeof *start);
-    start[at] = key;
+    const rv_hnsw *index = query->index;
+    const rv__hnsw_layer *layer = &index->layer[l];
+    uint32_t at = 0, *ids = walk->ids;
+    while (at < n) {
+        const uint32_t *links = layer->links + (size_t)rv__hnsw_node(beam[at]) * index->m;
+        uint32_t count = 0, first;
+        beam[at] |= 1u;
+        first = ++at;
+        for (; count < index->m && links[count] != RV__NO_SLOT; count++)
+            ids[count] = layer->slot[links[count]];
+        rv__hnsw_distances(query, ids, count, walk->distance);
+        walk->distances += count;
+        walk->hops++;
+        for (uint32_t i = 0; i < count; i++) {
+            uint64_t key = rv__hnsw_key(walk->distance[i], links[i]);
+            uint32_t low = n;
+            if (n == width && key >= beam[n - 1]) continue;
+            while (low > 0 && beam[low - 1] >= key) low--;
+            if (low < n && (beam[low] | 1u) == (key | 1u)) continue;
+            if (low > 0 && (beam[low - 1] | 1u) == (key | 1u)) continue;
+            if (n < width) n++;
+            memmove(beam + low + 1, beam + low, (n - 1 - low) * sizeof *beam);
+            beam[low] = key;
+            if (low < first) first = low;
+        }
+        at = first;
+        while (at < n && (beam[at] & 1u)) at++;
+    }
+    return n;
 }
 
-/* The node of layer 0 that the greedy descent ends at, and its distance. */
+/* Turns nodes of layer l into those of the layer below, or of layer 1 into slots; sorted again,
+   because equal distances go by number. */
+static void rv__descend_step(const rv__hnsw_layer *layer, const uint64_t *from, uint32_t n,
+                             uint64_t *to)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = i;
+        uint64_t key = rv__hnsw_key(rv__hnsw_key_distance(from[i]),
+                                    layer->below[rv__hnsw_node(from[i])]);
+        while (at > 0 && to[at - 1] > key) {
+            to[at] = to[at - 1];
+            at--;
+        }
+        to[at] = key;
+    }
+}
+
+/* The `width` nearest of all nodes of a layer into beam. Their records are asked for all at once,
+   so for a small layer this is no slower than a path through it, and nothing is missed. */
+static uint32_t rv__descend_scan(const rv__hnsw_query *query, rv__walk *walk, uint32_t l,
+                                 uint32_t width, uint64_t *beam)
+{
+    const rv__hnsw_layer *layer = &query->index->layer[l];
+    const uint32_t step = RV__WALK_WIDTH * query->index->degree;
+    uint32_t n = 0;
+    for (uint32_t first = 0; first < layer->n; first += step) {
+        uint32_t count = layer->n - first < step ? layer->n - first : step;
+        rv__hnsw_distances(query, layer->slot + first, count, walk->distance);
+        for (uint32_t i = 0; i < count; i++) {
+            uint64_t key = rv__hnsw_key(walk->distance[i], first + i);
+            uint32_t low = n;
+            if (n == width && key > beam[n - 1]) continue;
+            if (n < width) n++;
+            else low--;
+            for (; low > 0 && beam[low - 1] > key; low--) beam[low] = beam[low - 1];
+            beam[low] = key;
+        }
+    }
+    walk->distances += layer->n;
+    return n;
+}
+
+/* The nearest node of layer 0 that the beam down the layers found, and its distance; the others are
+   left in start. */
 static uint32_t rv__hnsw_descend(const rv__hnsw_query *query, rv__walk *walk, float *distance)
 {
     const rv_hnsw *index = query->index;
-    uint32_t node = index->entry, slot;
-    float best;
+    uint32_t slot = rv__hnsw_entry_slot(index), n = 1, l = index->n_levels - 1;
     walk->n_starts = 0;
     if (index->n_levels <= 1) {
-        slot = node;
         rv__hnsw_distances(query, &slot, 1, distance);
-        return node;
+        walk->distances++;
+        return slot;
     }
-    slot = rv__hnsw_entry_slot(index);
-    rv__hnsw_distances(query, &slot, 1, &best);
-    walk->distances++;
-    for (uint32_t l = index->n_levels - 1; l > 0; l--) {
-        const rv__hnsw_layer *layer = &index->layer[l];
-        for (;;) {
-            const uint32_t *links = layer->links + (size_t)node * index->m;
-            uint32_t next = node, n = 0;
-            for (; n < index->m && links[n] != RV__NO_SLOT; n++)
-                walk->ids[n] = layer->slot[links[n]];
-            rv__hnsw_distances(query, walk->ids, n, walk->distance);
-            walk->distances += n;
-            walk->hops++;
-            for (uint32_t i = 0; i < n; i++) {
-                if (l == 1) rv__walk_note(walk, rv__hnsw_key(walk->distance[i], walk->ids[i]));
-                if (walk->distance[i] < best) {
-                    best = walk->distance[i];
-                    next = links[i];
-                }
-            }
-            if (next == node) break;
-            node = next;
-        }
-        node = layer->below[node];
+    while (l > 1 && index->layer[l - 1].n <= RV__WALK_SCAN) l--;
+    n = rv__descend_scan(query, walk, l, RV__WALK_STARTS, walk->start);
+    rv__descend_step(&index->layer[l], walk->start, n, walk->start);
+    while (--l > 0) {
+        n = rv__descend_layer(query, walk, l, RV__WALK_STARTS, walk->start, n);
+        rv__descend_step(&index->layer[l], walk->start, n, walk->start);
     }
-    *distance = best;
-    return node;
+    walk->n_starts = n;
+    *distance = rv__hnsw_key_distance(walk->start[0]);
+    return rv__hnsw_node(walk->start[0]);
 }
 
-/* Starts the beam at a node of layer 0 and at what the descent met on layer 1: where the rows fall
-   apart into far clusters, a greedy descent may end in the wrong one. */
+/* Starts the beam at a node of layer 0 and at what else the descent found. */
 static void rv__walk_start(rv__walk *walk, uint32_t node, float distance)
 {
     memset(walk->seen, 0xFF, ((size_t)walk->seen_mask + 1u) * sizeof(uint32_t));

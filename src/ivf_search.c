@@ -771,10 +771,7 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
         status = rv__ivf_iter_refill(ctx, iter);
         if (status) return status;
     }
-    if (iter->n_ready == 0) {
-        (void)rv__ok(ctx);
-        return RV_DONE;
-    }
+    if (iter->n_ready == 0) return rv__done(ctx);
     *hit = iter->ready[--iter->n_ready];
     if (iter->floor > iter->n_ready) iter->floor = iter->n_ready;
     iter->given++;

@@ -8,6 +8,7 @@ RV__ISA RV__INLINE rv__v RV__F(get)(int type, const unsigned char *p, size_t i)
     case RV__TYPE_F16: return rv__vload_f16(p + 2 * i);
     case RV__TYPE_BF16: return rv__vload_bf16(p + 2 * i);
     case RV__TYPE_I8: return rv__vload_i8(p + i);
+    case RV__TYPE_U8: return rv__vload_u8(p + i);
     default: return rv__vload(p + 4 * i);
     }
 }
@@ -21,10 +22,11 @@ RV__ISA RV__INLINE rv__v RV__F(get_tail)(int type, const unsigned char *p, size_
     case RV__TYPE_F16: return rv__vtail_f16(p + 2 * i, n - i);
     case RV__TYPE_BF16: return rv__vtail_bf16(p + 2 * i, n - i);
     case RV__TYPE_I8: return rv__vtail_i8(p + i, n - i);
+    case RV__TYPE_U8: return rv__vtail_u8(p + i, n - i);
     default: return rv__vload_tail(p + 4 * i, n - i);
     }
 #else
-    const size_t size = type == RV__TYPE_F32 ? 4 : type == RV__TYPE_I8 ? 1 : 2;
+    const size_t size = rv__type_bytes(type);
     unsigned char copy[4 * RV__LANES];
     if (n >= RV__LANES) return rv__vkeep_last(RV__F(get)(type, p, n - RV__LANES), n - i);
     memset(copy, 0, sizeof copy);
@@ -55,64 +57,108 @@ RV__ISA RV__INLINE float RV__F(fold)(int op, rv__v a)
     return op == RV__OP_LINF ? rv__vmaximum(a) : rv__vsum(a);
 }
 
-/* a and b of types ta and tb; for I8, scale is that of b. aa: squared length of a if known (cosine
-   of a query against rows), negative if not. */
-RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char *a,
-                                    const unsigned char *b, float scale, size_t n, float aa)
+/* The sums a cosine is made of, in one pass. sums: a.b, a.a, b.b; without a.a where that is known,
+   which is a constant at every call. */
+RV__ISA RV__INLINE void RV__F(parts)(int ta, int tb, int known, const unsigned char *a,
+                                     const unsigned char *b, size_t n, float *sums)
 {
     const size_t L = RV__LANES;
-    rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, x0 = s0, x1 = s0, y0 = s0, y1 = s0;
-    rv__v u, v, factor = rv__vset(scale);
+    rv__v s0 = rv__vzero(), s1 = s0, x0 = s0, x1 = s0, y0 = s0, y1 = s0, u, v;
+    size_t i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) {
+        u = RV__F(get)(ta, a, i);
+        v = RV__F(get)(tb, b, i);
+        s0 = rv__vfma(u, v, s0);
+        if (!known) x0 = rv__vfma(u, u, x0);
+        y0 = rv__vfma(v, v, y0);
+        u = RV__F(get)(ta, a, i + L);
+        v = RV__F(get)(tb, b, i + L);
+        s1 = rv__vfma(u, v, s1);
+        if (!known) x1 = rv__vfma(u, u, x1);
+        y1 = rv__vfma(v, v, y1);
+    }
+    for (; i < n; i += L) {
+        const int whole = i + L <= n;
+        u = whole ? RV__F(get)(ta, a, i) : RV__F(get_tail)(ta, a, i, n);
+        v = whole ? RV__F(get)(tb, b, i) : RV__F(get_tail)(tb, b, i, n);
+        s0 = rv__vfma(u, v, s0);
+        if (!known) x0 = rv__vfma(u, u, x0);
+        y0 = rv__vfma(v, v, y0);
+    }
+    sums[0] = rv__vsum(rv__vadd(s0, s1));
+    if (!known) sums[1] = rv__vsum(rv__vadd(x0, x1));
+    sums[2] = rv__vsum(rv__vadd(y0, y1));
+}
+
+/* The distance of a query, of squared length aa, and a row. */
+RV__ISA RV__INLINE float RV__F(cosine_row)(int type, const unsigned char *query,
+                                           const unsigned char *row, float scale, size_t n,
+                                           float aa)
+{
+    float sums[3];
+    RV__F(parts)(RV__TYPE_F32, type, 1, query, row, n, sums);
+    return rv__cosine_finish(RV__TYPE_F32, type, query, row, scale, n, sums[0], aa, sums[2]);
+}
+
+/* Of the next 2 LANES elements of a row of bfloat16, those in even, or in odd, places. One load
+   and one operation; widening in order takes two of each, through fewer units. */
+RV__ISA RV__INLINE rv__v RV__F(half_bf16)(int odd, const unsigned char *p)
+{
+    rv__vi words = rv__vbits(rv__vload(p));
+    return rv__vfrom(odd ? rv__iand(words, rv__iset(-65536)) : rv__ishl(words, 16));
+}
+
+RV__ISA RV__INLINE rv__v RV__F(step_bf16)(int op, int odd, rv__v acc, const unsigned char *a,
+                                          const unsigned char *b)
+{
+    rv__v u = RV__F(half_bf16)(odd, a), v = RV__F(half_bf16)(odd, b);
+    return RV__F(step)(op, RV__TYPE_BF16, acc, u, v, u);
+}
+
+/* a and b of types ta and tb; for I8, scale is that of b. */
+RV__ISA RV__INLINE float RV__F(one)(int op, int ta, int tb, const unsigned char *a,
+                                    const unsigned char *b, float scale, size_t n)
+{
+    const int halves = RV__LANES > 1 && ta == RV__TYPE_BF16 && tb == RV__TYPE_BF16;
+    const size_t L = RV__LANES;
+    rv__v s0 = rv__vzero(), s1 = s0, s2 = s0, s3 = s0, u, v, factor = rv__vset(scale);
     float sum;
     size_t i = 0;
     if (op == RV__OP_COSINE) {
-        for (; i + 2 * L <= n; i += 2 * L) {
-            u = RV__F(get)(ta, a, i);
-            v = RV__F(get)(tb, b, i);
-            s0 = rv__vfma(u, v, s0);
-            x0 = rv__vfma(u, u, x0);
-            y0 = rv__vfma(v, v, y0);
-            u = RV__F(get)(ta, a, i + L);
-            v = RV__F(get)(tb, b, i + L);
-            s1 = rv__vfma(u, v, s1);
-            x1 = rv__vfma(u, u, x1);
-            y1 = rv__vfma(v, v, y1);
-        }
-    } else {
-        for (; i + 4 * L <= n; i += 4 * L) {
-            v = RV__F(get)(tb, b, i);
-            s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
-            v = RV__F(get)(tb, b, i + L);
-            s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
-            v = RV__F(get)(tb, b, i + 2 * L);
-            s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
-            v = RV__F(get)(tb, b, i + 3 * L);
-            s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
-        }
+        float sums[3];
+        RV__F(parts)(ta, tb, 0, a, b, n, sums);
+        return rv__cosine_finish(ta, tb, a, b, scale, n, sums[0], sums[1], sums[2]);
+    }
+    for (; halves && i + 4 * L <= n; i += 4 * L) {
+        s0 = RV__F(step_bf16)(op, 0, s0, a + 2 * i, b + 2 * i);
+        s1 = RV__F(step_bf16)(op, 1, s1, a + 2 * i, b + 2 * i);
+        s2 = RV__F(step_bf16)(op, 0, s2, a + 2 * (i + 2 * L), b + 2 * (i + 2 * L));
+        s3 = RV__F(step_bf16)(op, 1, s3, a + 2 * (i + 2 * L), b + 2 * (i + 2 * L));
+    }
+    if (halves && i + 2 * L <= n) {
+        s0 = RV__F(step_bf16)(op, 0, s0, a + 2 * i, b + 2 * i);
+        s1 = RV__F(step_bf16)(op, 1, s1, a + 2 * i, b + 2 * i);
+        i += 2 * L;
+    }
+    for (; i + 4 * L <= n; i += 4 * L) {
+        v = RV__F(get)(tb, b, i);
+        s0 = RV__F(step)(op, tb, s0, RV__F(get)(ta, a, i), v, factor);
+        v = RV__F(get)(tb, b, i + L);
+        s1 = RV__F(step)(op, tb, s1, RV__F(get)(ta, a, i + L), v, factor);
+        v = RV__F(get)(tb, b, i + 2 * L);
+        s2 = RV__F(step)(op, tb, s2, RV__F(get)(ta, a, i + 2 * L), v, factor);
+        v = RV__F(get)(tb, b, i + 3 * L);
+        s3 = RV__F(step)(op, tb, s3, RV__F(get)(ta, a, i + 3 * L), v, factor);
     }
     for (; i < n; i += L) {
-        if (i + L <= n) {
-            u = RV__F(get)(ta, a, i);
-            v = RV__F(get)(tb, b, i);
-        } else {
-            u = RV__F(get_tail)(ta, a, i, n);
-            v = RV__F(get_tail)(tb, b, i, n);
-        }
-        if (op == RV__OP_COSINE) {
-            s0 = rv__vfma(u, v, s0);
-            x0 = rv__vfma(u, u, x0);
-            y0 = rv__vfma(v, v, y0);
-        } else {
-            s0 = RV__F(step)(op, tb, s0, u, v, factor);
-        }
+        const int whole = i + L <= n;
+        u = whole ? RV__F(get)(ta, a, i) : RV__F(get_tail)(ta, a, i, n);
+        v = whole ? RV__F(get)(tb, b, i) : RV__F(get_tail)(tb, b, i, n);
+        s0 = RV__F(step)(op, tb, s0, u, v, factor);
     }
     sum = RV__F(fold)(op, RV__F(join)(op, RV__F(join)(op, s0, s1), RV__F(join)(op, s2, s3)));
-    if (op != RV__OP_COSINE) {
-        if (op != RV__OP_IP) return sum;
-        return tb == RV__TYPE_I8 ? -sum * scale : -sum;
-    }
-    if (aa < 0.0f) aa = rv__vsum(rv__vadd(x0, x1));
-    return rv__cosine_finish(ta, tb, a, b, scale, n, sum, aa, rv__vsum(rv__vadd(y0, y1)));
+    if (op != RV__OP_IP) return sum;
+    return tb == RV__TYPE_I8 ? -sum * scale : -sum;
 }
 
 /* Terms i .. i + LANES - 1 of one row against those of the query; at the end those up to n - 1. */
@@ -225,12 +271,12 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
 {
     const unsigned char *q = (const unsigned char *)query;
     const size_t head = type == RV__TYPE_I8 ? 4 : 0;
-    const size_t bytes = head + dim * (type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 ? 1u : 2u);
+    const size_t bytes = head + dim * rv__type_bytes(type);
     const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
     const size_t step = dim <= (RV__LANES == 16 ? 400u : 8 * RV__LANES) ? 4 : 1;
     float scale = 1.0f, qq = 0.0f, last[4];
     if (op == RV__OP_COSINE) {
-        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim, 0.0f);
+        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim);
     }
     for (size_t i = 0, fetched = 0; i < n; i += step) {
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
@@ -247,8 +293,11 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
             else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
             if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
         } else {
+            if (!ids && type != RV__TYPE_F32 && i + 2 < n) rv__touch(r0 + 2 * stride, bytes);
             if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
-            out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim, qq);
+            if (op == RV__OP_COSINE)
+                out[i] = RV__F(cosine_row)(type, q, r0 + head, scale, dim, qq);
+            else out[i] = RV__F(one)(op, RV__TYPE_F32, type, q, r0 + head, scale, dim);
         }
     }
 }
@@ -279,6 +328,12 @@ RV__ISA static void RV__F(scan_l2_i8)(const void *query, const unsigned char *ro
     RV__F(scan)(RV__OP_L2, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_l2_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_L2, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_ip_f32)(const void *query, const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
@@ -301,6 +356,12 @@ RV__ISA static void RV__F(scan_ip_i8)(const void *query, const unsigned char *ro
                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_IP, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
+}
+
+RV__ISA static void RV__F(scan_ip_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_IP, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_cosine_f32)(const void *query, const unsigned char *rows,
@@ -331,6 +392,13 @@ RV__ISA static void RV__F(scan_cosine_i8)(const void *query, const unsigned char
     RV__F(scan)(RV__OP_COSINE, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_cosine_u8)(const void *query, const unsigned char *rows,
+                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
+                                          float *out)
+{
+    RV__F(scan)(RV__OP_COSINE, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_l1_f32)(const void *query, const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
@@ -353,6 +421,12 @@ RV__ISA static void RV__F(scan_l1_i8)(const void *query, const unsigned char *ro
                                       const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_L1, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
+}
+
+RV__ISA static void RV__F(scan_l1_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                      const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_L1, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
 }
 
 RV__ISA static void RV__F(scan_linf_f32)(const void *query, const unsigned char *rows,
@@ -382,98 +456,128 @@ RV__ISA static void RV__F(scan_linf_i8)(const void *query, const unsigned char *
     RV__F(scan)(RV__OP_LINF, RV__TYPE_I8, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(scan_linf_u8)(const void *query, const unsigned char *rows, size_t stride,
+                                        const uint32_t *ids, size_t n, size_t dim, float *out)
+{
+    RV__F(scan)(RV__OP_LINF, RV__TYPE_U8, query, rows, stride, ids, n, dim, out);
+}
+
 RV__ISA static void RV__F(scan_dot_f32)(const void *query, const unsigned char *rows, size_t stride,
                                         const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     RV__F(scan)(RV__OP_DOT, RV__TYPE_F32, query, rows, stride, ids, n, dim, out);
 }
 
+RV__ISA static void RV__F(parts_f32)(const float *a, const float *b, size_t n, float *sums)
+{
+    RV__F(parts)(RV__TYPE_F32, RV__TYPE_F32, 0, (const unsigned char *)a, (const unsigned char *)b,
+                 n, sums);
+}
+
 RV__ISA static float RV__F(pair_l2_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_f32)(const float *a, const float *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_f32)(const float *a, const float *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_F32, RV__TYPE_F32, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l2_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_f16)(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_f16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_F16, RV__TYPE_F16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l2_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L2, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_ip_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_IP, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
+}
+
+RV__ISA static float RV__F(pair_dot_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
+{
+    return RV__F(one)(RV__OP_DOT, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_cosine_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_COSINE, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_l1_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_L1, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }
 
 RV__ISA static float RV__F(pair_linf_bf16)(const uint16_t *a, const uint16_t *b, size_t n)
 {
     return RV__F(one)(RV__OP_LINF, RV__TYPE_BF16, RV__TYPE_BF16, (const unsigned char *)a,
-                      (const unsigned char *)b, 1.0f, n, -1.0f);
+                      (const unsigned char *)b, 1.0f, n);
 }

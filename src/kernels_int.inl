@@ -23,6 +23,7 @@ RV__ISA RV__INLINE rv__vi RV__F(int_step)(int what, rv__vi acc, rv__vb a, rv__vb
     case RV__INT_DOT: return rv__bdot_any(acc, a, b);
     case RV__INT_L2: return rv__bl2_i8(acc, a, b);
     case RV__INT_L1: return rv__bl1_i8(acc, a, b);
+    case RV__INT_L1_U8: return rv__bl1_u8(acc, a, b);
     case RV__INT_DOT_U8: return rv__bdot_u8(acc, a, b);
     default: return rv__bl2_u8(acc, a, b);
     }
@@ -42,28 +43,36 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
 {
     const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
     const size_t B = RV__BYTES;
-    rv__vi s0 = rv__iset(0), s1 = s0, bias = s0;
+    rv__vi s0 = rv__iset(0), s1 = s0, bias0 = s0, bias1 = s0;
     rv__vb u, v;
     size_t i = 0;
+    for (; B == 1 && i < n; i++)
+        s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
     /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
     for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
         u = rv__bload(p + i + B);
         v = rv__bload(q + i + B);
         s1 = RV__F(int_step)(what, s1, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
     }
-    for (; i < n; i += B) {
-        const int whole = i + B <= n;
-        u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
-        v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+    if (B > 1 && i + B <= n) {
+        u = rv__bload(p + i);
+        v = rv__bload(q + i);
         s0 = RV__F(int_step)(what, s0, u, v);
-        bias = RV__F(int_bias)(what, bias, u, v);
+        bias0 = RV__F(int_bias)(what, bias0, u, v);
+        i += B;
     }
-    return rv__isum(rv__isub(rv__iadd(s0, s1), bias));
+    if (B > 1 && i < n) {
+        u = RV__F(bytes_tail)(p, i, n);
+        v = RV__F(bytes_tail)(q, i, n);
+        s1 = RV__F(int_step)(what, s1, u, v);
+        bias1 = RV__F(int_bias)(what, bias1, u, v);
+    }
+    return rv__isum(rv__isub(rv__iadd(s0, s1), rv__iadd(bias0, bias1)));
 }
 
 RV__ISA static int32_t RV__F(dot_i8)(const int8_t *a, const int8_t *b, size_t n)
@@ -91,6 +100,36 @@ RV__ISA static uint32_t RV__F(l2sq_u8)(const uint8_t *a, const uint8_t *b, size_
     return (uint32_t)RV__F(int_pair)(RV__INT_L2_U8, a, b, n);
 }
 
+RV__ISA static uint32_t RV__F(l1_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_pair)(RV__INT_L1_U8, a, b, n);
+}
+
+/* The largest difference; what: RV__INT_L1 or RV__INT_L1_U8, which say how bytes are meant. */
+RV__ISA RV__INLINE int32_t RV__F(int_linf)(int what, const void *a, const void *b, size_t n)
+{
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    rv__vb most = rv__bzero();
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(p + i) : RV__F(bytes_tail)(p, i, n);
+        rv__vb v = whole ? rv__bload(q + i) : RV__F(bytes_tail)(q, i, n);
+        rv__vb gap = what == RV__INT_L1 ? rv__bgap_i8(u, v) : rv__bgap_u8(u, v);
+        most = rv__bmost(most, gap);
+    }
+    return rv__btop(most);
+}
+
+RV__ISA static int32_t RV__F(linf_i8)(const int8_t *a, const int8_t *b, size_t n)
+{
+    return RV__F(int_linf)(RV__INT_L1, a, b, n);
+}
+
+RV__ISA static uint32_t RV__F(linf_u8)(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return (uint32_t)RV__F(int_linf)(RV__INT_L1_U8, a, b, n);
+}
+
 /* out: a.b, a.a, b.b */
 RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out)
 {
@@ -108,6 +147,24 @@ RV__ISA static void RV__F(cosine_i8)(const int8_t *a, const int8_t *b, size_t n,
     out[0] = rv__isum(rv__isub(ab, bias));
     out[1] = rv__isum(aa);
     out[2] = rv__isum(bb);
+}
+
+RV__ISA static void RV__F(cosine_u8)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *out)
+{
+    rv__vi ab = rv__iset(0), aa = ab, bb = ab, bias_a = ab, bias_b = ab;
+    for (size_t i = 0; i < n; i += RV__BYTES) {
+        const int whole = i + RV__BYTES <= n;
+        rv__vb u = whole ? rv__bload(a + i) : RV__F(bytes_tail)(a, i, n);
+        rv__vb v = whole ? rv__bload(b + i) : RV__F(bytes_tail)(b, i, n);
+        ab = rv__bdot_u8(ab, u, v);
+        aa = rv__bdot_u8(aa, u, u);
+        bb = rv__bdot_u8(bb, v, v);
+        bias_a = rv__bbias_u8(bias_a, u);
+        bias_b = rv__bbias_u8(bias_b, v);
+    }
+    out[0] = (uint32_t)rv__isum(rv__isub(ab, bias_a));
+    out[1] = (uint32_t)rv__isum(rv__isub(aa, bias_a));
+    out[2] = (uint32_t)rv__isum(rv__isub(bb, bias_b));
 }
 
 /* ---- one query against packed rows ---- */

@@ -57,9 +57,17 @@
 
 /* Row types and operations: the values of rv_dtype and rv_metric, which are declared above this
    part. DOT is the plain sum of products. */
-enum { RV__TYPE_F32, RV__TYPE_F16, RV__TYPE_BF16, RV__TYPE_I8, RV__TYPES };
+enum {
+    RV__TYPE_F32,
+    RV__TYPE_F16,
+    RV__TYPE_BF16,
+    RV__TYPE_I8,
+    RV__TYPE_U1, /* has operations of its own */
+    RV__TYPE_U8,
+    RV__TYPES
+};
 enum { RV__OP_L2, RV__OP_IP, RV__OP_COSINE, RV__OP_L1, RV__OP_LINF, RV__OPS, RV__OP_DOT };
-enum { RV__INT_DOT, RV__INT_L2, RV__INT_L1, RV__INT_DOT_U8, RV__INT_L2_U8 };
+enum { RV__INT_DOT, RV__INT_L2, RV__INT_L1, RV__INT_DOT_U8, RV__INT_L2_U8, RV__INT_L1_U8 };
 enum { RV__CODE_I8, RV__CODE_U4, RV__CODE_U1 };
 enum { RV__FUN_EXP, RV__FUN_LOG, RV__FUN_TANH, RV__FUN_SIGMOID, RV__FUN_ERF };
 
@@ -86,18 +94,25 @@ typedef void (*rv__dot_scan_fn)(const int8_t *query, const unsigned char *rows, 
 
 typedef struct rv__kernels {
     rv_isa isa;
-    rv__scan_fn scan[RV__OPS][RV__TYPES];
+    rv__scan_fn scan[RV__OPS][RV__TYPES]; /* NULL for U1 */
     rv__scan_fn scan_hamming, scan_jaccard;
     rv__scan_fn scan_dot_f32;
     float (*pair_f32[RV__OPS])(const float *a, const float *b, size_t n);
     float (*pair_u16[2][RV__OPS])(const uint16_t *a, const uint16_t *b, size_t n); /* f16, bf16 */
+    float (*dot_f32)(const float *a, const float *b, size_t n); /* not negated */
+    float (*dot_u16[2])(const uint16_t *a, const uint16_t *b, size_t n);
+    void (*parts_f32)(const float *a, const float *b, size_t n, float *sums); /* ab, aa, bb */
 
     int32_t (*dot_i8)(const int8_t *a, const int8_t *b, size_t n);
     int32_t (*l2sq_i8)(const int8_t *a, const int8_t *b, size_t n);
     int32_t (*l1_i8)(const int8_t *a, const int8_t *b, size_t n);
+    int32_t (*linf_i8)(const int8_t *a, const int8_t *b, size_t n);
     void (*cosine_i8)(const int8_t *a, const int8_t *b, size_t n, int32_t *out); /* ab, aa, bb */
     uint32_t (*dot_u8)(const uint8_t *a, const uint8_t *b, size_t n);
     uint32_t (*l2sq_u8)(const uint8_t *a, const uint8_t *b, size_t n);
+    uint32_t (*l1_u8)(const uint8_t *a, const uint8_t *b, size_t n);
+    uint32_t (*linf_u8)(const uint8_t *a, const uint8_t *b, size_t n);
+    void (*cosine_u8)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *out);
     /* n in bytes; counts: bits in both, in either */
     uint32_t (*hamming)(const uint8_t *a, const uint8_t *b, size_t n);
     void (*overlap)(const uint8_t *a, const uint8_t *b, size_t n, uint32_t *counts);
@@ -318,6 +333,12 @@ RV__INLINE float rv__jaccard_finish(uint32_t both, uint32_t either)
     return either ? 1.0f - (float)both / (float)either : 0.0f;
 }
 
+/* Bytes of one element of a row of a type other than bits. */
+RV__INLINE size_t rv__type_bytes(int type)
+{
+    return type == RV__TYPE_F32 ? 4u : type == RV__TYPE_I8 || type == RV__TYPE_U8 ? 1u : 2u;
+}
+
 RV__FN double rv__element(int type, const unsigned char *p, size_t i, float scale)
 {
     float x;
@@ -325,6 +346,7 @@ RV__FN double rv__element(int type, const unsigned char *p, size_t i, float scal
     case RV__TYPE_F16: return (double)rv__f16_f32(rv__load_u16(p + 2 * i));
     case RV__TYPE_BF16: return (double)rv__bf16_f32(rv__load_u16(p + 2 * i));
     case RV__TYPE_I8: return (double)((const int8_t *)p)[i] * (double)scale;
+    case RV__TYPE_U8: return (double)p[i];
     default: memcpy(&x, p + 4 * i, sizeof x); return (double)x;
     }
 }
@@ -460,7 +482,7 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
 
 #define RV__SCAN_ROW(op, F)                                                                        \
     {rv__scan_##op##_f32_##F, rv__scan_##op##_f16_##F, rv__scan_##op##_bf16_##F,                   \
-     rv__scan_##op##_i8_##F}
+     rv__scan_##op##_i8_##F,  NULL,                    rv__scan_##op##_u8_##F}
 #define RV__PAIR_ROW(type, F)                                                                      \
     {rv__pair_l2_##type##_##F, rv__pair_ip_##type##_##F, rv__pair_cosine_##type##_##F,             \
      rv__pair_l1_##type##_##F, rv__pair_linf_##type##_##F}
@@ -474,12 +496,19 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
      rv__scan_dot_f32_##F,                                                                         \
      RV__PAIR_ROW(f32, F),                                                                         \
      {RV__PAIR_ROW(f16, F), RV__PAIR_ROW(bf16, H)},                                                \
+     rv__pair_dot_f32_##F,                                                                         \
+     {rv__pair_dot_f16_##F, rv__pair_dot_bf16_##H},                                                \
+     rv__parts_f32_##F,                                                                            \
      rv__dot_i8_##I,                                                                               \
      rv__l2sq_i8_##I,                                                                              \
      rv__l1_i8_##I,                                                                                \
+     rv__linf_i8_##I,                                                                              \
      rv__cosine_i8_##I,                                                                            \
      rv__dot_u8_##I,                                                                               \
      rv__l2sq_u8_##I,                                                                              \
+     rv__l1_u8_##I,                                                                                \
+     rv__linf_u8_##I,                                                                              \
+     rv__cosine_u8_##I,                                                                            \
      rv__hamming_##B,                                                                              \
      rv__overlap_##B,                                                                              \
      rv__dot_i8_scan_##I,                                                                          \
@@ -670,13 +699,26 @@ static const rv__kernels *rv__kernels_detect(void)
 /* The one mutable static of the library, chosen at first use; all threads choose the same. */
 static const rv__kernels *rv__kernels_best;
 
-RV__FN const rv__kernels *rv__kernels_for(rv_isa isa)
+#if defined(__GNUC__)
+__attribute__((cold, noinline))
+#endif
+static const rv__kernels *rv__kernels_choose(void)
+{
+    const rv__kernels *best = rv__kernels_detect();
+    RV__STORE_PTR(&rv__kernels_best, best);
+    return best;
+}
+
+/* The best table. In line, because a short pair takes no longer than a call. */
+RV__INLINE const rv__kernels *rv__kernels_now(void)
 {
     const rv__kernels *best = RV__LOAD_PTR(&rv__kernels_best);
-    if (RV__UNLIKELY(!best)) {
-        best = rv__kernels_detect();
-        RV__STORE_PTR(&rv__kernels_best, best);
-    }
+    return RV__UNLIKELY(!best) ? rv__kernels_choose() : best;
+}
+
+RV__FN const rv__kernels *rv__kernels_for(rv_isa isa)
+{
+    const rv__kernels *best = rv__kernels_now();
     if (isa == RV_ISA_BEST || isa >= best->isa) return best;
 #if defined(RV__X86)
     if (isa == RV_ISA_AVX2) return &rv__kernels_avx2;

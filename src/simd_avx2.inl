@@ -55,6 +55,8 @@
         _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))), 16))
 #define rv__vload_i8(p)                                                                            \
     _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
+#define rv__vload_u8(p)                                                                            \
+    _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
 #define rv__vkeep_last(a, n) _mm256_andnot_ps(_mm256_castsi256_ps(RV__F(mask)(8 - (n))), (a))
 #define rv__vabs(a) _mm256_and_ps((a), _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF)))
 #define rv__vmaxbits(a, b)                                                                         \
@@ -149,6 +151,13 @@ RV__ISA RV__INLINE void RV__F(store_i8)(void *p, __m256i a)
 #define rv__bl2_i8(acc, a, b) RV__F(v_l2_i8)((acc), (a), (b))
 #define rv__bl2_u8(acc, a, b) RV__F(v_l2_u8)((acc), (a), (b))
 #define rv__bl1_i8(acc, a, b) RV__F(v_l1_i8)((acc), (a), (b))
+#define rv__bl1_u8(acc, a, b) _mm256_add_epi32((acc), _mm256_sad_epu8((a), (b)))
+#define rv__bzero() _mm256_setzero_si256()
+/* |a - b| as unsigned bytes; the larger of two; the largest of all. */
+#define rv__bgap_u8(a, b) _mm256_or_si256(_mm256_subs_epu8((a), (b)), _mm256_subs_epu8((b), (a)))
+#define rv__bgap_i8(a, b) _mm256_sub_epi8(_mm256_max_epi8((a), (b)), _mm256_min_epi8((a), (b)))
+#define rv__bmost(a, b) _mm256_max_epu8((a), (b))
+#define rv__btop(a) RV__F(v_top)(a)
 #define RV__GROUP 2u
 #define RV__GROUP_FLIP 0u
 /* 128-bit lanes: the bytes at k of rows 0 and 4 as 16-bit numbers. */
@@ -208,7 +217,7 @@ RV__ISA RV__INLINE __m256i RV__F(v_dot_u8)(__m256i acc, __m256i a, __m256i b)
 
 RV__ISA RV__INLINE __m256i RV__F(v_l2_u8)(__m256i acc, __m256i a, __m256i b)
 {
-    __m256i d = _mm256_or_si256(_mm256_subs_epu8(a, b), _mm256_subs_epu8(b, a));
+    __m256i d = rv__bgap_u8(a, b);
     return RV__F(v_dot_u8)(acc, d, d);
 }
 
@@ -223,6 +232,15 @@ RV__ISA RV__INLINE __m256i RV__F(v_l1_i8)(__m256i acc, __m256i a, __m256i b)
     __m256i flip = _mm256_set1_epi8(-128);
     return _mm256_add_epi32(acc,
                             _mm256_sad_epu8(_mm256_xor_si256(a, flip), _mm256_xor_si256(b, flip)));
+}
+
+RV__ISA RV__INLINE int32_t RV__F(v_top)(__m256i a)
+{
+    __m128i x = _mm_max_epu8(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 8));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 4));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 2));
+    return _mm_cvtsi128_si32(_mm_max_epu8(x, _mm_srli_si128(x, 1))) & 255;
 }
 
 /* ---- table look-up in lanes of 16 bytes ---- */

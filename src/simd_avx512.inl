@@ -63,6 +63,7 @@
     _mm512_maskz_cvtph_ps(RV__ALL16, _mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #define rv__vload_bf16(p) RV__F(from_bf16)(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
 #define rv__vload_i8(p) RV__F(from_i8)(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define rv__vload_u8(p) RV__F(from_u8)(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 #define rv__vabs(a) _mm512_abs_ps(a)
 #define rv__vmaxbits(a, b)                                                                         \
     _mm512_castsi512_ps(                                                                           \
@@ -93,6 +94,7 @@
 #define rv__vtail_bf16(p, n)                                                                       \
     RV__F(from_bf16)(_mm256_maskz_loadu_epi16(RV__F(mask)(n), (const void *)(p)))
 #define rv__vtail_i8(p, n) RV__F(from_i8)(_mm_maskz_loadu_epi8(RV__F(mask)(n), (const void *)(p)))
+#define rv__vtail_u8(p, n) RV__F(from_u8)(_mm_maskz_loadu_epi8(RV__F(mask)(n), (const void *)(p)))
 
 RV__ISA RV__INLINE __mmask16 RV__F(mask)(size_t n)
 {
@@ -110,6 +112,11 @@ RV__ISA RV__INLINE __m512i RV__F(quads)(const void *p, const void *q, const void
 RV__ISA RV__INLINE __m512 RV__F(from_i8)(__m128i x)
 {
     return _mm512_maskz_cvtepi32_ps(RV__ALL16, _mm512_maskz_cvtepi8_epi32(RV__ALL16, x));
+}
+
+RV__ISA RV__INLINE __m512 RV__F(from_u8)(__m128i x)
+{
+    return _mm512_maskz_cvtepi32_ps(RV__ALL16, _mm512_maskz_cvtepu8_epi32(RV__ALL16, x));
 }
 
 RV__ISA RV__INLINE __m256i RV__F(lower)(__m512i x)
@@ -202,6 +209,13 @@ RV__ISA RV__INLINE __m512 RV__F(from_bf16)(__m256i x)
 #define rv__bl2_i8(acc, a, b) RV__F(v_l2_i8)((acc), (a), (b))
 #define rv__bl2_u8(acc, a, b) RV__F(v_l2_u8)((acc), (a), (b))
 #define rv__bl1_i8(acc, a, b) RV__F(v_l1_i8)((acc), (a), (b))
+#define rv__bl1_u8(acc, a, b) _mm512_add_epi32((acc), _mm512_sad_epu8((a), (b)))
+#define rv__bzero() _mm512_setzero_si512()
+/* |a - b| as unsigned bytes; the larger of two; the largest of all. */
+#define rv__bgap_u8(a, b) _mm512_or_si512(_mm512_subs_epu8((a), (b)), _mm512_subs_epu8((b), (a)))
+#define rv__bgap_i8(a, b) _mm512_sub_epi8(_mm512_max_epi8((a), (b)), _mm512_min_epi8((a), (b)))
+#define rv__bmost(a, b) _mm512_max_epu8((a), (b))
+#define rv__btop(a) RV__F(v_top)(a)
 
 RV__ISA RV__INLINE __m512i RV__F(v_madd)(__m512i acc, __m512i a, __m512i b)
 {
@@ -232,7 +246,7 @@ RV__ISA RV__INLINE __m512i RV__F(v_dot_u8)(__m512i acc, __m512i a, __m512i b)
 RV__ISA RV__INLINE __m512i RV__F(v_l2_u8)(__m512i acc, __m512i a, __m512i b)
 {
     __m512i zero = _mm512_setzero_si512();
-    __m512i d = _mm512_or_si512(_mm512_subs_epu8(a, b), _mm512_subs_epu8(b, a));
+    __m512i d = rv__bgap_u8(a, b);
     __m512i d0 = _mm512_unpacklo_epi8(d, zero), d1 = _mm512_unpackhi_epi8(d, zero);
     acc = RV__F(v_madd)(acc, d0, d0);
     return RV__F(v_madd)(acc, d1, d1);
@@ -249,6 +263,16 @@ RV__ISA RV__INLINE __m512i RV__F(v_l1_i8)(__m512i acc, __m512i a, __m512i b)
     __m512i flip = _mm512_set1_epi8(-128);
     __m512i sad = _mm512_sad_epu8(_mm512_xor_si512(a, flip), _mm512_xor_si512(b, flip));
     return _mm512_add_epi32(acc, sad);
+}
+
+RV__ISA RV__INLINE int32_t RV__F(v_top)(__m512i a)
+{
+    __m256i y = _mm256_max_epu8(RV__F(lower)(a), RV__F(upper)(a));
+    __m128i x = _mm_max_epu8(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 8));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 4));
+    x = _mm_max_epu8(x, _mm_srli_si128(x, 2));
+    return _mm_cvtsi128_si32(_mm_max_epu8(x, _mm_srli_si128(x, 1))) & 255;
 }
 
 #define rv__bone() _mm512_set1_epi8(1)

@@ -17,8 +17,8 @@ RV__BF16_ISA RV__INLINE __m512bh rv__bf16_tail(const uint16_t *p, size_t i, size
                                               (const void *)((const unsigned char *)p + 2 * i));
 }
 
-RV__BF16_ISA static float rv__pair_ip_bf16_avx512bf16(const uint16_t *a, const uint16_t *b,
-                                                      size_t n)
+RV__BF16_ISA static float rv__pair_dot_bf16_avx512bf16(const uint16_t *a, const uint16_t *b,
+                                                       size_t n)
 {
     __m512 s = _mm512_setzero_ps(), t = s, u = s, v = s;
     size_t i = 0;
@@ -28,9 +28,23 @@ RV__BF16_ISA static float rv__pair_ip_bf16_avx512bf16(const uint16_t *a, const u
         u = _mm512_dpbf16_ps(u, rv__bf16_get(a, i + 64), rv__bf16_get(b, i + 64));
         v = _mm512_dpbf16_ps(v, rv__bf16_get(a, i + 96), rv__bf16_get(b, i + 96));
     }
-    for (; i + 32 <= n; i += 32) s = _mm512_dpbf16_ps(s, rv__bf16_get(a, i), rv__bf16_get(b, i));
-    if (i < n) t = _mm512_dpbf16_ps(t, rv__bf16_tail(a, i, n), rv__bf16_tail(b, i, n));
-    return -rv__vsum_avx512(_mm512_add_ps(_mm512_add_ps(s, t), _mm512_add_ps(u, v)));
+    if (i + 64 <= n) {
+        s = _mm512_dpbf16_ps(s, rv__bf16_get(a, i), rv__bf16_get(b, i));
+        t = _mm512_dpbf16_ps(t, rv__bf16_get(a, i + 32), rv__bf16_get(b, i + 32));
+        i += 64;
+    }
+    if (i + 32 <= n) {
+        u = _mm512_dpbf16_ps(u, rv__bf16_get(a, i), rv__bf16_get(b, i));
+        i += 32;
+    }
+    if (i < n) v = _mm512_dpbf16_ps(v, rv__bf16_tail(a, i, n), rv__bf16_tail(b, i, n));
+    return rv__vsum_avx512(_mm512_add_ps(_mm512_add_ps(s, t), _mm512_add_ps(u, v)));
+}
+
+RV__BF16_ISA static float rv__pair_ip_bf16_avx512bf16(const uint16_t *a, const uint16_t *b,
+                                                      size_t n)
+{
+    return -rv__pair_dot_bf16_avx512bf16(a, b, n);
 }
 
 RV__BF16_ISA static float rv__pair_cosine_bf16_avx512bf16(const uint16_t *a, const uint16_t *b,

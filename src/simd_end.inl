@@ -57,9 +57,11 @@
 #undef rv__vload_f16
 #undef rv__vload_bf16
 #undef rv__vload_i8
+#undef rv__vload_u8
 #undef rv__vtail_f16
 #undef rv__vtail_bf16
 #undef rv__vtail_i8
+#undef rv__vtail_u8
 #undef rv__vkeep_last
 #undef rv__vabs
 #undef rv__vmaxbits
@@ -91,6 +93,12 @@
 #undef rv__bl2_i8
 #undef rv__bl2_u8
 #undef rv__bl1_i8
+#undef rv__bl1_u8
+#undef rv__bzero
+#undef rv__bgap_i8
+#undef rv__bgap_u8
+#undef rv__bmost
+#undef rv__btop
 #undef rv__wload
 #undef rv__wtail
 #undef rv__wand

@@ -65,6 +65,8 @@
         vshll_n_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t *)(const void *)(p))), 16))
 #define rv__vload_i8(p)                                                                            \
     vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(rv__load_u32(p))))))
+#define rv__vload_u8(p)                                                                            \
+    vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(rv__load_u32(p))))))
 #define rv__vkeep_last(a, n) RV__F(keep_last)((a), (n))
 #define rv__vabs(a) vabsq_f32(a)
 #define rv__vmaxbits(a, b)                                                                         \
@@ -140,6 +142,18 @@ RV__ISA RV__INLINE void RV__F(store_i8)(void *p, int32x4_t a)
 #define rv__bl1_i8(acc, a, b)                                                                      \
     vreinterpretq_s32_u32(vpadalq_u16(vreinterpretq_u32_s32(acc),                                  \
                                       vpaddlq_u8(vreinterpretq_u8_s8(vabdq_s8((a), (b))))))
+#define rv__bl1_u8(acc, a, b)                                                                      \
+    vreinterpretq_s32_u32(                                                                         \
+        vpadalq_u16(vreinterpretq_u32_s32(acc),                                                    \
+                    vpaddlq_u8(vabdq_u8(vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b)))))
+#define rv__bzero() vdupq_n_s8(0)
+/* |a - b| as unsigned bytes; the larger of two; the largest of all. */
+#define rv__bgap_i8(a, b) vabdq_s8((a), (b))
+#define rv__bgap_u8(a, b)                                                                          \
+    vreinterpretq_s8_u8(vabdq_u8(vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b)))
+#define rv__bmost(a, b)                                                                            \
+    vreinterpretq_s8_u8(vmaxq_u8(vreinterpretq_u8_s8(a), vreinterpretq_u8_s8(b)))
+#define rv__btop(a) ((int32_t)vmaxvq_u8(vreinterpretq_u8_s8(a)))
 
 RV__ISA RV__INLINE int8x16_t RV__F(v_bits)(const unsigned char *p)
 {

@@ -59,6 +59,9 @@
         wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero((const void *)(p)))))
 #define rv__vkeep_last(a, n)                                                                       \
     wasm_v128_and((a), wasm_i32x4_gt(wasm_i32x4_make(1, 2, 3, 4), wasm_i32x4_splat((int)(4 - (n)))))
+#define rv__vload_u8(p)                                                                            \
+    wasm_f32x4_convert_i32x4(wasm_u32x4_extend_low_u16x8(                                          \
+        wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero((const void *)(p)))))
 #define rv__vabs(a) wasm_f32x4_abs(a)
 #define rv__vmaxbits(a, b) wasm_i32x4_max((a), (b))
 #define rv__vstore_f16(p, a) RV__F(store_f16)((p), (a))
@@ -170,6 +173,15 @@ RV__INLINE void RV__F(store_i8)(void *p, v128_t a)
 #define rv__bl1_i8(acc, a, b)                                                                      \
     wasm_i32x4_add((acc), wasm_u32x4_extadd_pairwise_u16x8(                                        \
                               wasm_u16x8_extadd_pairwise_u8x16(RV__F(v_gap_i8)((a), (b)))))
+#define rv__bl1_u8(acc, a, b)                                                                      \
+    wasm_i32x4_add((acc), wasm_u32x4_extadd_pairwise_u16x8(                                        \
+                              wasm_u16x8_extadd_pairwise_u8x16(RV__F(v_gap)((a), (b)))))
+#define rv__bzero() wasm_i32x4_splat(0)
+/* |a - b| as unsigned bytes; the larger of two; the largest of all. */
+#define rv__bgap_u8(a, b) RV__F(v_gap)((a), (b))
+#define rv__bgap_i8(a, b) RV__F(v_gap_i8)((a), (b))
+#define rv__bmost(a, b) wasm_u8x16_max((a), (b))
+#define rv__btop(a) RV__F(v_top)(a)
 #define rv__gquads(row, k) wasm_i16x8_load8x8((const void *)((row)[0] + (k)))
 #define rv__gdot(acc, b, a) wasm_i32x4_add((acc), wasm_i32x4_dot_i16x8((b), (a)))
 
@@ -213,6 +225,14 @@ RV__INLINE v128_t RV__F(v_gap_i8)(v128_t a, v128_t b)
 {
     v128_t flip = wasm_u8x16_splat(128);
     return RV__F(v_gap)(wasm_v128_xor(a, flip), wasm_v128_xor(b, flip));
+}
+
+RV__INLINE int32_t RV__F(v_top)(v128_t a)
+{
+    a = wasm_u8x16_max(a, wasm_i32x4_shuffle(a, a, 2, 3, 0, 1));
+    a = wasm_u8x16_max(a, wasm_i32x4_shuffle(a, a, 1, 0, 3, 2));
+    a = wasm_u8x16_max(a, wasm_u32x4_shr(a, 16));
+    return wasm_u8x16_extract_lane(wasm_u8x16_max(a, wasm_u32x4_shr(a, 8)), 0);
 }
 
 /* ---- table look-up in lanes of 16 bytes ---- */

@@ -232,7 +232,9 @@ static rv_status rv__store_check_spec(rv_ctx *ctx, const rv__store_spec *spec)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "metric is %d, it must be 0..7", (int)spec->metric);
     }
     if ((unsigned)spec->type > (unsigned)RV_DTYPE_U1) {
-        return rv__fail(ctx, RV_ERR_CONFIG, 0, "type is %d, it must be 0..4", (int)spec->type);
+        return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                        "type is %d (%s), f32, f16, bf16, i8 and u1 are stored", (int)spec->type,
+                        rv_dtype_name(spec->type));
     }
     if ((spec->metric == RV_METRIC_CUSTOM) != (spec->custom != NULL)) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
@@ -1100,8 +1102,7 @@ static rv_status rv__store_check_rows(rv_ctx *ctx, const rv__store *s)
     if (status) return status;
     for (size_t i = 0; i < lanes; i++) bad = job.bad[i] < bad ? job.bad[i] : bad;
     if (bad == SIZE_MAX) return RV_OK;
-    return rv__fail(ctx, RV_ERR_FORMAT, bad, "row %z of the image holds values that cannot be",
-                    bad);
+    return rv__fail(ctx, RV_ERR_FORMAT, bad, "row %z holds values that cannot be", bad);
 }
 
 static rv_status rv__store_check_removed(rv_ctx *ctx, const rv__store *s)

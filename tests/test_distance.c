@@ -43,6 +43,26 @@ static double golden_bound(size_t row, int metric)
     return walk * size;
 }
 
+/* Elements are multiples of 1/128, so sums of squares are exact in double. */
+static void golden_parts(size_t row)
+{
+    const size_t n = (size_t)rv_golden_distance[row].n;
+    const rv_cosine_parts parts = rv_cosine_parts_f32(a32, b32, n);
+    const double walk = U * (3.0 + sqrt((double)n));
+    double aa = 0.0, bb = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        aa += (double)a32[i] * (double)a32[i];
+        bb += (double)b32[i] * (double)b32[i];
+    }
+    RV_NEAR((double)parts.dot, -rv_golden_distance[row].value[RV_METRIC_IP],
+            golden_bound(row, RV_METRIC_IP));
+    RV_NEAR((double)parts.a_sq, aa, walk * aa);
+    RV_NEAR((double)parts.b_sq, bb, walk * bb);
+    RV_NEAR((double)rv_norm_f32(a32, n), sqrt(aa), walk * sqrt(aa));
+    RV_NEAR((double)rv_norm_f16(b16, n), sqrt(bb), walk * sqrt(bb));
+    RV_NEAR((double)rv_norm_bf16(ab16, n), sqrt(aa), walk * sqrt(aa));
+}
+
 static void test_golden(void)
 {
     static const rv_metric metrics[] = {RV_METRIC_L2, RV_METRIC_IP, RV_METRIC_COSINE, RV_METRIC_L1,
@@ -80,10 +100,10 @@ static void test_golden(void)
         RV_NEAR((double)rv_l2sq_bf16(ab16, bb16, n), value[0], golden_bound(row, 0));
         RV_NEAR((double)rv_dot_bf16(ab16, bb16, n), -value[1], golden_bound(row, 1));
         RV_NEAR((double)rv_cosine_bf16(ab16, bb16, n), value[2], golden_bound(row, 2));
-        {
-            double norm = sqrt((double)rv_dot_f32(a32, a32, n));
-            RV_NEAR((double)rv_norm_f32(a32, n), norm, norm * 2 * U);
-        }
+        RV_NEAR((double)rv_l1_bf16(ab16, bb16, n), value[3], golden_bound(row, 3));
+        RV_NEAR((double)rv_linf_f16(a16, b16, n), value[4], 0.0);
+        RV_NEAR((double)rv_linf_bf16(ab16, bb16, n), value[4], 0.0);
+        golden_parts(row);
     }
 }
 
@@ -114,11 +134,156 @@ static void test_scaled_rows(void)
     }
 }
 
+/* Bytes through the public functions: exact sums, the roundings of a cosine and of a length. The
+   kernels of all lengths and alignments stand in white_simd.c. */
+static void test_bytes(void)
+{
+    static int8_t a8[65535], b8[65535];
+    const uint8_t *au = (const uint8_t *)a8, *bu = (const uint8_t *)b8;
+    static const size_t lengths[] = {1, 3, 64, 333, 65535};
+    rv_test_rng rng;
+    rv_test_seed(&rng, 4);
+    for (size_t row = 0; row < 2 * RV_COUNT_OF(lengths); row++) {
+        const size_t n = lengths[row / 2];
+        double s[3] = {0, 0, 0}, u[3] = {0, 0, 0};
+        uint32_t l1 = 0, l1_u8 = 0;
+        int top = 0, top_u8 = 0;
+        for (size_t i = 0; i < n; i++) { /* the largest sums, and any */
+            a8[i] = (int8_t)(row % 2 ? -128 : (int)rv_test_below(&rng, 256) - 128);
+            b8[i] = (int8_t)(row % 2 ? -1 : (int)rv_test_below(&rng, 256) - 128);
+        }
+        for (size_t i = 0; i < n; i++) {
+            const int gap = abs(a8[i] - b8[i]), gap_u8 = abs((int)au[i] - (int)bu[i]);
+            s[0] += a8[i] * b8[i];
+            s[1] += a8[i] * a8[i];
+            s[2] += b8[i] * b8[i];
+            u[0] += (double)au[i] * bu[i];
+            u[1] += (double)au[i] * au[i];
+            u[2] += (double)bu[i] * bu[i];
+            l1 += (uint32_t)gap;
+            l1_u8 += (uint32_t)gap_u8;
+            top = gap > top ? gap : top;
+            top_u8 = gap_u8 > top_u8 ? gap_u8 : top_u8;
+        }
+        rv_test_row("n", n);
+        RV_EQUAL(rv_l1_i8(a8, b8, n), l1);
+        RV_EQUAL(rv_linf_i8(a8, b8, n), top);
+        RV_EQUAL(rv_l1_u8(au, bu, n), l1_u8);
+        RV_EQUAL(rv_linf_u8(au, bu, n), top_u8);
+        RV_EQUAL(rv_dot_u8(bu, bu, n), u[2]);
+        RV_NEAR((double)rv_norm_i8(a8, n), sqrt(s[1]), sqrt(s[1]) * U);
+        RV_NEAR((double)rv_norm_u8(bu, n), sqrt(u[2]), sqrt(u[2]) * U);
+        if (s[1] > 0 && s[2] > 0)
+            RV_NEAR((double)rv_cosine_i8(a8, b8, n), 1.0 - s[0] / sqrt(s[1] * s[2]), 8 * U);
+        if (u[1] > 0 && u[2] > 0)
+            RV_NEAR((double)rv_cosine_u8(au, bu, n), 1.0 - u[0] / sqrt(u[1] * u[2]), 8 * U);
+    }
+}
+
+/* Rows of unsigned bytes under every metric, from a list and in order. */
+static void test_rows_u8(void)
+{
+    enum { ROWS = 9, DIM = 45, STRIDE = DIM + 2 };
+    static const uint32_t ids[] = {8, 0, 3, 3, 7};
+    unsigned char rows[ROWS * STRIDE];
+    float query[DIM], many[ROWS], out[5];
+    rv_test_rng rng;
+    rv_test_seed(&rng, 5);
+    for (size_t i = 0; i < sizeof rows; i++) rows[i] = (unsigned char)rv_test_below(&rng, 256);
+    for (size_t i = 0; i < DIM; i++) query[i] = (float)((int)(i * 29 % 301) - 20);
+    for (int metric = 0; metric <= (int)RV_METRIC_LINF; metric++) {
+        rv_metric_many((rv_metric)metric, RV_DTYPE_U8, query, rows, STRIDE, ROWS, DIM, many);
+        for (size_t r = 0; r < ROWS; r++) {
+            double sums[5] = {0, 0, 0, 0, 0}, aa = 0.0, bb = 0.0;
+            for (size_t i = 0; i < DIM; i++) {
+                const double x = (double)query[i], y = rows[r * STRIDE + i], gap = fabs(x - y);
+                sums[RV_METRIC_L2] += gap * gap;
+                sums[RV_METRIC_IP] -= x * y;
+                sums[RV_METRIC_L1] += gap;
+                if (gap > sums[RV_METRIC_LINF]) sums[RV_METRIC_LINF] = gap;
+                aa += x * x;
+                bb += y * y;
+            }
+            sums[RV_METRIC_COSINE] = 1.0 + sums[RV_METRIC_IP] / sqrt(aa * bb);
+            rv_test_row(rv_metric_name((rv_metric)metric), r);
+            /* whole numbers below 2^24: no rounding but in the cosine */
+            RV_NEAR((double)many[r], sums[metric], metric == RV_METRIC_COSINE ? 8 * U : 0.0);
+        }
+        rv_metric_gather((rv_metric)metric, RV_DTYPE_U8, query, rows, STRIDE, ids, 5, DIM, out);
+        for (size_t i = 0; i < 5; i++) RV_CHECK(out[i] == many[ids[i]]);
+    }
+    rv_metric_many(RV_METRIC_L1, RV_DTYPE_U8, query, rows, 0, 2, DIM, out);
+    rv_metric_many(RV_METRIC_L1, RV_DTYPE_U8, query, rows + DIM, 0, 1, DIM, many);
+    RV_CHECK(out[1] == many[0]); /* stride 0: a row is DIM bytes */
+}
+
+/* Lengths where squares leave the range of floats, and of what is no number. */
+static void test_lengths(void)
+{
+    static const struct {
+        const char *name;
+        uint16_t f16, bf16;
+        float f32;
+    } rows[] = {
+        {"largest", 0x7BFF, 0x7E96, 1e38f},    /* bfloat16 0x7E96 is 0x1.2Cp+126 */
+        {"least", 0x0001, 0x0001, 1e-40f},     /* subnormal */
+        {"small", 0x0400, 0x0D00, 3.9443e-31f} /* squares vanish in float */
+    };
+    const double f16[] = {65504.0, ldexp(1.0, -24), ldexp(1.0, -14)};
+    const double bf16[] = {ldexp(300.0, 118), ldexp(1.0, -133), ldexp(1.0, -101)};
+    float inf, nan;
+    const uint32_t inf_bits = 0x7F800000u, nan_bits = 0x7FC00000u;
+    memcpy(&inf, &inf_bits, 4);
+    memcpy(&nan, &nan_bits, 4);
+    for (size_t row = 0; row < RV_COUNT_OF(rows); row++) {
+#if defined(__FAST_MATH__)
+        if (row == 1) continue; /* subnormal numbers are taken for zero */
+#endif
+        for (size_t n = 1; n <= 7; n += 3) { /* n copies: the root of n times the element */
+            uint16_t h[7], b[7];
+            float x[7];
+            uint32_t bits;
+            for (size_t i = 0; i < n; i++) {
+                h[i] = rows[row].f16;
+                b[i] = rows[row].bf16;
+                x[i] = rows[row].f32;
+            }
+            rv_test_row(rows[row].name, n);
+            RV_NEAR((double)rv_norm_f16(h, n), sqrt((double)n) * f16[row], 1e-6 * 3 * f16[row]);
+            RV_NEAR((double)rv_norm_bf16(b, n), sqrt((double)n) * bf16[row], 1e-6 * 3 * bf16[row]);
+            RV_NEAR((double)rv_norm_f32(x, n), sqrt((double)n) * (double)x[0],
+                    1e-6 * 3 * (double)x[0] + ldexp(1.0, -150));
+            h[n - 1] = 0x7C00;
+            b[n - 1] = 0x7F80;
+            x[n - 1] = inf;
+            RV_CHECK(memcmp(&inf_bits, &x[n - 1], 4) == 0);
+            x[0] = rv_norm_f16(h, n);
+            RV_CHECK(memcmp(&inf_bits, &x[0], 4) == 0);
+            x[0] = rv_norm_bf16(b, n);
+            RV_CHECK(memcmp(&inf_bits, &x[0], 4) == 0);
+            x[0] = rv_norm_f32(x + n - 1, 1);
+            RV_CHECK(memcmp(&inf_bits, &x[0], 4) == 0);
+            h[0] = 0x7E00;
+            b[0] = 0x7FC0;
+            x[0] = nan;
+            for (size_t type = 0; type < 3; type++) {
+                float norm = type == 0   ? rv_norm_f16(h, n)
+                             : type == 1 ? rv_norm_bf16(b, n)
+                                         : rv_norm_f32(x, n);
+                memcpy(&bits, &norm, 4);
+                RV_CHECK((bits & 0x7FFFFFFFu) > inf_bits);
+            }
+        }
+    }
+}
+
 static void test_empty_and_zero(void)
 {
     const float zero[4] = {0, 0, 0, 0}, one[4] = {0, 1, 0, 0};
     const uint16_t zero16[4] = {0, 0, 0, 0}, one16[4] = {0, 0x3C00, 0, 0};
     const int8_t zero8[4] = {0, 0, 0, 0}, one8[4] = {0, 1, 0, 0};
+    const uint8_t zero_u8[4] = {0, 0, 0, 0}, one_u8[4] = {0, 1, 0, 0};
+    rv_cosine_parts parts;
     RV_CHECK(rv_dot_f32(one, one, 0) == 0.0f);
     RV_CHECK(rv_l2sq_f32(one, zero, 0) == 0.0f);
     RV_CHECK(rv_l1_f32(one, zero, 0) == 0.0f);
@@ -143,6 +308,23 @@ static void test_empty_and_zero(void)
              2 * 254 * 254);
     RV_EQUAL(rv_l2sq_i8(one8, zero8, 4), 1);
     RV_EQUAL(rv_l1_i8(one8, zero8, 4), 1);
+    RV_CHECK(rv_linf_f16(one16, zero16, 0) == 0.0f && rv_linf_f16(one16, zero16, 4) == 1.0f);
+    RV_CHECK(rv_l1_bf16(one16, zero16, 0) == 0.0f && rv_linf_bf16(one16, zero16, 0) == 0.0f);
+    RV_CHECK(rv_norm_f16(one16, 0) == 0.0f && rv_norm_f16(zero16, 4) == 0.0f);
+    RV_CHECK(rv_norm_bf16(one16, 0) == 0.0f && rv_norm_bf16(zero16, 4) == 0.0f);
+    RV_CHECK(rv_norm_i8(one8, 0) == 0.0f && rv_norm_i8(zero8, 4) == 0.0f);
+    RV_CHECK(rv_norm_u8(zero_u8, 4) == 0.0f && rv_norm_u8(one_u8, 0) == 0.0f);
+    RV_CHECK(rv_cosine_u8(zero_u8, zero_u8, 4) == 0.0f);
+    RV_CHECK(rv_cosine_u8(one_u8, zero_u8, 4) == 1.0f);
+    RV_CHECK(rv_cosine_u8(zero_u8, one_u8, 4) == 1.0f);
+    RV_CHECK(rv_cosine_u8(one_u8, zero_u8, 0) == 0.0f);
+    RV_EQUAL(rv_linf_i8(one8, zero8, 0), 0);
+    RV_EQUAL(rv_linf_u8(one_u8, zero_u8, 0), 0);
+    RV_EQUAL(rv_l1_u8(one_u8, zero_u8, 0), 0);
+    parts = rv_cosine_parts_f32(one, zero, 0);
+    RV_CHECK(parts.dot == 0.0f && parts.a_sq == 0.0f && parts.b_sq == 0.0f);
+    parts = rv_cosine_parts_f32(one, zero, 4);
+    RV_CHECK(parts.dot == 0.0f && parts.a_sq == 1.0f && parts.b_sq == 0.0f);
     RV_EQUAL(rv_hamming_u1(NULL, NULL, 0), 0);
     RV_CHECK(rv_jaccard_u1(NULL, NULL, 0) == 0.0f);
 }
@@ -215,7 +397,7 @@ static void test_tables(void)
     float out[2];
     uint32_t bits;
     for (int metric = RV_METRIC_L2; metric <= RV_METRIC_CUSTOM; metric++) {
-        for (int dtype = RV_DTYPE_F32; dtype <= RV_DTYPE_U1; dtype++) {
+        for (int dtype = RV_DTYPE_F32; dtype <= RV_DTYPE_U8; dtype++) {
             const int set = metric == RV_METRIC_HAMMING || metric == RV_METRIC_JACCARD;
             rv_test_row(rv_metric_name((rv_metric)metric), (size_t)dtype);
             RV_EQUAL(rv_metric_has((rv_metric)metric, (rv_dtype)dtype),
@@ -232,12 +414,14 @@ static void test_tables(void)
     RV_CHECK(strcmp(rv_metric_name(RV_METRIC_JACCARD), "jaccard") == 0);
     RV_CHECK(strcmp(rv_metric_name((rv_metric)beyond()), "unknown") == 0);
     RV_CHECK(strcmp(rv_dtype_name(RV_DTYPE_BF16), "bf16") == 0);
+    RV_CHECK(strcmp(rv_dtype_name(RV_DTYPE_U8), "u8") == 0);
     RV_CHECK(strcmp(rv_dtype_name((rv_dtype)beyond()), "unknown") == 0);
     RV_EQUAL(rv_dtype_bytes(RV_DTYPE_F32, 3), 12);
     RV_EQUAL(rv_dtype_bytes(RV_DTYPE_F16, 3), 6);
     RV_EQUAL(rv_dtype_bytes(RV_DTYPE_BF16, 3), 6);
     RV_EQUAL(rv_dtype_bytes(RV_DTYPE_I8, 3), 7);
     RV_EQUAL(rv_dtype_bytes(RV_DTYPE_U1, 9), 2);
+    RV_EQUAL(rv_dtype_bytes(RV_DTYPE_U8, 9), 9);
     RV_EQUAL(rv_dtype_bytes((rv_dtype)beyond(), 9), 0);
 }
 
@@ -273,6 +457,9 @@ int main(void)
     rv_test_begin("distance");
     RV_RUN(test_golden);
     RV_RUN(test_scaled_rows);
+    RV_RUN(test_bytes);
+    RV_RUN(test_rows_u8);
+    RV_RUN(test_lengths);
     RV_RUN(test_empty_and_zero);
     RV_RUN(test_self);
     RV_RUN(test_bits);

@@ -525,6 +525,306 @@ static void test_range(void)
     rv_flat_destroy(index);
 }
 
+/* ---- iterator ---- */
+
+/* All that comes, at most cap; then nothing more, also when asked again. */
+static size_t drain(rv_ctx *ctx, const rv_flat *index, const void *query, const rv_filter *filter,
+                    rv_hit *hits, size_t cap)
+{
+    rv_flat_iter *iter = NULL;
+    rv_hit hit;
+    size_t n = 0;
+    rv_status status;
+    RV_OKAY(ctx, rv_flat_iter_create(ctx, index, query, filter, &iter));
+    while ((status = rv_flat_iter_next(ctx, iter, &hit)) == RV_OK && n < cap) {
+        RV_EQUAL(ctx->status, RV_OK);
+        hits[n++] = hit;
+    }
+    RV_EQUAL(status, RV_DONE);
+    RV_EQUAL(ctx->status, RV_DONE);
+    RV_EQUAL(rv_flat_iter_next(ctx, iter, &hit), RV_DONE);
+    rv_flat_iter_destroy(iter);
+    return n;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Against a full sort of the distances in double. */
+static void drain_bed(rv_ctx *ctx, const bed *b, const void *query, const rv_filter *filter)
+{
+    static rv_hit hits[MAX_ROWS + 1];
+    static double sorted[MAX_ROWS];
+    size_t n = drain(ctx, b->index, query, filter, hits, MAX_ROWS + 1), possible = 0;
+    double error = 0;
+    bed_verify(b, query, MAX_ROWS + 1, filter, hits, n);
+    for (size_t i = 0; i < b->n; i++) {
+        reference r;
+        if (b->gone[i] || (filter && !filter->accept(filter->user, b->keys[i]))) continue;
+        r = measure(b->metric, b->type, query, b->stored + i * b->dim, b->dim, b->length[i]);
+        sorted[possible++] = r.distance;
+        if (r.error > error) error = r.error;
+    }
+    RV_EQUAL(n, possible);
+    qsort(sorted, possible, sizeof sorted[0], ascending);
+    for (size_t i = 0; i < n && i < possible; i++)
+        RV_NEAR((double)hits[i].distance, sorted[i], error);
+}
+
+static void test_iterator(void)
+{
+    rv_test_rng rng;
+    rv_ctx ctx;
+    rv_filter third;
+    bed *b = (bed *)malloc(sizeof *b);
+    rv_test_ctx(&ctx);
+    rv_test_seed(&rng, 21);
+    memset(&third, 0, sizeof third);
+    third.accept = accept_third;
+    third.user = b;
+    for (int type = RV_DTYPE_F32; type <= (int)RV_DTYPE_U1; type++) {
+        for (int metric = RV_METRIC_L2; metric <= (int)RV_METRIC_CUSTOM; metric++) {
+            int custom = metric == RV_METRIC_CUSTOM && type != (int)RV_DTYPE_U1;
+            float query[MAX_DIM];
+            if (!custom && !rv_metric_has((rv_metric)metric, (rv_dtype)type)) continue;
+            rv_test_row(rv_metric_name((rv_metric)metric), (size_t)type);
+            bed_open(&ctx, b, (rv_metric)metric, (rv_dtype)type, 19, MAX_ROWS, &rng);
+            bed_vector(&rng, b, query);
+            drain_bed(&ctx, b, query, NULL);
+            drain_bed(&ctx, b, query, &third);
+            for (size_t step = 9; step > 2; step /= 3) { /* few removed rows, then many */
+                for (size_t i = 1; i < b->n; i += step) {
+                    if (b->gone[i]) continue;
+                    b->gone[i] = 1;
+                    RV_OKAY(&ctx, rv_flat_remove(&ctx, b->index, b->keys[i]));
+                }
+                drain_bed(&ctx, b, query, NULL);
+                drain_bed(&ctx, b, query, &third);
+            }
+            bed_close(b);
+        }
+    }
+    free(b);
+}
+
+/* A row of the sorted list that an iterator over numbers must give. */
+typedef struct ranked {
+    int kind; /* 1: infinity, 2: NaN */
+    double distance;
+    uint64_t key;
+} ranked;
+
+static int ranked_before(const void *a, const void *b)
+{
+    const ranked *x = (const ranked *)a, *y = (const ranked *)b;
+    if (x->kind != y->kind) return x->kind - y->kind;
+    if (x->kind == 0 && x->distance != y->distance) return x->distance < y->distance ? -1 : 1;
+    return (x->key > y->key) - (x->key < y->key);
+}
+
+/* Small whole numbers: distances are exact, so that the order is, with runs of ties longer than
+   a scan, among them infinities and NaN. */
+static void test_iterator_order(void)
+{
+    size_t n = RV_SCALED(30000, 3000), expected = 0;
+    float *x = (float *)malloc(n * sizeof(float));
+    uint64_t *keys = (uint64_t *)malloc(n * sizeof(uint64_t));
+    ranked *want = (ranked *)malloc(n * sizeof(ranked));
+    rv_hit *hits = (rv_hit *)malloc((n + 1) * sizeof(rv_hit));
+    rv_flat_config config;
+    rv_filter third;
+    rv_ctx ctx;
+    rv_test_rng rng;
+    rv_flat *index = NULL;
+    rv_test_ctx(&ctx);
+    rv_test_seed(&rng, 22);
+    memset(&config, 0, sizeof config);
+    memset(&third, 0, sizeof third);
+    third.accept = accept_third;
+    third.user = &rng;
+    config.dim = 1;
+    config.metric = RV_METRIC_CUSTOM;
+    config.custom = own_number;
+    RV_OKAY(&ctx, rv_flat_create(&ctx, &config, &index));
+    for (size_t i = 0; i < n; i++) {
+        x[i] = (float)(rv_test_below(&rng, 13) * 9) - 10.0f + (i % 4 ? 0.0f : 0.0f * -1.0f);
+        if (i % 7 == 0) x[i] = 98;
+        if (i % 9 == 0) x[i] = 99;
+        keys[i] = (uint64_t)i * 7919 % n * 3 + i % 2;
+    }
+    RV_OKAY(&ctx, rv_flat_build(&ctx, index, keys, x, n));
+    for (int round = 0; round < 4; round++) {
+        const rv_filter *filter = round % 2 ? &third : NULL;
+        size_t given;
+        rv_test_row("round", (size_t)round);
+        if (round >= 2) {
+            ctx.parallel = backwards;
+            ctx.workers = 3;
+        }
+        expected = 0;
+        for (size_t i = 0; i < n; i++) {
+            if (filter && keys[i] % 3) continue;
+            want[expected].kind = x[i] == 99.0f ? 2 : x[i] == 98.0f;
+            want[expected].distance = (double)x[i];
+            want[expected++].key = keys[i];
+        }
+        qsort(want, expected, sizeof want[0], ranked_before);
+        given = drain(&ctx, index, x, filter, hits, n + 1);
+        RV_EQUAL(given, expected);
+        for (size_t i = 0; i < given && i < expected; i++) {
+            uint32_t bits;
+            RV_EQUAL(hits[i].key, want[i].key);
+            memcpy(&bits, &hits[i].distance, sizeof bits);
+            if (want[i].kind == 2) RV_CHECK((bits & 0x7FFFFFFFu) > 0x7F800000u);
+            else if (want[i].kind == 1) RV_EQUAL(bits, 0x7F800000u);
+            else RV_CHECK((double)hits[i].distance == want[i].distance);
+        }
+    }
+    rv_flat_destroy(index);
+    free(x);
+    free(keys);
+    free(want);
+    free(hits);
+}
+
+/* Query and filter are copied, and one instruction set measures for the whole of an iterator's
+   life: in another one the distances have other last bits. */
+static void test_iterator_calls(void)
+{
+    enum { DIM = 100, N = 900 };
+    static float x[N * DIM];
+    static rv_hit hits[N + 1];
+    float query[DIM];
+    rv_flat_iter *iter = NULL;
+    rv_filter third;
+    rv_hit hit;
+    rv_test_rng rng;
+    rv_ctx ctx, scalar;
+    rv_flat *index;
+    size_t n, i = 0;
+    rv_test_ctx(&ctx);
+    rv_test_ctx(&scalar);
+    scalar.isa = RV_ISA_SCALAR;
+    rv_test_seed(&rng, 23);
+    rv_test_fill(&rng, x, N * DIM);
+    rv_test_fill(&rng, query, DIM);
+    memset(&third, 0, sizeof third);
+    third.accept = accept_third;
+    third.user = &rng;
+    index = plain(&ctx, DIM, RV_METRIC_L2);
+    RV_EQUAL(drain(&ctx, index, query, NULL, hits, N), 0);
+    RV_OKAY(&ctx, rv_flat_build(&ctx, index, NULL, x, N));
+    n = drain(&ctx, index, query, &third, hits, N + 1);
+    RV_EQUAL(n, N / 3);
+    RV_OKAY(&ctx, rv_flat_iter_create(&ctx, index, query, &third, &iter));
+    memset(query, 0, sizeof query);
+    memset(&third, 0, sizeof third);
+    while (rv_flat_iter_next(i % 3 ? &scalar : NULL, iter, &hit) == RV_OK && i < n) {
+        RV_EQUAL(hit.key, hits[i].key);
+        RV_CHECK(memcmp(&hit.distance, &hits[i].distance, sizeof(float)) == 0);
+        i++;
+    }
+    RV_EQUAL(i, n);
+    rv_flat_iter_destroy(iter);
+    rv_flat_iter_destroy(NULL);
+    RV_EQUAL(rv_flat_iter_create(&ctx, NULL, x, NULL, &iter), RV_ERR_ARG);
+    RV_EQUAL(rv_flat_iter_create(&ctx, index, NULL, NULL, &iter), RV_ERR_ARG);
+    RV_EQUAL(rv_flat_iter_create(&ctx, index, x, NULL, NULL), RV_ERR_ARG);
+    third.selectivity = 2;
+    RV_EQUAL(rv_flat_iter_create(&ctx, index, x, &third, &iter), RV_ERR_ARG);
+    query[3] = NAN;
+    RV_EQUAL(rv_flat_iter_create(&ctx, index, query, NULL, &iter), RV_ERR_ARG);
+    RV_EQUAL(ctx.where, 3);
+    RV_OKAY(&ctx, rv_flat_iter_create(&ctx, index, x, NULL, &iter));
+    RV_EQUAL(rv_flat_iter_next(&ctx, NULL, &hit), RV_ERR_ARG);
+    RV_EQUAL(rv_flat_iter_next(&ctx, iter, NULL), RV_ERR_ARG);
+    RV_OKAY(&ctx, rv_flat_iter_next(&ctx, iter, &hit));
+    RV_EQUAL(hit.key, 0);
+    rv_flat_iter_destroy(iter);
+    rv_flat_destroy(index);
+}
+
+/* Holds hits of one scan, not a place for every row. */
+static void test_iterator_memory(void)
+{
+    size_t n = 40000;
+    float *x = (float *)calloc(n, sizeof(float));
+    rv_test_faults faults;
+    rv_flat_iter *iter = NULL;
+    rv_hit hit;
+    rv_ctx ctx, calm;
+    rv_flat *index;
+    rv_test_ctx(&calm);
+    rv_test_ctx_faults(&ctx, &faults);
+    index = plain(&calm, 1, RV_METRIC_L1);
+    RV_OKAY(&calm, rv_flat_build(&calm, index, NULL, x, n));
+    RV_OKAY(&ctx, rv_flat_iter_create(&ctx, index, x, NULL, &iter));
+    for (size_t i = 0; i < n; i++) {
+        RV_OKAY(&ctx, rv_flat_iter_next(&ctx, iter, &hit));
+        RV_EQUAL(hit.key, i);
+        if (i == 64 + 256 - 1) RV_CHECK(faults.live_bytes < 256 * sizeof(rv_hit) + 1000);
+    }
+    RV_CHECK(faults.peak_bytes < n / 8 * 33 + n); /* hits and heap of an eighth of the rows */
+    rv_flat_iter_destroy(iter);
+    RV_EQUAL(faults.live_blocks, 0);
+    rv_flat_destroy(index);
+    free(x);
+}
+
+/* ---- stats, proof ---- */
+
+/* The counting allocator tells what is held: 128 bytes more per block, for its alignment. */
+static void test_stats(void)
+{
+    static const float x[50 * 16] = {1, 2, 3};
+    rv_test_faults faults;
+    rv_flat_config config;
+    rv_flat_stats stats;
+    rv_flat *index = NULL;
+    rv_ctx ctx;
+    for (int keyed = 0; keyed < 2; keyed++) {
+        for (int cosine = 0; cosine < 2; cosine++) {
+            uint64_t keys[50];
+            const size_t row = 64 + (cosine ? sizeof(float) : 0);
+            for (uint64_t i = 0; i < 50; i++) keys[i] = i * 1000;
+            rv_test_row(keyed ? "keyed" : "identity", (size_t)cosine);
+            rv_test_ctx_faults(&ctx, &faults);
+            memset(&config, 0, sizeof config);
+            config.dim = 16;
+            config.capacity = 80;
+            config.metric = cosine ? RV_METRIC_COSINE : RV_METRIC_L2;
+            RV_OKAY(&ctx, rv_flat_create(&ctx, &config, &index));
+            RV_OKAY(&ctx, rv_flat_build(&ctx, index, keyed ? keys : NULL, x, 50));
+            rv_flat_stats_get(index, &stats);
+            RV_CHECK(stats.count == 50 && stats.removed == 0 && stats.capacity == 80);
+            RV_CHECK(stats.row_bytes == 64 && stats.vector_bytes == 80 * row);
+            /* keys, and a map of 4 bytes for at most three quarters of a power of two places */
+            RV_EQUAL(stats.key_bytes, keyed ? 80 * 8 + 128 * 4 : 0);
+            RV_EQUAL(stats.total_bytes + 128 * faults.live_blocks, faults.live_bytes);
+            RV_OKAY(&ctx, rv_flat_remove(&ctx, index, 0));
+            rv_flat_stats_get(index, &stats);
+            RV_CHECK(stats.count == 49 && stats.removed == 1);
+            RV_EQUAL(stats.key_bytes, (keyed ? 80 * 8 + 128 * 4 : 0) + 16);
+            RV_EQUAL(stats.total_bytes + 128 * faults.live_blocks, faults.live_bytes);
+            RV_EQUAL(stats.total_bytes, rv_flat_bytes(index));
+            RV_OKAY(&ctx, rv_flat_check(&ctx, index));
+            RV_OKAY(&ctx, rv_flat_compact(&ctx, index));
+            rv_flat_stats_get(index, &stats);
+            RV_CHECK(stats.count == 49 && stats.removed == 0 && stats.capacity == 49);
+            RV_EQUAL(stats.total_bytes + 128 * faults.live_blocks, faults.live_bytes);
+            RV_OKAY(&ctx, rv_flat_check(&ctx, index));
+            rv_flat_destroy(index);
+        }
+    }
+    rv_flat_stats_get(NULL, &stats);
+    RV_CHECK(stats.count == 0 && stats.capacity == 0 && stats.total_bytes == 0);
+    rv_flat_stats_get(NULL, NULL);
+    RV_EQUAL(rv_flat_check(&ctx, NULL), RV_ERR_ARG);
+}
+
 /* ---- keys ---- */
 
 static void test_edit(void)
@@ -588,7 +888,8 @@ static void test_config(void)
         {65536, 0, 0, 0, 0, "dim is 65536"},
         {4, 8, 0, 0, 0, "metric is 8"},
         {4, -1, 0, 0, 0, "metric"},
-        {4, 0, 5, 0, 0, "type is 5"},
+        {4, 0, RV_DTYPE_U8, 0, 0, "type is 5 (u8), f32, f16, bf16, i8 and u1 are stored"},
+        {4, 0, 6, 0, 0, "type is 6"},
         {4, RV_METRIC_HAMMING, RV_DTYPE_F32, 0, 0, "hamming"},
         {4, RV_METRIC_L2, RV_DTYPE_U1, 0, 0, "u1"},
         {4, RV_METRIC_CUSTOM, 0, 0, 0, "custom"},
@@ -784,6 +1085,7 @@ static rv_status live(rv_ctx *ctx, void *arg)
         RV_EQUAL(rv_flat_count(index), n + 1);
         RV_CHECK(rv_flat_contains(index, 12345678) && !rv_flat_contains(index, 2));
     }
+    if (!status) status = rv_flat_check(ctx, index);
     if (!status) status = rv_flat_save(ctx, index, NULL, 0, &bytes);
     if (!status) {
         image = (unsigned char *)malloc(bytes);
@@ -801,6 +1103,51 @@ static rv_status live(rv_ctx *ctx, void *arg)
     free(image);
     free(x);
     return status;
+}
+
+/* After a failure the next call goes on, and in the end no row is missing or out of order. */
+static rv_status live_iterator(rv_ctx *ctx, void *arg)
+{
+    const rv_flat *index = (const rv_flat *)arg;
+    const float query[2] = {50, 50};
+    rv_flat_iter *iter = NULL;
+    rv_hit last = {0, -1}, hit;
+    size_t given = 0, stopped = 0;
+    rv_status result = rv_flat_iter_create(ctx, index, query, NULL, &iter), status = result;
+    RV_CHECK((iter != NULL) == (result == RV_OK));
+    while (iter && stopped <= 3 && status != RV_DONE) {
+        status = rv_flat_iter_next(ctx, iter, &hit);
+        if (status == RV_OK) {
+            RV_CHECK(hit.distance > last.distance ||
+                     (hit.distance == last.distance && hit.key > last.key));
+            last = hit;
+            given++;
+        } else if (status != RV_DONE) {
+            result = status;
+            stopped++;
+        }
+    }
+    if (iter && stopped <= 3) RV_EQUAL(given, rv_flat_count(index));
+    rv_flat_iter_destroy(iter);
+    return result;
+}
+
+static void test_iterator_faults(void)
+{
+    enum { N = 12000 };
+    static float x[2 * N];
+    rv_test_rng rng;
+    rv_ctx ctx;
+    rv_flat *index;
+    rv_test_ctx(&ctx);
+    rv_test_seed(&rng, 24);
+    for (size_t i = 0; i < 2 * N; i++) x[i] = (float)rv_test_below(&rng, 101);
+    index = plain(&ctx, 2, RV_METRIC_L2);
+    RV_OKAY(&ctx, rv_flat_build(&ctx, index, NULL, x, N));
+    for (uint64_t i = 5; i < N; i += 13) RV_OKAY(&ctx, rv_flat_remove(&ctx, index, i));
+    RV_CHECK(rv_test_oom_sweep(live_iterator, index) > 10);
+    RV_CHECK(rv_test_cancel_sweep(live_iterator, index) > 8);
+    rv_flat_destroy(index);
 }
 
 static void test_faults(void)
@@ -951,6 +1298,96 @@ static void test_images(void)
     free(b);
 }
 
+/* A view sees what its image becomes; nothing else lets a test damage an index. */
+static size_t find_bytes(const unsigned char *image, size_t bytes, const void *what, size_t n)
+{
+    size_t at = 0;
+    while (at + n <= bytes && memcmp(image + at, what, n) != 0) at++;
+    RV_CHECK(at + n <= bytes);
+    return at + n <= bytes ? at : 0;
+}
+
+static void damage(rv_ctx *ctx, const rv_flat *view, unsigned char *place, const void *what,
+                   size_t n, size_t where)
+{
+    unsigned char kept[8];
+    memcpy(kept, place, n);
+    RV_OKAY(ctx, rv_flat_check(ctx, view));
+    memcpy(place, what, n);
+    RV_EQUAL(rv_flat_check(ctx, view), RV_ERR_FORMAT);
+    RV_EQUAL(ctx->where, where);
+    RV_CHECK(strlen(ctx->message) > 10);
+    RV_EQUAL(rv_flat_check(NULL, view), RV_ERR_FORMAT);
+    memcpy(place, kept, n);
+    RV_OKAY(ctx, rv_flat_check(ctx, view));
+}
+
+static void test_check(void)
+{
+    enum { N = 70 };
+    const float nan = NAN, row = 12345.75f;
+    const float length = row * 2.0f; /* of (row, row, row, row) */
+    float x[N * 4];
+    uint64_t keys[N], gone[2] = {0, 0}, word;
+    void *raw;
+    unsigned char *image, *at;
+    size_t bytes = 0;
+    rv_flat_stats stats;
+    rv_flat *index, *view = NULL;
+    rv_ctx ctx;
+    rv_test_ctx(&ctx);
+    for (int cosine = 0; cosine < 2; cosine++) {
+        index = plain(&ctx, 4, cosine ? RV_METRIC_COSINE : RV_METRIC_L2);
+        for (size_t i = 0; i < N; i++) {
+            keys[i] = 0x123456789ABCDE00u + i;
+            for (size_t k = 0; k < 4; k++) x[i * 4 + k] = i == 41 ? row : (float)(i + k);
+        }
+        RV_OKAY(&ctx, rv_flat_check(&ctx, index));
+        RV_OKAY(&ctx, rv_flat_build(&ctx, index, keys, x, N));
+        for (size_t i = 0; i < N; i += i % 5 + 2) { /* an unlikely pattern of bits */
+            gone[i / 64] |= (uint64_t)1 << (i % 64);
+            if (!cosine || i) RV_OKAY(&ctx, rv_flat_remove(&ctx, index, keys[i]));
+        }
+        if (cosine) gone[0] &= ~(uint64_t)1;
+        RV_OKAY(&ctx, rv_flat_check(&ctx, index));
+        RV_OKAY(&ctx, rv_flat_save(&ctx, index, NULL, 0, &bytes));
+        image = (unsigned char *)aligned_image(bytes, &raw);
+        RV_OKAY(&ctx, rv_flat_save(&ctx, index, image, bytes, &bytes));
+        if (rv_flat_view(&ctx, image, bytes, NULL, NULL, &view) == RV_OK) {
+            const size_t n_gone = N - rv_flat_count(view);
+            rv_flat_stats_get(view, &stats);
+            RV_EQUAL(stats.removed, n_gone);
+            RV_CHECK(stats.capacity == N && stats.vector_bytes == N * (size_t)(cosine ? 20 : 16));
+            RV_CHECK(stats.total_bytes > rv_flat_bytes(view)); /* the image is not the index's */
+            if (!cosine) { /* under cosine rows are at unit length, the length beside them */
+                at = image + find_bytes(image, bytes, x + 41 * 4, 16);
+                damage(&ctx, view, at + 4, &nan, 4, 41);
+            } else {
+                at = image + find_bytes(image, bytes, &length, 4);
+                damage(&ctx, view, at, &nan, 4, 41);
+            }
+            at = image + find_bytes(image, bytes, keys + 40, 16) + 8;
+            damage(&ctx, view, at, keys + 39, 8, 41);
+            word = 77;
+            damage(&ctx, view, at, &word, 8, 41);
+            at = image + find_bytes(image, bytes, gone, 16);
+            word = gone[0] & (gone[0] - 1); /* one mark less, then one too many, then behind all */
+            damage(&ctx, view, at, &word, 8, N);
+            word = gone[0] | (uint64_t)1 << 41;
+            damage(&ctx, view, at, &word, 8, N);
+            word = gone[1] | (uint64_t)1 << 20;
+            damage(&ctx, view, at + 8, &word, 8, 84);
+            word = (gone[0] & (gone[0] - 1)) | (uint64_t)1 << 41; /* as many, but others */
+            damage(&ctx, view, at, &word, 8, 41);
+            rv_flat_destroy(view);
+        } else {
+            RV_CHECK(!little_endian());
+        }
+        rv_flat_destroy(index);
+        free(raw);
+    }
+}
+
 static void test_image_empty(void)
 {
     void *raw;
@@ -990,6 +1427,13 @@ int main(void)
     RV_RUN(test_workers);
     RV_RUN(test_filter);
     RV_RUN(test_range);
+    RV_RUN(test_iterator);
+    RV_RUN(test_iterator_order);
+    RV_RUN(test_iterator_calls);
+    RV_RUN(test_iterator_memory);
+    RV_RUN(test_iterator_faults);
+    RV_RUN(test_stats);
+    RV_RUN(test_check);
     RV_RUN(test_edit);
     RV_RUN(test_config);
     RV_RUN(test_arguments);

@@ -126,6 +126,48 @@ static void test_bytes(void)
     rv_convert_f32_to_i8(NULL, 1.0f, NULL, 0);
 }
 
+/* Arrays may lie at any address: the same bits, and nothing written beside them. */
+static void test_unaligned(void)
+{
+    enum { N = 37 };
+    float x[N], wide[N];
+    uint16_t half[N];
+    int8_t narrow[N];
+    unsigned char from[N * 4 + 4], to[N * 4 + 4]; /* the offset, and a byte behind */
+    rv_test_rng rng;
+    rv_test_seed(&rng, 3);
+    rv_test_fill(&rng, x, N);
+    for (size_t at = 1; at < 4; at++) {
+        const void *src = from + at;
+        void *dst = to + at;
+        rv_test_row("offset", at);
+        for (size_t form = 0; form < 2; form++) {
+            memset(to, 0xA5, sizeof to);
+            memcpy(from + at, x, sizeof x);
+            if (form) rv_convert_f32_to_bf16((const float *)src, (uint16_t *)dst, N);
+            else rv_convert_f32_to_f16((const float *)src, (uint16_t *)dst, N);
+            for (size_t i = 0; i < N; i++)
+                half[i] = form ? rv_bf16_from_f32(x[i]) : rv_f16_from_f32(x[i]);
+            RV_CHECK(memcmp(to + at, half, sizeof half) == 0);
+            RV_CHECK(to[at - 1] == 0xA5 && to[at + sizeof half] == 0xA5);
+            memset(to, 0xA5, sizeof to);
+            memcpy(from + at, half, sizeof half);
+            if (form) rv_convert_bf16_to_f32((const uint16_t *)src, (float *)dst, N);
+            else rv_convert_f16_to_f32((const uint16_t *)src, (float *)dst, N);
+            for (size_t i = 0; i < N; i++)
+                wide[i] = form ? rv_f32_from_bf16(half[i]) : rv_f32_from_f16(half[i]);
+            RV_CHECK(memcmp(to + at, wide, sizeof wide) == 0);
+            RV_CHECK(to[at - 1] == 0xA5 && to[at + sizeof wide] == 0xA5);
+        }
+        memcpy(from + at, x, sizeof x);
+        rv_convert_f32_to_i8((const float *)src, 100.0f, narrow, N);
+        for (size_t i = 0; i < N; i++) RV_EQUAL(narrow[i], rint((double)(x[i] * 100.0f)));
+        rv_convert_i8_to_f32(narrow, 0.25f, (float *)dst, N);
+        for (size_t i = 0; i < N; i++) wide[i] = 0.25f * (float)narrow[i];
+        RV_CHECK(memcmp(to + at, wide, sizeof wide) == 0);
+    }
+}
+
 int main(void)
 {
     rv_test_begin("half");
@@ -134,5 +176,6 @@ int main(void)
     RV_RUN(test_ties);
     RV_RUN(test_arrays);
     RV_RUN(test_bytes);
+    RV_RUN(test_unaligned);
     return rv_test_end();
 }

@@ -480,6 +480,7 @@ static void test_config(void)
         {8, 0, 0, 2, 0, 0, 0, 8192, RV_ERR_CONFIG}, {8, 0, 0, 2, 0, 0, 0, 64, RV_OK},
         {8, 3, 0, 0, 1, 0, 0, 0, RV_ERR_CONFIG},    {8, 0, 0, 1, 1, 0, 0, 0, RV_ERR_CONFIG},
         {8, 7, 0, 0, 0, 0, 0, 0, RV_ERR_CONFIG},
+        {8, 0, RV_DTYPE_U8, 1, 0, 0, 0, 0, RV_ERR_CONFIG},
     };
     rv_hnsw_config config;
     rv_hnsw *index = NULL;
@@ -500,6 +501,8 @@ static void test_config(void)
         RV_EQUAL(ctx.status, cases[i].status);
         RV_EQUAL(ctx.message[0] != 0, cases[i].status != RV_OK);
         RV_EQUAL(index != NULL, cases[i].status == RV_OK);
+        if (cases[i].type == (int)RV_DTYPE_U8)
+            RV_CHECK(strstr(ctx.message, "f32, f16, bf16, i8 and u1") != NULL);
         rv_hnsw_destroy(index);
     }
     config_of(&config, 8);
@@ -808,6 +811,51 @@ static void test_random_edits(void)
 }
 
 /* An update moves the row; the same key is found at the new place only. */
+/* Rows in clusters with nothing between them: a walk that starts in the wrong one ends there, so
+   that a query finds none of its neighbours. */
+static void test_separate_clusters(void)
+{
+    static const size_t clusters[] = {12, 40, 100};
+    const size_t n = RV_SCALED(4000, 600), dim = 32, n_queries = RV_SCALED(200, 40);
+    for (size_t c = 0; c < RV_COUNT_OF(clusters); c++) {
+        rv_hnsw_config config;
+        rv_ctx ctx;
+        rv_hnsw *index = NULL;
+        rv_test_rng rng;
+        size_t found = 0, missed = 0;
+        float *centre = (float *)malloc(clusters[c] * dim * sizeof(float));
+        float *rows = (float *)malloc((n + n_queries) * dim * sizeof(float));
+        if (!centre || !rows) exit(2);
+        rv_test_ctx(&ctx);
+        config_of(&config, (uint32_t)dim);
+        rv_test_seed(&rng, 60 + c);
+        rv_test_fill(&rng, centre, clusters[c] * dim);
+        rv_test_fill(&rng, rows, (n + n_queries) * dim);
+        for (size_t i = 0; i < n + n_queries; i++) {
+            const float *at = centre + rv_test_below(&rng, clusters[c]) * dim;
+            for (size_t j = 0; j < dim; j++) rows[i * dim + j] += 4.0f * at[j];
+        }
+        rv_test_row("clusters", clusters[c]);
+        index = make(&ctx, &config);
+        RV_OKAY(&ctx, rv_hnsw_build(&ctx, index, NULL, rows, n));
+        for (size_t q = 0; q < n_queries; q++) {
+            const float *query = rows + (n + q) * dim;
+            double last = hnsw_kth(RV_METRIC_L2, rows, n, dim, query, K, NULL, NULL);
+            rv_hit hits[K];
+            size_t n_hits, good;
+            RV_OKAY(&ctx, rv_hnsw_search(&ctx, index, query, K, 40, hits, &n_hits));
+            good = hnsw_found(RV_METRIC_L2, rows, dim, query, hits, n_hits, last);
+            found += good;
+            missed += good == 0;
+        }
+        RV_EQUAL(missed, 0);
+        RV_CHECK(found >= n_queries * K * 95 / 100);
+        rv_hnsw_destroy(index);
+        free(centre);
+        free(rows);
+    }
+}
+
 /* Few distinct vectors, many rows of each: lists are full of ties, and one link too many taken from
    a list cuts rows off. The check proves that every row is reached, in every state. */
 static void test_few_distinct_vectors(void)
@@ -1005,6 +1053,7 @@ int main(void)
     RV_RUN(test_build_is_all_or_none);
     RV_RUN(test_remove_half_and_add_again);
     RV_RUN(test_random_edits);
+    RV_RUN(test_separate_clusters);
     RV_RUN(test_few_distinct_vectors);
     RV_RUN(test_entries);
     RV_RUN(test_update);

@@ -543,6 +543,7 @@ static void test_config(void)
         {"drop without codes", 4, 0, 0, 0, RV_METRIC_L2, RV_DTYPE_F32, RV_IVF_CODES_NONE, 1},
         {"drop of bits", 4, 0, 0, 0, RV_METRIC_HAMMING, RV_DTYPE_U1, RV_IVF_CODES_AUTO, 1},
         {"custom", 4, 0, 0, 0, RV_METRIC_CUSTOM, RV_DTYPE_F32, RV_IVF_CODES_AUTO, 0},
+        {"u8", 4, 0, 0, 0, RV_METRIC_L2, RV_DTYPE_U8, RV_IVF_CODES_AUTO, 0},
     };
     rv_ivf *index = NULL;
     rv_ctx ctx;
@@ -562,6 +563,8 @@ static void test_config(void)
         rv_test_row(rows[i].name, i); /* the number of row "codes" less 2 is no kind */
         RV_EQUAL(rv_ivf_create(&ctx, &config, &index), RV_ERR_CONFIG);
         RV_CHECK(ctx.message[0] != 0 && index == NULL);
+        if (rows[i].type == RV_DTYPE_U8)
+            RV_CHECK(strstr(ctx.message, "f32, f16, bf16, i8 and u1") != NULL);
     }
     RV_EQUAL(rv_ivf_create(&ctx, NULL, &index), RV_ERR_ARG);
 }

@@ -169,6 +169,7 @@ static size_t iterate(ivf_bed *b, size_t q, const rv_ivf_options *options,
     }
     RV_EQUAL(status, RV_DONE);
     RV_EQUAL(rv_ivf_iter_next(&b->ctx, iter, &hit), RV_DONE);
+    RV_EQUAL(b->ctx.status, RV_DONE);
     RV_EQUAL(given, n_live);
     rv_ivf_iter_destroy(iter);
     free(seen);

@@ -91,6 +91,10 @@ static void random_row(rv_test_rng *rng, int type, size_t n, unsigned char *row,
             memcpy(row + 4 + i, &c, 1);
             value[i] = (double)c * (double)scale;
             break;
+        case RV_DTYPE_U8:
+            row[i] = (unsigned char)rv_test_below(rng, 256);
+            value[i] = (double)row[i];
+            break;
         default:
             x = rv_test_f32(rng);
             memcpy(row + 4 * i, &x, 4);
@@ -123,7 +127,9 @@ static double reference(int metric, const double *a, const double *b, size_t n, 
     return 1.0 - sum / sqrt(aa * bb);
 }
 
-static const char *const type_names[] = {"f32", "f16", "bf16", "i8"};
+/* The types a query of floats meets. */
+static const rv_dtype types[] = {RV_DTYPE_F32, RV_DTYPE_F16, RV_DTYPE_BF16, RV_DTYPE_I8,
+                                 RV_DTYPE_U8};
 
 static void check_scan(const rv__kernels *k, int metric, int type, size_t n, size_t n_rows,
                        rv_test_rng *rng)
@@ -170,15 +176,30 @@ static void test_scan(void)
     rv_test_seed(&rng, 1);
     for (size_t t = 0; t < n_tables; t++) {
         for (int metric = 0; metric <= RV_METRIC_LINF; metric++) {
-            for (int type = 0; type <= RV_DTYPE_I8; type++) {
+            for (size_t y = 0; y < RV_COUNT_OF(types); y++) {
                 for (size_t i = 0; i < LENGTHS; i += RV_TEST_SCALE > 1 ? 7 : 1) {
-                    rv_test_row(type_names[type],
+                    rv_test_row(rv_dtype_name(types[y]),
                                 length_at(i) + 10000 * (size_t)metric + 100000 * t);
-                    check_scan(list[t], metric, type, length_at(i), i < 131 ? 1 + i % 13 : 5, &rng);
+                    check_scan(list[t], metric, (int)types[y], length_at(i),
+                               i < 131 ? 1 + i % 13 : 5, &rng);
                 }
             }
         }
     }
+}
+
+/* ab, aa, bb, each within the random walk of its own sum of magnitudes. */
+static void check_parts(const rv__kernels *k, const void *x, const void *y, const double *a,
+                        const double *b, size_t n)
+{
+    float sums[4] = {-77.0f, -77.0f, -77.0f, -77.0f};
+    k->parts_f32((const float *)x, (const float *)y, n, sums);
+    for (size_t part = 0; part < 3; part++) {
+        const double *p = part == 2 ? b : a, *q = part == 1 ? a : b;
+        double bound, want = reference(RV_METRIC_IP, p, q, n, &bound);
+        RV_NEAR((double)sums[part], -want, bound);
+    }
+    RV_CHECK(sums[3] == -77.0f);
 }
 
 static void test_pairs(void)
@@ -199,7 +220,8 @@ static void test_pairs(void)
                 random_row(&rng, type, n, rb, b);
                 x = block_of(ra, bytes, i % 4);
                 y = block_of(rb, bytes, i / 4 % 4);
-                rv_test_row(type_names[type], n + 100000 * t);
+                rv_test_row(rv_dtype_name((rv_dtype)type), n + 100000 * t);
+                if (type == RV_DTYPE_F32) check_parts(list[t], x.at, y.at, a, b, n);
                 for (int metric = 0; metric <= RV_METRIC_LINF; metric++) {
                     double bound, want = reference(metric, a, b, n, &bound);
                     const void *p = x.at, *q = y.at;
@@ -275,7 +297,131 @@ static void test_meaning(void)
     }
 }
 
+/* Halves and bytes of zeros, not a number, infinity: what the float forms say. */
+static void test_meaning_of_narrow(void)
+{
+    const rv__kernels *list[16];
+    const size_t n_tables = tables(list);
+    static const uint16_t one[2] = {0x3C00, 0x3F80}, inf[2] = {0x7C00, 0x7F80},
+                          nan[2] = {0x7E00, 0x7FC0}; /* f16, bf16 */
+    for (size_t t = 0; t < n_tables; t++) {
+        for (size_t n = 1; n <= 70; n++) {
+            rv_test_row("table, n", 1000 * t + n);
+            for (size_t type = 0; type < 2; type++) {
+                uint16_t a[70], b[70];
+                for (size_t i = 0; i < n; i++) a[i] = b[i] = 0;
+                for (int metric = 0; metric <= RV_METRIC_LINF; metric++) {
+                    float (*pair)(const uint16_t *, const uint16_t *, size_t) =
+                        list[t]->pair_u16[type][metric];
+                    RV_CHECK(pair(a, b, n) == 0.0f);
+                    a[n / 2] = one[type];
+                    RV_CHECK(pair(a, b, n) == (metric == RV_METRIC_IP ? 0.0f : 1.0f));
+                    a[n / 2] = nan[type];
+                    RV_CHECK(rv__is_nan(pair(a, b, n)) && rv__is_nan(pair(b, a, n)));
+                    a[n / 2] = inf[type];
+                    if (metric == RV_METRIC_COSINE || metric == RV_METRIC_IP)
+                        RV_CHECK(rv__is_nan(pair(a, b, n))); /* times the zeros of b */
+                    else RV_CHECK(rv__bits_f32(pair(a, b, n)) == 0x7F800000);
+                    a[n / 2] = 0;
+                    RV_CHECK(pair(a, b, 0) == 0.0f);
+                }
+            }
+        }
+    }
+}
+
+/* Rows of bytes: a query that is NaN or infinite, zero rows, no dimensions. */
+static void test_meaning_of_u8(void)
+{
+    const rv__kernels *list[16];
+    const size_t n_tables = tables(list);
+    const float inf = rv__infinity(), nan = rv__from_bits_f32(0x7FC00000);
+    uint8_t row[300];
+    float q[300], out[5];
+    for (size_t t = 0; t < n_tables; t++) {
+        for (size_t n = 1; n <= 300; n += n < 70 ? 1 : 115) { /* four rows at once, and one */
+            const size_t at = n / 2;
+            rv_test_row("table, n", 1000 * t + n);
+            for (size_t i = 0; i < n; i++) {
+                row[i] = 0;
+                q[i] = 0.0f;
+            }
+            for (int metric = 0; metric <= RV_METRIC_LINF; metric++) {
+                rv__scan_fn scan = list[t]->scan[metric][RV_DTYPE_U8];
+                const float zero = metric == RV_METRIC_COSINE ? 1.0f : 0.0f;
+                RV_CHECK(list[t]->scan[metric][RV_DTYPE_U1] == NULL);
+                scan(q, row, 0, NULL, 5, n, out);
+                for (size_t r = 0; r < 5; r++) RV_CHECK(out[r] == 0.0f);
+                row[at] = 255;
+                scan(q, row, 0, NULL, 5, n, out);
+                if (metric == RV_METRIC_IP || metric == RV_METRIC_COSINE)
+                    RV_CHECK(out[4] == zero);
+                else RV_CHECK(out[4] == (metric == RV_METRIC_L2 ? 65025.0f : 255.0f));
+                q[at] = nan;
+                scan(q, row, 0, NULL, 5, n, out);
+                for (size_t r = 0; r < 5; r++) RV_CHECK(rv__is_nan(out[r]));
+                q[at] = inf;
+                scan(q, row, 0, NULL, 5, n, out);
+                if (metric == RV_METRIC_COSINE) RV_CHECK(rv__is_nan(out[4]));
+                else
+                    RV_CHECK(rv__bits_f32(out[4]) ==
+                             (metric == RV_METRIC_IP ? (int32_t)0xFF800000u : 0x7F800000));
+                q[at] = 1e30f; /* its square is beyond the floats, the cosine is not */
+                scan(q, row, 0, NULL, 5, n, out);
+                if (metric == RV_METRIC_COSINE) RV_NEAR((double)out[4], 0.0, 4 * U);
+                scan(q, row, 0, NULL, 5, 0, out);
+                for (size_t r = 0; r < 5; r++) RV_CHECK(out[r] == 0.0f);
+                q[at] = 0.0f;
+                row[at] = 0;
+            }
+        }
+    }
+}
+
 /* ---- integers: exact ---- */
+
+/* One pair: the largest difference, the sums of unsigned bytes. */
+static void check_bytes(const rv__kernels *k, const uint8_t *p, const uint8_t *q, size_t n)
+{
+    uint32_t sums[3] = {0, 0, 0}, got[3], l1 = 0;
+    int top = 0, top_u8 = 0;
+    for (size_t j = 0; j < n; j++) {
+        const int a = p[j], b = q[j], gap = abs(a - b);
+        const int wrapped = abs((a < 128 ? a : a - 256) - (b < 128 ? b : b - 256));
+        top = wrapped > top ? wrapped : top;
+        top_u8 = gap > top_u8 ? gap : top_u8;
+        l1 += (uint32_t)gap;
+        sums[0] += (uint32_t)(a * b);
+        sums[1] += (uint32_t)(a * a);
+        sums[2] += (uint32_t)(b * b);
+    }
+    RV_EQUAL(k->linf_i8((const int8_t *)p, (const int8_t *)q, n), top);
+    RV_EQUAL(k->linf_u8(p, q, n), top_u8);
+    RV_EQUAL(k->l1_u8(p, q, n), l1);
+    k->cosine_u8(p, q, n, got);
+    for (size_t part = 0; part < 3; part++) RV_EQUAL(got[part], sums[part]);
+}
+
+/* The largest difference is found in whichever lane it stands, with small ones around it. */
+static void test_largest_byte(void)
+{
+    const rv__kernels *list[16];
+    const size_t n_tables = tables(list);
+    uint8_t a[200], b[200];
+    for (size_t t = 0; t < n_tables; t++) {
+        for (size_t n = 1; n <= 200; n++) {
+            for (size_t j = 0; j < n; j++) {
+                a[j] = (uint8_t)(j * 7);
+                b[j] = (uint8_t)(j * 7 + j % 3);
+            }
+            a[n - 1] = 3;
+            b[n - 1] = (uint8_t)(100 + n / 2); /* crosses 127, where signed bytes wrap */
+            rv_test_row("table, n", 1000 * t + n);
+            check_bytes(list[t], a, b, n);
+            check_bytes(list[t], b, a, n);
+        }
+    }
+}
 
 static void test_byte_pairs(void)
 {
@@ -320,6 +466,7 @@ static void test_byte_pairs(void)
             RV_EQUAL(sums[2], bb);
             RV_EQUAL(k->dot_u8(x.at, y.at, n), udot);
             RV_EQUAL(k->l2sq_u8(x.at, y.at, n), ul2);
+            check_bytes(k, x.at, y.at, n);
             free(x.heap);
             free(y.heap);
         }
@@ -915,7 +1062,10 @@ int main(void)
     RV_RUN(test_scan);
     RV_RUN(test_pairs);
     RV_RUN(test_meaning);
+    RV_RUN(test_meaning_of_narrow);
+    RV_RUN(test_meaning_of_u8);
     RV_RUN(test_byte_pairs);
+    RV_RUN(test_largest_byte);
     RV_RUN(test_bits);
     RV_RUN(test_codes);
     RV_RUN(test_gram_i8);

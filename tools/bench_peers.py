@@ -5,6 +5,7 @@
                        [--peers ruvector,hnswlib,...] [--threads 1,2] [--rounds N] [--n-query N]
                        [--quick] [--fresh] [--rebuild [PEERS]] [--build1] [--build-only]
                        [--report-only]
+  tools/bench_peers.py --kernels [pairs,many,dram,gemm] [--quick]
 
 Sets: wordnet is the vectors of make demo (real text, cosine order), less those of definitions
 without a known word and repetitions, which some contestants cannot hold. NAME is <rows>x<dim> or one of
@@ -29,9 +30,16 @@ adds a build on one thread; --build-only makes what is missing of programs, sets
 measures no search; --report-only measures nothing and prints what is kept, so that sets can be
 measured in runs of their own. A build that had to share the machine is marked, see NOTE; --rebuild mends it.
 Output: build/bench/peers.txt, .md, .csv and an SVG per set.
+
+--kernels measures the distance kernels instead (bench/peers/kernels.cpp): pairs from the first-level
+cache, one query against many rows from there and from DRAM, and rv_gemm_nt_f32, against SimSIMD (its
+headers in a folder of SIMSIMD_DIR, or of USEARCH_DIR), faiss (libfaiss-dev, and that of FAISS_PYTHON)
+and OpenBLAS (libopenblas, and that of numpy in FAISS_PYTHON, each with the kernels that it picks and
+with those for SkylakeX). Output: build/bench/kernels.txt and .csv; ratio: the peer's time over ours.
 """
 import argparse
 import csv
+import ctypes.util
 import filecmp
 import json
 import math
@@ -181,6 +189,20 @@ def newer(target, sources):
         os.path.getmtime(target) >= os.path.getmtime(s) for s in sources if os.path.exists(s))
 
 
+def make_library():
+    """Compiles ruvector.h as shipped: C, baseline instruction set, -O2; the library picks its kernels
+    itself. Returns (object file, why not or None)."""
+    library = os.path.join(BUILD, "bin", "ruvector.o")
+    os.makedirs(os.path.dirname(library), exist_ok=True)
+    if newer(library, [ROOT + "/ruvector.h"]):
+        return library, None
+    text = '#define RUVECTOR_IMPLEMENTATION\n#include "ruvector.h"\n'
+    run = subprocess.run([CC, "-std=c99", "-O2", "-DRV_THREADS", "-pthread", "-I", ROOT, "-x", "c",
+                          "-c", "-", "-o", library], input=text.encode(), stderr=subprocess.PIPE)
+    why = "ruvector.h does not compile: " + run.stderr.decode()[:300] if run.returncode else None
+    return library, why
+
+
 def make(one):
     """Compiles a contestant where needed. Returns why not, or None."""
     if one.missing:
@@ -192,15 +214,9 @@ def make(one):
     sources = [os.path.join(PEERS, "peer.h"), os.path.join(PEERS, os.path.basename(out) + ".cpp")]
     if one.ours:
         sources.append(ROOT + "/ruvector.h")
-        library = os.path.join(BUILD, "bin", "ruvector.o")
-        if not newer(library, [ROOT + "/ruvector.h"]):
-            # As shipped: C, baseline instruction set, -O2; the library picks its kernels itself.
-            text = '#define RUVECTOR_IMPLEMENTATION\n#include "ruvector.h"\n'
-            run = subprocess.run([CC, "-std=c99", "-O2", "-DRV_THREADS", "-pthread", "-I", ROOT,
-                                  "-x", "c", "-c", "-", "-o", library], input=text.encode(),
-                                 stderr=subprocess.PIPE)
-            if run.returncode:
-                return "ruvector.h does not compile: " + run.stderr.decode()[:300]
+        why = make_library()[1]
+        if why:
+            return why
     if newer(out, sources) and load_json(out + ".line") == one.compile_line:
         return None
     run = subprocess.run(one.compile_line, stderr=subprocess.PIPE)
@@ -573,6 +589,127 @@ def report(tables):
     say("written: %s/peers.txt, .md, .csv and one .svg per set" % os.path.relpath(BUILD))
 
 
+# ---- kernels ----
+
+PARTS = ["pairs", "many", "dram", "gemm"]
+FIND_PYTHON_LIBRARIES = """
+import glob, importlib.util, os
+for package, pattern in (("faiss", "libfaiss.so"), ("numpy", "../numpy.libs/libscipy_openblas64*.so")):
+    spec = importlib.util.find_spec(package)
+    found = glob.glob(os.path.join(os.path.dirname(spec.origin), pattern)) if spec else []
+    print(os.path.normpath(found[0]) if found else "")
+"""
+
+
+def kernel_libraries():
+    """The libraries that the driver opens, by the variable that names them to it."""
+    found = {"RV_KERNELS_BLAS": ctypes.util.find_library("openblas") or ""}
+    if not found["RV_KERNELS_BLAS"]:
+        say("left out: openblas (no libopenblas)")
+    python = variable("FAISS_PYTHON")
+    lines = ["", ""]
+    if python:
+        lines = subprocess.run([python, "-c", FIND_PYTHON_LIBRARIES], stdout=subprocess.PIPE, text=True,
+                               check=True).stdout.split("\n")
+    for name, path, peer in zip(("RV_KERNELS_FAISS", "RV_KERNELS_BLAS_PYTHON"), lines,
+                                ("faiss-python", "openblas-python")):
+        found[name] = path
+        if not path:
+            say("left out: %s (%s)" % (peer, "not in FAISS_PYTHON" if python else "no FAISS_PYTHON"))
+    return found
+
+
+def make_kernels():
+    library, why = make_library()
+    if why:
+        sys.exit(why)
+    where = [f for f in folders("SIMSIMD_DIR") + folders("USEARCH_DIR")
+             if has_header("simsimd/simsimd.h", [f])]
+    with_faiss = has_header("faiss/utils/distances.h")
+    if not where:
+        say("left out: simsimd (no simsimd/simsimd.h in SIMSIMD_DIR, USEARCH_DIR)")
+    if not with_faiss:
+        say("left out: faiss (no libfaiss-dev)")
+    out = os.path.join(BUILD, "bin", "kernels")
+    line = [CXX, "-std=c++11", "-O3", "-march=native", "-fopenmp", "-w", "-I", ROOT]
+    line += ["-DWITH_SIMSIMD", "-isystem", where[0]] if where else []
+    line += ["-DWITH_FAISS"] if with_faiss else []
+    line += [os.path.join(PEERS, "kernels.cpp"), library, "-o", out]
+    line += ["-lfaiss", "-lblas", "-llapack"] if with_faiss else []
+    subprocess.run([*line, "-ldl", "-pthread", "-lm"], check=True)
+    return out
+
+
+def kernel_runs(program, parts, passes):
+    """Runs the driver. Returns ({(case, dim): {who: (ns, rate)}}, what it says of the peers, the
+    (case, dim, who) whose results are not ours)."""
+    found, remarks, wrong = {}, [], set()
+    env = dict(os.environ, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", **kernel_libraries())
+    # An old OpenBLAS does not know new processors: also with the kernels of the first AVX-512.
+    jobs = [(parts, env)]
+    if "gemm" in [p.split(":")[0] for p in parts]:
+        jobs.append((["gemm"], dict(env, OPENBLAS_CORETYPE="SkylakeX")))
+    for _ in range(passes):
+        for words, environment in jobs:
+            text = subprocess.run([program, *words], env=environment, stdout=subprocess.PIPE, text=True,
+                                  check=True).stdout
+            for line in text.split("\n"):
+                if line.startswith("#"):
+                    remarks += [line[2:]] if line[2:] not in remarks else []
+                elif line:
+                    case, dim, who, ns, rate, total = line.split()
+                    rows = found.setdefault((case, int(dim)), {})
+                    rows[who] = min(rows.get(who, (1e30,)), (float(ns), float(rate)))
+                    if who == "ruvector":           # the first of every case
+                        ours = float(total)
+                    elif who != "read" and not abs(float(total) - ours) <= 0.02 * ours:
+                        wrong.add((case, int(dim), who))
+    return found, remarks, wrong
+
+
+def kernel_rows(found, wrong):
+    """[case, dim, ours ns, rate, unit, peer, its ns, rate, peer / ours, remark]"""
+    rows = []
+    for (case, dim), all_of_them in found.items():
+        ours, rate = all_of_them["ruvector"]
+        unit = "GFLOP/s" if case.startswith("gemm") else "GB/s"
+        for who, (ns, its_rate) in all_of_them.items():
+            if who == "ruvector":
+                continue
+            remark = "slower" if ns < 0.9 * ours else ""
+            if (case, dim, who) in wrong:
+                remark = "OTHER RESULTS"
+            rows.append([case, dim, ours, rate, unit, who, ns, its_rate, ns / ours, remark])
+    return rows
+
+
+def kernels(parts, quick):
+    program = make_kernels()
+    start, before, ours = time.time(), busy(), our_time()
+    found, remarks, wrong = kernel_runs(program, parts, 1 if quick else 3)
+    share = others(busy() - before, our_time() - ours, time.time() - start)
+    machine = machine_name()
+    head = ["case", "d", "ours ns", "rate", "unit", "peer", "peer ns", "rate", "ratio", ""]
+    text = [machine, *remarks, "Other work took %.0f %% of the machine. ns per pair of rows; ratio: peer / "
+            "ours, above 1 we are faster." % (100 * share), ""]
+    rows = kernel_rows(found, wrong)
+    form = "%-18s %5s %9s %8s %-7s  %-24s %9s %8s %6s  %s"
+    text.append((form % tuple(head)).rstrip())
+    for r in rows:
+        cells_of_row = [r[0], r[1], "%.2f" % r[2], "%.1f" % r[3], r[4], r[5], "%.2f" % r[6], "%.1f" % r[7],
+                        "%.2f" % r[8], r[9]]
+        text.append((form % tuple(cells_of_row)).rstrip())
+    with open(os.path.join(BUILD, "kernels.txt"), "w") as f:
+        f.write("\n".join(text) + "\n")
+    with open(os.path.join(BUILD, "kernels.csv"), "w", newline="") as f:
+        out = csv.writer(f)
+        out.writerow(["machine", "case", "dim", "ours_ns", "ours_rate", "unit", "peer", "peer_ns",
+                      "peer_rate", "ratio", "remark"])
+        out.writerows([machine, *r] for r in rows)
+    say("\n".join(text))
+    say("written: %s/kernels.txt, .csv" % os.path.relpath(BUILD))
+
+
 def run_set(name, names, usable, args):
     """Measures on one set what is not to be taken from earlier runs."""
     stem, folder = set_folder(name, args)
@@ -627,7 +764,11 @@ def main():
     parser.add_argument("--build1", action="store_true")
     parser.add_argument("--build-only", action="store_true")
     parser.add_argument("--report-only", action="store_true")
+    parser.add_argument("--kernels", nargs="?", const=",".join(PARTS), default="")
     args = parser.parse_args()
+    if args.kernels:
+        kernels(args.kernels.split(","), args.quick)
+        return
     args.thread_list = [int(t) for t in args.threads.split(",")]
     args.fresh = args.fresh or bool(args.rebuild) or args.build_only
     args.rebuilt = set()
