@@ -41,7 +41,13 @@ int posix_memalign(void **ptr, size_t alignment, size_t size);
 #if defined(__GNUC__)
 #define RV__FN static __attribute__((unused))
 #define RV__RESTRICT __restrict__
+/* Forced inlining multiplies every kernel by its types and operations: without optimisation it
+   would only make the compiler need gigabytes. */
+#if defined(__OPTIMIZE__)
 #define RV__INLINE static __inline__ __attribute__((unused, always_inline))
+#else
+#define RV__INLINE static __inline__ __attribute__((unused))
+#endif
 #define RV__PREFETCH(p) __builtin_prefetch((const void *)(p), 0, 3)
 #define RV__LIKELY(x) __builtin_expect(!!(x), 1)
 #define RV__UNLIKELY(x) __builtin_expect(!!(x), 0)

@@ -293,7 +293,6 @@ RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const u
             else RV__F(four)(op, type, 0, q, r0, r1, r2, r3, dim, qq, to);
             if (i + 4 > n) memcpy(out + i, last, (n - i) * sizeof(float));
         } else {
-            if (!ids && type != RV__TYPE_F32 && i + 2 < n) rv__touch(r0 + 2 * stride, bytes);
             if (type == RV__TYPE_I8) memcpy(&scale, r0, 4);
             if (op == RV__OP_COSINE)
                 out[i] = RV__F(cosine_row)(type, q, r0 + head, scale, dim, qq);

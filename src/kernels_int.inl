@@ -46,9 +46,10 @@ RV__ISA RV__INLINE int32_t RV__F(int_pair)(int what, const void *a, const void *
     rv__vi s0 = rv__iset(0), s1 = s0, bias0 = s0, bias1 = s0;
     rv__vb u, v;
     size_t i = 0;
+    /* One sum in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, at
+       n = 32. */
     for (; B == 1 && i < n; i++)
         s0 = RV__F(int_step)(what, s0, rv__bload(p + i), rv__bload(q + i));
-    /* Not in plain C: gcc 12 -O3 gets a loop over pairs of elements with two sums wrong, n = 32. */
     for (; B > 1 && i + 2 * B <= n; i += 2 * B) {
         u = rv__bload(p + i);
         v = rv__bload(q + i);

@@ -202,6 +202,16 @@ static void check_parts(const rv__kernels *k, const void *x, const void *y, cons
     RV_CHECK(sums[3] == -77.0f);
 }
 
+/* The plain dot product, of which the table's inner product distance is the negative. */
+static void check_dot(const rv__kernels *k, int type, const void *x, const void *y, const double *a,
+                      const double *b, size_t n)
+{
+    double bound, want = reference(RV_METRIC_IP, a, b, n, &bound);
+    float got = type ? k->dot_u16[type - 1]((const uint16_t *)x, (const uint16_t *)y, n)
+                     : k->dot_f32((const float *)x, (const float *)y, n);
+    RV_NEAR((double)got, -want, bound);
+}
+
 static void test_pairs(void)
 {
     const rv__kernels *list[16];
@@ -222,6 +232,7 @@ static void test_pairs(void)
                 y = block_of(rb, bytes, i / 4 % 4);
                 rv_test_row(rv_dtype_name((rv_dtype)type), n + 100000 * t);
                 if (type == RV_DTYPE_F32) check_parts(list[t], x.at, y.at, a, b, n);
+                check_dot(list[t], type, x.at, y.at, a, b, n);
                 for (int metric = 0; metric <= RV_METRIC_LINF; metric++) {
                     double bound, want = reference(metric, a, b, n, &bound);
                     const void *p = x.at, *q = y.at;
