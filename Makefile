@@ -101,18 +101,19 @@ check: ## the short check, under 3 minutes; CONFIG=name runs one configuration o
 check-all: ## every compiler, language, target, sanitizer, option and fuzzer
 	@$(PYTHON) tools/test.py all
 
-test: ## everything the CI runs: installs what it needs, then the steps named CI in tools/test.py
+test: ## everything the CI runs: installs what it needs, then check-all
 	@tools/setup.sh
-	@$(PYTHON) tools/test.py ci
+	@$(PYTHON) tools/test.py all
 
 coverage: ## line coverage of src/, with the gate
 	@$(PYTHON) tools/test.py coverage
 
 FUZZ_SECONDS ?= 60
+FUZZ_SEED    ?= 0
 FUZZ_FLAGS   := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 fuzz: fuzzer ## FOR=x: fuzz tests/fuzz_x.c with clang for FUZZ_SECONDS (60)
 	@mkdir -p $(BUILD)/fuzz/new_$(FOR) $(BUILD)/fuzz/found tests/corpus/$(FOR)
-	$(BUILD)/fuzz/fuzz_$(FOR) -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 \
+	$(BUILD)/fuzz/fuzz_$(FOR) -max_total_time=$(FUZZ_SECONDS) -seed=$(FUZZ_SEED) -timeout=20 -rss_limit_mb=2048 \
 	    -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/found/ \
 	    $(BUILD)/fuzz/new_$(FOR) tests/corpus/$(FOR)
 
