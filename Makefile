@@ -113,8 +113,8 @@ FUZZ_SEED    ?= 0
 FUZZ_FLAGS   := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 fuzz: fuzzer ## FOR=x: fuzz tests/fuzz_x.c with clang for FUZZ_SECONDS (60)
 	@mkdir -p $(BUILD)/fuzz/new_$(FOR) $(BUILD)/fuzz/found tests/corpus/$(FOR)
-	$(BUILD)/fuzz/fuzz_$(FOR) -max_total_time=$(FUZZ_SECONDS) -seed=$(FUZZ_SEED) -timeout=20 -rss_limit_mb=2048 \
-	    -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/found/ \
+	$(BUILD)/fuzz/fuzz_$(FOR) -max_total_time=$(FUZZ_SECONDS) -seed=$(FUZZ_SEED) -timeout=20 \
+	    -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/found/ \
 	    $(BUILD)/fuzz/new_$(FOR) tests/corpus/$(FOR)
 
 fuzzer:

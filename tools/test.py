@@ -427,8 +427,7 @@ def fuzz(step):
     with FUZZ_LOCK:  # all fuzzers share one object of the library
         step.run(["make", "-s", "fuzzer", "FOR=" + stem])
     status, _ = step.run(["make", "-s", "fuzz", "FOR=" + stem, "FUZZ_SECONDS=%d" % seconds, "FUZZ_SEED=1"],
-                         limit=seconds + 600,
-                         check=False)
+                         limit=seconds + 600, check=False)
     return int(status == 0), int(status != 0), 0
 
 
