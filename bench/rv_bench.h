@@ -22,6 +22,9 @@
    another (rows gathered from a big matrix). Limits are measured on first use with the widest
    vectors the CPU has, whatever ISA the case was run on, and repeated on stderr at the end.
 
+   A case whose call does many items (rows, queries) goes through rv_bench_rate: ns is then one
+   item, and the rate stands in the name.
+
    Environment or NAME=value arguments: ONLY=part of a case name (commas separate several),
    ROUNDS= (default 9), ROUND_MS= (default 2). Thread class: one thread per rv_bench.           */
 #ifndef RV_BENCH_H
@@ -486,6 +489,49 @@ static inline void rv_bench_line(rv_bench *b, const char *name, size_t n, size_t
                                  const char *isa, double ns, double bytes, double flops)
 {
     rv_bench_line_ws(b, name, n, dim, isa, ns, bytes, flops, bytes);
+}
+
+/* A call of ns for `items` of them; bytes and flops are per call. The name gets " <unit>/s=". */
+static inline void rv_bench_rate(rv_bench *b, const char *name, const char *unit, double items,
+                                 size_t n, size_t dim, const char *isa, double ns, double bytes,
+                                 double flops, double working_set)
+{
+    char text[256];
+    snprintf(text, sizeof text, "%s %s/s=%.3g", name, unit, items * 1e9 / ns);
+    rv_bench_line_ws(b, text, n, dim, isa, ns / items, bytes / items, flops / items, working_set);
+}
+
+/* ---- data ---------------------------------------------------------------------------------- */
+
+/* Memory, or the end of the program. For free(). */
+static inline void *rv_bench_get(size_t bytes)
+{
+    void *p = malloc(bytes ? bytes : 1);
+    if (!p) {
+        fprintf(stderr, "rv_bench: out of memory\n");
+        exit(2);
+    }
+    return p;
+}
+
+/* Uniform numbers from -1 up to 1. */
+static inline void rv_bench_fill(float *x, size_t n, uint64_t seed)
+{
+    uint64_t s = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+    for (size_t i = 0; i < n; i++) {
+        s ^= s << 13;
+        s ^= s >> 7;
+        s ^= s << 17;
+        x[i] = (float)((s * UINT64_C(0x2545F4914F6CDD1D)) >> 40) / 8388608.0f - 1.0f;
+    }
+}
+
+/* Ends the program where a call failed: status below 0. */
+static inline void rv_bench_check(const rv_bench *b, int status, const char *message)
+{
+    if (status >= 0) return;
+    fprintf(stderr, "bench_%s: %s\n", b->stem, message);
+    exit(2);
 }
 
 /* Prints the limits that were used. Returns the exit status of main: 1 where ONLY matched none. */
