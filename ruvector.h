@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 2e300a29bf504b1d2d0ad665509ac9bdd0552fd06728ee78429c8ab27f299a7f */
+/* Version 0.1.0, parts sha256 66c8fb024e04d85ad32c5cd5edb6cd3d80ae31c357a29a3deb54660cccfc2891 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -18201,11 +18201,10 @@ static void rv__quant_row_encode(const rv_quant *quant, float *rows, size_t n, u
                 int32_t c = scale > 0.0f ? rv__round_i32(row[j] / scale) : 0;
                 code[4 + j] = (unsigned char)(c < -127 ? -127 : c > 127 ? 127 : c);
             }
+        } else if (type == RV__TYPE_F16) {
+            rv_convert_f32_to_f16(row, (uint16_t *)(void *)code, dim);
         } else {
-            for (size_t j = 0; j < dim; j++) {
-                rv__store_u16(code + 2 * j, type == RV__TYPE_F16 ? rv_f16_from_f32(row[j])
-                                                                  : rv_bf16_from_f32(row[j]));
-            }
+            rv_convert_f32_to_bf16(row, (uint16_t *)(void *)code, dim);
         }
         rv__quant_close(quant, row, code);
     }
@@ -18214,17 +18213,12 @@ static void rv__quant_row_encode(const rv_quant *quant, float *rows, size_t n, u
 static void rv__quant_row_chunk(const rv_quant *quant, const unsigned char *code, size_t first,
                                 size_t n, float *out)
 {
-    int type = rv__quant_row_type(quant);
-    float scale = type == RV__TYPE_I8 ? rv__quant_get_f32(code) : 0.0f;
-    for (size_t j = 0; j < n; j++) {
-        const unsigned char *p = code + 2 * (first + j);
-        if (type == RV__TYPE_I8) {
-            int c = code[4 + first + j];
-            out[j] = scale * (float)(c < 128 ? c : c - 256);
-        } else {
-            out[j] = type == RV__TYPE_F16 ? rv_f32_from_f16(rv__load_u16(p))
-                                          : rv__bf16_f32(rv__load_u16(p));
-        }
+    const void *halves = code + 2 * first;
+    switch (rv__quant_row_type(quant)) {
+    case RV__TYPE_F16: rv_convert_f16_to_f32((const uint16_t *)halves, out, n); break;
+    case RV__TYPE_BF16: rv_convert_bf16_to_f32((const uint16_t *)halves, out, n); break;
+    default:
+        rv_convert_i8_to_f32((const int8_t *)code + 4 + first, rv__quant_get_f32(code), out, n);
     }
 }
 
