@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 66c8fb024e04d85ad32c5cd5edb6cd3d80ae31c357a29a3deb54660cccfc2891 */
+/* Version 0.1.0, parts sha256 65eb2805dca86ef731c4821ded9a272a3269327f15614284c33013ee06bbcf33 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -1823,6 +1823,7 @@ typedef struct rv__kernels {
     void (*axpy_f32)(float alpha, const float *x, float *y, size_t n);
     void (*scale_f32)(float alpha, float *y, size_t n);
     void (*add_f32)(const float *x, float *y, size_t n);
+    uint32_t (*peak_f32)(const float *x, size_t n);
     size_t (*find_below)(const float *x, size_t begin, size_t n, float bound);
     float (*line_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
                       size_t n, size_t order, float *line);
@@ -2817,6 +2818,20 @@ RV__ISA static void RV__F(add_f32)(const float *x, float *y, size_t n)
         rv__vstore_tail(y + i, rv__vadd(rv__vload_tail(x + i, n - i), rv__vload_tail(y + i, n - i)),
                         n - i);
     }
+}
+
+/* Bits of the largest magnitude; those of NaN and infinity are above those of every number. */
+RV__ISA static uint32_t RV__F(peak_f32)(const float *x, size_t n)
+{
+    rv__v a = rv__vzero(), b = a;
+    size_t i = 0;
+    for (; i + 2 * RV__LANES <= n; i += 2 * RV__LANES) {
+        a = rv__vmaxbits(a, rv__vabs(rv__vload(x + i)));
+        b = rv__vmaxbits(b, rv__vabs(rv__vload(x + i + RV__LANES)));
+    }
+    for (; i + RV__LANES <= n; i += RV__LANES) a = rv__vmaxbits(a, rv__vabs(rv__vload(x + i)));
+    if (i < n) b = rv__vmaxbits(b, rv__vabs(rv__vload_tail(x + i, n - i)));
+    return (uint32_t)rv__bits_f32(rv__vmaximum(rv__vmaxbits(a, b)));
 }
 
 /* Index of the first value below bound from `begin` on, n when there is none. */
@@ -4951,6 +4966,20 @@ RV__ISA static void RV__F(add_f32)(const float *x, float *y, size_t n)
         rv__vstore_tail(y + i, rv__vadd(rv__vload_tail(x + i, n - i), rv__vload_tail(y + i, n - i)),
                         n - i);
     }
+}
+
+/* Bits of the largest magnitude; those of NaN and infinity are above those of every number. */
+RV__ISA static uint32_t RV__F(peak_f32)(const float *x, size_t n)
+{
+    rv__v a = rv__vzero(), b = a;
+    size_t i = 0;
+    for (; i + 2 * RV__LANES <= n; i += 2 * RV__LANES) {
+        a = rv__vmaxbits(a, rv__vabs(rv__vload(x + i)));
+        b = rv__vmaxbits(b, rv__vabs(rv__vload(x + i + RV__LANES)));
+    }
+    for (; i + RV__LANES <= n; i += RV__LANES) a = rv__vmaxbits(a, rv__vabs(rv__vload(x + i)));
+    if (i < n) b = rv__vmaxbits(b, rv__vabs(rv__vload_tail(x + i, n - i)));
+    return (uint32_t)rv__bits_f32(rv__vmaximum(rv__vmaxbits(a, b)));
 }
 
 /* Index of the first value below bound from `begin` on, n when there is none. */
@@ -7172,6 +7201,20 @@ RV__ISA static void RV__F(add_f32)(const float *x, float *y, size_t n)
         rv__vstore_tail(y + i, rv__vadd(rv__vload_tail(x + i, n - i), rv__vload_tail(y + i, n - i)),
                         n - i);
     }
+}
+
+/* Bits of the largest magnitude; those of NaN and infinity are above those of every number. */
+RV__ISA static uint32_t RV__F(peak_f32)(const float *x, size_t n)
+{
+    rv__v a = rv__vzero(), b = a;
+    size_t i = 0;
+    for (; i + 2 * RV__LANES <= n; i += 2 * RV__LANES) {
+        a = rv__vmaxbits(a, rv__vabs(rv__vload(x + i)));
+        b = rv__vmaxbits(b, rv__vabs(rv__vload(x + i + RV__LANES)));
+    }
+    for (; i + RV__LANES <= n; i += RV__LANES) a = rv__vmaxbits(a, rv__vabs(rv__vload(x + i)));
+    if (i < n) b = rv__vmaxbits(b, rv__vabs(rv__vload_tail(x + i, n - i)));
+    return (uint32_t)rv__bits_f32(rv__vmaximum(rv__vmaxbits(a, b)));
 }
 
 /* Index of the first value below bound from `begin` on, n when there is none. */
@@ -11013,6 +11056,20 @@ RV__ISA static void RV__F(add_f32)(const float *x, float *y, size_t n)
     }
 }
 
+/* Bits of the largest magnitude; those of NaN and infinity are above those of every number. */
+RV__ISA static uint32_t RV__F(peak_f32)(const float *x, size_t n)
+{
+    rv__v a = rv__vzero(), b = a;
+    size_t i = 0;
+    for (; i + 2 * RV__LANES <= n; i += 2 * RV__LANES) {
+        a = rv__vmaxbits(a, rv__vabs(rv__vload(x + i)));
+        b = rv__vmaxbits(b, rv__vabs(rv__vload(x + i + RV__LANES)));
+    }
+    for (; i + RV__LANES <= n; i += RV__LANES) a = rv__vmaxbits(a, rv__vabs(rv__vload(x + i)));
+    if (i < n) b = rv__vmaxbits(b, rv__vabs(rv__vload_tail(x + i, n - i)));
+    return (uint32_t)rv__bits_f32(rv__vmaximum(rv__vmaxbits(a, b)));
+}
+
 /* Index of the first value below bound from `begin` on, n when there is none. */
 RV__ISA static size_t RV__F(find_below)(const float *x, size_t begin, size_t n, float bound)
 {
@@ -13999,6 +14056,20 @@ RV__ISA static void RV__F(add_f32)(const float *x, float *y, size_t n)
     }
 }
 
+/* Bits of the largest magnitude; those of NaN and infinity are above those of every number. */
+RV__ISA static uint32_t RV__F(peak_f32)(const float *x, size_t n)
+{
+    rv__v a = rv__vzero(), b = a;
+    size_t i = 0;
+    for (; i + 2 * RV__LANES <= n; i += 2 * RV__LANES) {
+        a = rv__vmaxbits(a, rv__vabs(rv__vload(x + i)));
+        b = rv__vmaxbits(b, rv__vabs(rv__vload(x + i + RV__LANES)));
+    }
+    for (; i + RV__LANES <= n; i += RV__LANES) a = rv__vmaxbits(a, rv__vabs(rv__vload(x + i)));
+    if (i < n) b = rv__vmaxbits(b, rv__vabs(rv__vload_tail(x + i, n - i)));
+    return (uint32_t)rv__bits_f32(rv__vmaximum(rv__vmaxbits(a, b)));
+}
+
 /* Index of the first value below bound from `begin` on, n when there is none. */
 RV__ISA static size_t RV__F(find_below)(const float *x, size_t begin, size_t n, float bound)
 {
@@ -15266,6 +15337,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
      rv__axpy_f32_##F,                                                                             \
      rv__scale_f32_##F,                                                                            \
      rv__add_f32_##F,                                                                              \
+     rv__peak_f32_##F,                                                                             \
      rv__find_below_##F,                                                                           \
      rv__line_i32_##F,                                                                             \
      rv__widen_f16_##F,                                                                            \
@@ -20381,23 +20453,7 @@ static double rv__store_f64(const unsigned char *p, size_t i)
 /* Bits of the largest magnitude; NaN and infinity are above every number. */
 static uint32_t rv__store_peak(const unsigned char *p, size_t n)
 {
-    uint32_t a = 0, b = 0, c = 0, d = 0;
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        uint32_t w = rv__store_bits(p, i), x = rv__store_bits(p, i + 1);
-        uint32_t y = rv__store_bits(p, i + 2), z = rv__store_bits(p, i + 3);
-        a = w > a ? w : a;
-        b = x > b ? x : b;
-        c = y > c ? y : c;
-        d = z > d ? z : d;
-    }
-    for (; i < n; i++) {
-        uint32_t w = rv__store_bits(p, i);
-        a = w > a ? w : a;
-    }
-    a = b > a ? b : a;
-    c = d > c ? d : c;
-    return c > a ? c : a;
+    return rv__kernels_now()->peak_f32((const float *)(const void *)p, n);
 }
 
 static double rv__store_length(const unsigned char *p, size_t n)

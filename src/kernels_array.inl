@@ -34,6 +34,20 @@ RV__ISA static void RV__F(add_f32)(const float *x, float *y, size_t n)
     }
 }
 
+/* Bits of the largest magnitude; those of NaN and infinity are above those of every number. */
+RV__ISA static uint32_t RV__F(peak_f32)(const float *x, size_t n)
+{
+    rv__v a = rv__vzero(), b = a;
+    size_t i = 0;
+    for (; i + 2 * RV__LANES <= n; i += 2 * RV__LANES) {
+        a = rv__vmaxbits(a, rv__vabs(rv__vload(x + i)));
+        b = rv__vmaxbits(b, rv__vabs(rv__vload(x + i + RV__LANES)));
+    }
+    for (; i + RV__LANES <= n; i += RV__LANES) a = rv__vmaxbits(a, rv__vabs(rv__vload(x + i)));
+    if (i < n) b = rv__vmaxbits(b, rv__vabs(rv__vload_tail(x + i, n - i)));
+    return (uint32_t)rv__bits_f32(rv__vmaximum(rv__vmaxbits(a, b)));
+}
+
 /* Index of the first value below bound from `begin` on, n when there is none. */
 RV__ISA static size_t RV__F(find_below)(const float *x, size_t begin, size_t n, float bound)
 {

@@ -141,6 +141,7 @@ typedef struct rv__kernels {
     void (*axpy_f32)(float alpha, const float *x, float *y, size_t n);
     void (*scale_f32)(float alpha, float *y, size_t n);
     void (*add_f32)(const float *x, float *y, size_t n);
+    uint32_t (*peak_f32)(const float *x, size_t n);
     size_t (*find_below)(const float *x, size_t begin, size_t n, float bound);
     float (*line_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
                       size_t n, size_t order, float *line);
@@ -521,6 +522,7 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
      rv__axpy_f32_##F,                                                                             \
      rv__scale_f32_##F,                                                                            \
      rv__add_f32_##F,                                                                              \
+     rv__peak_f32_##F,                                                                             \
      rv__find_below_##F,                                                                           \
      rv__line_i32_##F,                                                                             \
      rv__widen_f16_##F,                                                                            \

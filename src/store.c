@@ -511,23 +511,7 @@ static double rv__store_f64(const unsigned char *p, size_t i)
 /* Bits of the largest magnitude; NaN and infinity are above every number. */
 static uint32_t rv__store_peak(const unsigned char *p, size_t n)
 {
-    uint32_t a = 0, b = 0, c = 0, d = 0;
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        uint32_t w = rv__store_bits(p, i), x = rv__store_bits(p, i + 1);
-        uint32_t y = rv__store_bits(p, i + 2), z = rv__store_bits(p, i + 3);
-        a = w > a ? w : a;
-        b = x > b ? x : b;
-        c = y > c ? y : c;
-        d = z > d ? z : d;
-    }
-    for (; i < n; i++) {
-        uint32_t w = rv__store_bits(p, i);
-        a = w > a ? w : a;
-    }
-    a = b > a ? b : a;
-    c = d > c ? d : c;
-    return c > a ? c : a;
+    return rv__kernels_now()->peak_f32((const float *)(const void *)p, n);
 }
 
 static double rv__store_length(const unsigned char *p, size_t n)

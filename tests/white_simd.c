@@ -794,6 +794,19 @@ static void test_arrays(void)
                 while (want < n && !(y[want] < -0.9f)) want++;
                 RV_EQUAL(k->find_below(q, begin, n, -0.9f), want);
             }
+            for (size_t special = 0; special < 4; special++) {
+                static const uint32_t bits[] = {0x3F800000u, 0xFF800000u, 0x7FC00001u, 0xFFFFFFFFu};
+                const size_t at = n ? rv_test_below(&rng, (uint32_t)n) : 0;
+                uint32_t most = 0;
+                if (special && n) memcpy(by.at + 4 * at, &bits[special], 4);
+                for (size_t j = 0; j < n; j++) {
+                    uint32_t one;
+                    memcpy(&one, by.at + 4 * j, 4);
+                    one &= 0x7FFFFFFFu;
+                    most = one > most ? one : most;
+                }
+                RV_EQUAL(k->peak_f32(q, n), most);
+            }
             free(bx.heap);
             free(by.heap);
         }
