@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 65eb2805dca86ef731c4821ded9a272a3269327f15614284c33013ee06bbcf33 */
+/* Version 0.1.0, parts sha256 6dea910a8bde6d0e8876ed2606a660114c6fbcad3b72d99413b5cebc5a6988cd */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -1444,6 +1444,17 @@ RV__FN uint32_t rv__order_f32(float x)
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
+}
+
+#define RV__ORDER_NAN 0xFFFFFFFFu /* of a NaN distance: behind infinity */
+
+/* The same for distances, with one order for what compares equal: -0 counts as 0, and all NaN as
+   the largest. */
+RV__FN uint32_t rv__order_distance(float x)
+{
+    uint32_t order = rv__order_f32(x);
+    if (order == 0x7FFFFFFFu) return order + 1u;
+    return order > 0xFF800000u || order < 0x007FFFFFu ? RV__ORDER_NAN : order;
 }
 
 RV__FN float rv__unorder_f32(uint32_t key)
@@ -16112,12 +16123,18 @@ RV_API int32_t rv_l2sq_i8(const int8_t *a, const int8_t *b, size_t n)
     return rv__kernels_now()->l2sq_i8(a, b, n);
 }
 
+/* From sums of integers: they are zero or in the range of floats. */
+static float rv__cosine_bytes(float ab, float aa, float bb)
+{
+    if (aa == 0.0f || bb == 0.0f) return aa == bb ? 0.0f : 1.0f;
+    return rv__cosine_clamp(ab / (sqrtf(aa) * sqrtf(bb)));
+}
+
 RV_API float rv_cosine_i8(const int8_t *a, const int8_t *b, size_t n)
 {
     int32_t sums[3]; /* ab, aa, bb */
     rv__kernels_now()->cosine_i8(a, b, n, sums);
-    if (sums[1] == 0 || sums[2] == 0) return sums[1] == sums[2] ? 0.0f : 1.0f;
-    return rv__cosine_clamp((float)sums[0] / (sqrtf((float)sums[1]) * sqrtf((float)sums[2])));
+    return rv__cosine_bytes((float)sums[0], (float)sums[1], (float)sums[2]);
 }
 
 RV_API int32_t rv_l1_i8(const int8_t *a, const int8_t *b, size_t n)
@@ -16149,8 +16166,7 @@ RV_API float rv_cosine_u8(const uint8_t *a, const uint8_t *b, size_t n)
 {
     uint32_t sums[3]; /* ab, aa, bb */
     rv__kernels_now()->cosine_u8(a, b, n, sums);
-    if (sums[1] == 0 || sums[2] == 0) return sums[1] == sums[2] ? 0.0f : 1.0f;
-    return rv__cosine_clamp((float)sums[0] / (sqrtf((float)sums[1]) * sqrtf((float)sums[2])));
+    return rv__cosine_bytes((float)sums[0], (float)sums[1], (float)sums[2]);
 }
 
 RV_API uint32_t rv_l1_u8(const uint8_t *a, const uint8_t *b, size_t n)
@@ -21672,8 +21688,6 @@ RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__sto
                       rv__round_up(RV__CODE_BLOCK * rv__round_up(code->n_comp, 16), 16) + 16;
     if (code->basis) {
         job.lane_floats += rv__round_up(rv__gram_f32_scratch() / sizeof(float) + 1, 16);
-    }
-    if (code->basis) {
         axes = (float *)rv__get(&code->alloc, size, sizeof(float));
         if (!axes) return rv__no_memory(ctx, size * sizeof(float));
         rv_convert_f16_to_f32(code->basis, axes, size);
@@ -21714,7 +21728,6 @@ RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__sto
 #define RV__FLAT_BLOCK_MAX 512u   /* most rows of a block                                  */
 #define RV__FLAT_CACHE 131072u    /* bytes a block should not exceed, and a group's queries */
 #define RV__FLAT_SMALL (4u << 20) /* bytes of rows up to which a batch is split by queries */
-#define RV__FLAT_NAN 0xFFFFFFFFu  /* order of a NaN distance: behind infinity              */
 #define RV__FLAT_FIRST 64u        /* rows of an iterator's first scan                       */
 #define RV__FLAT_LAST 1024u       /* of its largest one, or an eighth of all when that is more */
 
@@ -21726,19 +21739,9 @@ struct rv_flat {
 
 typedef struct rv__flat_near {
     uint64_t key;
-    uint32_t order; /* of the distance, see rv__order_f32 */
+    uint32_t order; /* of the distance, see rv__order_distance */
     uint32_t slot;
 } rv__flat_near;
-
-/* One order for what compares equal: -0 counts as 0, and all NaN as the largest. */
-static uint32_t rv__flat_order(float distance)
-{
-    uint32_t bits;
-    memcpy(&bits, &distance, sizeof bits);
-    if (bits == 0x80000000u) bits = 0;
-    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return RV__FLAT_NAN;
-    return (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
-}
 
 static int rv__flat_farther(const rv__flat_near *a, const rv__flat_near *b)
 {
@@ -21836,14 +21839,14 @@ static void rv__flat_collect(const rv__flat_scan *scan, size_t lane, size_t q,
 {
     rv__flat_near *heap = rv__flat_heap(scan, lane, q), item;
     size_t *count = rv__flat_count(scan, lane, q);
-    uint32_t top = scan->ranged ? rv__flat_order(scan->radius) : RV__FLAT_NAN;
+    uint32_t top = scan->ranged ? rv__order_distance(scan->radius) : RV__ORDER_NAN;
     float bar;
     if (!scan->ranged && *count == scan->k) top = heap[0].order;
     bar = rv__unorder_f32(top);
     for (size_t i = 0; i < n; i++) {
         /* Where the bar is a number, this is the whole cost of nearly every row. */
-        if (top != RV__FLAT_NAN && !(distance[i] <= bar)) continue;
-        item.order = rv__flat_order(distance[i]);
+        if (top != RV__ORDER_NAN && !(distance[i] <= bar)) continue;
+        item.order = rv__order_distance(distance[i]);
         if (item.order > top || item.order < scan->after.order) continue;
         item.slot = ids ? ids[i] : (uint32_t)(first + i);
         if (check_live && !rv__store_live(scan->store, item.slot)) continue;
@@ -22070,7 +22073,7 @@ RV_API rv_status rv_flat_search(rv_ctx *ctx, const rv_flat *index, const void *q
 RV_API rv_status rv_flat_range(rv_ctx *ctx, const rv_flat *index, const void *query, float radius,
                                const rv_filter *filter, rv_hit *hits, size_t cap, size_t *n_hits)
 {
-    if (rv__flat_order(radius) == RV__FLAT_NAN) {
+    if (rv__order_distance(radius) == RV__ORDER_NAN) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "radius is NaN, it must be a number");
     }
     return rv__flat_query_all(ctx, index, query, 1, cap, filter, &radius, hits, n_hits);
@@ -22154,7 +22157,7 @@ static rv_status rv__flat_iter_scan(rv_ctx *ctx, rv_flat_iter *iter)
     if (most < RV__FLAT_LAST) most = RV__FLAT_LAST;
     iter->batch = 4 * iter->batch < most ? 4 * iter->batch : most;
     if (found == 0) return RV_DONE;
-    iter->scan.after.order = rv__flat_order(iter->hits[found - 1].distance);
+    iter->scan.after.order = rv__order_distance(iter->hits[found - 1].distance);
     iter->scan.after.key = iter->hits[found - 1].key;
     return RV_OK;
 }
@@ -22452,7 +22455,6 @@ RV_API rv_status rv_flat_check(rv_ctx *ctx, const rv_flat *index)
 #undef RV__FLAT_BLOCK_MAX
 #undef RV__FLAT_CACHE
 #undef RV__FLAT_SMALL
-#undef RV__FLAT_NAN
 #endif /* RV_FLAT_C */
 /* ==== src/hnsw.c ============================================================================== */
 #ifndef RV_HNSW_C
@@ -27845,7 +27847,6 @@ RV_API rv_status rv_ivf_compact(rv_ctx *ctx, rv_ivf *index)
 
 #define RV__IVF_STEP 256u  /* rows measured or estimated by one call */
 #define RV__IVF_SAMPLE 256u /* rows a filter is tried on              */
-#define RV__IVF_NAN 0xFFFFFFFFu /* order of a NaN distance: behind infinity */
 
 /* One query on its way; all arrays belong to one block of memory. */
 typedef struct rv__ivf_query {
@@ -27876,18 +27877,9 @@ typedef struct rv__ivf_query {
 
 /* ---- candidates ---- */
 
-/* One order for what compares equal: -0 counts as 0, and all NaN as the largest. Bits are compared
-   because fast-math builds fold comparisons of floats that are not finite. */
-static uint32_t rv__ivf_order(float distance)
-{
-    uint32_t order = rv__order_f32(distance);
-    if (order == 0x7FFFFFFFu) return order + 1u;
-    return order > 0xFF800000u || order < 0x007FFFFFu ? RV__IVF_NAN : order;
-}
-
 static uint64_t rv__ivf_candidate(float distance, uint32_t slot)
 {
-    return (uint64_t)rv__ivf_order(distance) << 32 | slot;
+    return (uint64_t)rv__order_distance(distance) << 32 | slot;
 }
 
 static float rv__ivf_distance(uint64_t candidate)
@@ -28412,7 +28404,7 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     if (!index) return rv__ivf_null(ctx, "index");
     if (!n_hits) return rv__ivf_null(ctx, "n_hits");
     if (!hits && cap) return rv__ivf_null(ctx, "hits");
-    if (rv__ivf_order(radius) == RV__IVF_NAN) {
+    if (rv__order_distance(radius) == RV__ORDER_NAN) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "radius is NaN, it must be a number");
     }
     status = rv__store_check(ctx, &index->store, query, "query");
@@ -28436,7 +28428,7 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     rv__ivf_tables(&q);
     for (size_t i = 0; !status && i < ranked; i++) {
         rv__ivf_scan_list(&q, q.order[i], q.base[i], !index->store.no_rows);
-        rv__ivf_within(&q, rv__ivf_order(radius), cap, &found);
+        rv__ivf_within(&q, rv__order_distance(radius), cap, &found);
         status = rv__poll(ctx);
     }
     if (!status) {
@@ -28608,8 +28600,8 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
     return rv__ok(ctx);
 }
 
-#undef RV__IVF_NAN
 #undef RV__IVF_STEP
+#undef RV__ORDER_NAN
 #undef RV__IVF_SAMPLE
 #endif /* RV_IVF_SEARCH_C */
 /* ==== src/ivf_image.c ========================================================================= */

@@ -377,6 +377,17 @@ RV__FN uint32_t rv__order_f32(float x)
     return (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
 }
 
+#define RV__ORDER_NAN 0xFFFFFFFFu /* of a NaN distance: behind infinity */
+
+/* The same for distances, with one order for what compares equal: -0 counts as 0, and all NaN as
+   the largest. */
+RV__FN uint32_t rv__order_distance(float x)
+{
+    uint32_t order = rv__order_f32(x);
+    if (order == 0x7FFFFFFFu) return order + 1u;
+    return order > 0xFF800000u || order < 0x007FFFFFu ? RV__ORDER_NAN : order;
+}
+
 RV__FN float rv__unorder_f32(uint32_t key)
 {
     uint32_t bits = (key & 0x80000000u) ? key & 0x7FFFFFFFu : ~key;

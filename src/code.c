@@ -532,8 +532,6 @@ RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__sto
                       rv__round_up(RV__CODE_BLOCK * rv__round_up(code->n_comp, 16), 16) + 16;
     if (code->basis) {
         job.lane_floats += rv__round_up(rv__gram_f32_scratch() / sizeof(float) + 1, 16);
-    }
-    if (code->basis) {
         axes = (float *)rv__get(&code->alloc, size, sizeof(float));
         if (!axes) return rv__no_memory(ctx, size * sizeof(float));
         rv_convert_f16_to_f32(code->basis, axes, size);

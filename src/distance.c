@@ -129,12 +129,18 @@ RV_API int32_t rv_l2sq_i8(const int8_t *a, const int8_t *b, size_t n)
     return rv__kernels_now()->l2sq_i8(a, b, n);
 }
 
+/* From sums of integers: they are zero or in the range of floats. */
+static float rv__cosine_bytes(float ab, float aa, float bb)
+{
+    if (aa == 0.0f || bb == 0.0f) return aa == bb ? 0.0f : 1.0f;
+    return rv__cosine_clamp(ab / (sqrtf(aa) * sqrtf(bb)));
+}
+
 RV_API float rv_cosine_i8(const int8_t *a, const int8_t *b, size_t n)
 {
     int32_t sums[3]; /* ab, aa, bb */
     rv__kernels_now()->cosine_i8(a, b, n, sums);
-    if (sums[1] == 0 || sums[2] == 0) return sums[1] == sums[2] ? 0.0f : 1.0f;
-    return rv__cosine_clamp((float)sums[0] / (sqrtf((float)sums[1]) * sqrtf((float)sums[2])));
+    return rv__cosine_bytes((float)sums[0], (float)sums[1], (float)sums[2]);
 }
 
 RV_API int32_t rv_l1_i8(const int8_t *a, const int8_t *b, size_t n)
@@ -166,8 +172,7 @@ RV_API float rv_cosine_u8(const uint8_t *a, const uint8_t *b, size_t n)
 {
     uint32_t sums[3]; /* ab, aa, bb */
     rv__kernels_now()->cosine_u8(a, b, n, sums);
-    if (sums[1] == 0 || sums[2] == 0) return sums[1] == sums[2] ? 0.0f : 1.0f;
-    return rv__cosine_clamp((float)sums[0] / (sqrtf((float)sums[1]) * sqrtf((float)sums[2])));
+    return rv__cosine_bytes((float)sums[0], (float)sums[1], (float)sums[2]);
 }
 
 RV_API uint32_t rv_l1_u8(const uint8_t *a, const uint8_t *b, size_t n)

@@ -21,7 +21,6 @@
 #define RV__FLAT_BLOCK_MAX 512u   /* most rows of a block                                  */
 #define RV__FLAT_CACHE 131072u    /* bytes a block should not exceed, and a group's queries */
 #define RV__FLAT_SMALL (4u << 20) /* bytes of rows up to which a batch is split by queries */
-#define RV__FLAT_NAN 0xFFFFFFFFu  /* order of a NaN distance: behind infinity              */
 #define RV__FLAT_FIRST 64u        /* rows of an iterator's first scan                       */
 #define RV__FLAT_LAST 1024u       /* of its largest one, or an eighth of all when that is more */
 
@@ -33,19 +32,9 @@ struct rv_flat {
 
 typedef struct rv__flat_near {
     uint64_t key;
-    uint32_t order; /* of the distance, see rv__order_f32 */
+    uint32_t order; /* of the distance, see rv__order_distance */
     uint32_t slot;
 } rv__flat_near;
-
-/* One order for what compares equal: -0 counts as 0, and all NaN as the largest. */
-static uint32_t rv__flat_order(float distance)
-{
-    uint32_t bits;
-    memcpy(&bits, &distance, sizeof bits);
-    if (bits == 0x80000000u) bits = 0;
-    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return RV__FLAT_NAN;
-    return (bits & 0x80000000u) ? ~bits : bits | 0x80000000u;
-}
 
 static int rv__flat_farther(const rv__flat_near *a, const rv__flat_near *b)
 {
@@ -143,14 +132,14 @@ static void rv__flat_collect(const rv__flat_scan *scan, size_t lane, size_t q,
 {
     rv__flat_near *heap = rv__flat_heap(scan, lane, q), item;
     size_t *count = rv__flat_count(scan, lane, q);
-    uint32_t top = scan->ranged ? rv__flat_order(scan->radius) : RV__FLAT_NAN;
+    uint32_t top = scan->ranged ? rv__order_distance(scan->radius) : RV__ORDER_NAN;
     float bar;
     if (!scan->ranged && *count == scan->k) top = heap[0].order;
     bar = rv__unorder_f32(top);
     for (size_t i = 0; i < n; i++) {
         /* Where the bar is a number, this is the whole cost of nearly every row. */
-        if (top != RV__FLAT_NAN && !(distance[i] <= bar)) continue;
-        item.order = rv__flat_order(distance[i]);
+        if (top != RV__ORDER_NAN && !(distance[i] <= bar)) continue;
+        item.order = rv__order_distance(distance[i]);
         if (item.order > top || item.order < scan->after.order) continue;
         item.slot = ids ? ids[i] : (uint32_t)(first + i);
         if (check_live && !rv__store_live(scan->store, item.slot)) continue;
@@ -377,7 +366,7 @@ RV_API rv_status rv_flat_search(rv_ctx *ctx, const rv_flat *index, const void *q
 RV_API rv_status rv_flat_range(rv_ctx *ctx, const rv_flat *index, const void *query, float radius,
                                const rv_filter *filter, rv_hit *hits, size_t cap, size_t *n_hits)
 {
-    if (rv__flat_order(radius) == RV__FLAT_NAN) {
+    if (rv__order_distance(radius) == RV__ORDER_NAN) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "radius is NaN, it must be a number");
     }
     return rv__flat_query_all(ctx, index, query, 1, cap, filter, &radius, hits, n_hits);
@@ -461,7 +450,7 @@ static rv_status rv__flat_iter_scan(rv_ctx *ctx, rv_flat_iter *iter)
     if (most < RV__FLAT_LAST) most = RV__FLAT_LAST;
     iter->batch = 4 * iter->batch < most ? 4 * iter->batch : most;
     if (found == 0) return RV_DONE;
-    iter->scan.after.order = rv__flat_order(iter->hits[found - 1].distance);
+    iter->scan.after.order = rv__order_distance(iter->hits[found - 1].distance);
     iter->scan.after.key = iter->hits[found - 1].key;
     return RV_OK;
 }
@@ -759,5 +748,4 @@ RV_API rv_status rv_flat_check(rv_ctx *ctx, const rv_flat *index)
 #undef RV__FLAT_BLOCK_MAX
 #undef RV__FLAT_CACHE
 #undef RV__FLAT_SMALL
-#undef RV__FLAT_NAN
 #endif /* RV_FLAT_C */

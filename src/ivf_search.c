@@ -15,7 +15,6 @@
 
 #define RV__IVF_STEP 256u  /* rows measured or estimated by one call */
 #define RV__IVF_SAMPLE 256u /* rows a filter is tried on              */
-#define RV__IVF_NAN 0xFFFFFFFFu /* order of a NaN distance: behind infinity */
 
 /* One query on its way; all arrays belong to one block of memory. */
 typedef struct rv__ivf_query {
@@ -46,18 +45,9 @@ typedef struct rv__ivf_query {
 
 /* ---- candidates ---- */
 
-/* One order for what compares equal: -0 counts as 0, and all NaN as the largest. Bits are compared
-   because fast-math builds fold comparisons of floats that are not finite. */
-static uint32_t rv__ivf_order(float distance)
-{
-    uint32_t order = rv__order_f32(distance);
-    if (order == 0x7FFFFFFFu) return order + 1u;
-    return order > 0xFF800000u || order < 0x007FFFFFu ? RV__IVF_NAN : order;
-}
-
 static uint64_t rv__ivf_candidate(float distance, uint32_t slot)
 {
-    return (uint64_t)rv__ivf_order(distance) << 32 | slot;
+    return (uint64_t)rv__order_distance(distance) << 32 | slot;
 }
 
 static float rv__ivf_distance(uint64_t candidate)
@@ -582,7 +572,7 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     if (!index) return rv__ivf_null(ctx, "index");
     if (!n_hits) return rv__ivf_null(ctx, "n_hits");
     if (!hits && cap) return rv__ivf_null(ctx, "hits");
-    if (rv__ivf_order(radius) == RV__IVF_NAN) {
+    if (rv__order_distance(radius) == RV__ORDER_NAN) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "radius is NaN, it must be a number");
     }
     status = rv__store_check(ctx, &index->store, query, "query");
@@ -606,7 +596,7 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     rv__ivf_tables(&q);
     for (size_t i = 0; !status && i < ranked; i++) {
         rv__ivf_scan_list(&q, q.order[i], q.base[i], !index->store.no_rows);
-        rv__ivf_within(&q, rv__ivf_order(radius), cap, &found);
+        rv__ivf_within(&q, rv__order_distance(radius), cap, &found);
         status = rv__poll(ctx);
     }
     if (!status) {
@@ -778,7 +768,7 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
     return rv__ok(ctx);
 }
 
-#undef RV__IVF_NAN
 #undef RV__IVF_STEP
+#undef RV__ORDER_NAN
 #undef RV__IVF_SAMPLE
 #endif /* RV_IVF_SEARCH_C */
