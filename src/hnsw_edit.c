@@ -193,9 +193,10 @@ typedef struct rv__insert {
 static rv_status rv__insert_search(rv_ctx *ctx, rv__insert *insert, uint32_t level)
 {
     rv_hnsw *index = insert->index;
-    uint64_t beam[RV__INSERT_UPPER + 1];
+    uint64_t beam[RV__INSERT_UPPER];
     float distance;
-    uint32_t slot, n = 1;
+    uint32_t slot;
+    size_t n = 1;
     rv_status status;
     memset(insert->n_found, 0, sizeof insert->n_found);
     if (index->n_levels == 0) return RV_OK;

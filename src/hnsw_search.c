@@ -30,7 +30,7 @@ typedef struct rv__walk {
     uint32_t seen_mask;
     uint32_t *ids;                  /* [width * degree]                                           */
     float *distance;                /* [width * degree]                                           */
-    uint64_t start[RV__WALK_STARTS + 1]; /* keys of nodes of layer 0, sorted                      */
+    uint64_t start[RV__WALK_STARTS]; /* keys of nodes of layer 0, sorted                          */
     size_t n_starts;
     uint64_t hops, distances;
 } rv__walk;
@@ -74,23 +74,28 @@ RV__INLINE int rv__walk_visit(rv__walk *walk, uint32_t id)
     return 1;
 }
 
-/* Puts a key into the sorted beam; returns its position, or ef when it does not enter. */
-RV__INLINE size_t rv__walk_insert(rv__walk *walk, uint64_t key)
+/* Puts a key into a sorted beam of *n keys, at most width; returns its position, or width when it
+   does not enter. */
+RV__INLINE size_t rv__beam_insert(uint64_t *beam, size_t *n, size_t width, uint64_t key)
 {
-    uint64_t *beam = walk->beam;
-    size_t low = 0, high = walk->n;
-    if (walk->n == walk->ef && key >= beam[walk->n - 1]) return walk->ef;
+    size_t low = 0, high = *n;
+    if (*n == width && key >= beam[*n - 1]) return width;
     while (low < high) {
         size_t middle = (low + high) / 2;
         if (beam[middle] < key) low = middle + 1;
         else high = middle;
     }
     /* equal but for the mark: the node was forgotten by the table and met again */
-    if (low < walk->n && (beam[low] | 1u) == (key | 1u)) return walk->ef;
-    if (walk->n < walk->ef) walk->n++;
-    memmove(beam + low + 1, beam + low, (walk->n - 1 - low) * sizeof *beam);
+    if (low < *n && (beam[low] | 1u) == (key | 1u)) return width;
+    if (*n < width) ++*n;
+    memmove(beam + low + 1, beam + low, (*n - 1 - low) * sizeof *beam);
     beam[low] = key;
     return low;
+}
+
+RV__INLINE size_t rv__walk_insert(rv__walk *walk, uint64_t key)
+{
+    return rv__beam_insert(walk->beam, &walk->n, walk->ef, key);
 }
 
 static uint32_t rv__hnsw_entry_slot(const rv_hnsw *index)
@@ -99,79 +104,57 @@ static uint32_t rv__hnsw_entry_slot(const rv_hnsw *index)
                                : index->entry;
 }
 
-/* Beam over an upper layer from the n unmarked nodes in beam[width + 1]; keys of nodes of that
-   layer. Returns how many there are then, all marked. */
-static uint32_t rv__descend_layer(const rv__hnsw_query *query, rv__walk *walk, uint32_t l,
-                                  uint32_t width, uint64_t *beam, uint32_t n)
+/* Beam over an upper layer from the n unmarked nodes in beam[width]; keys of nodes of that layer.
+   Returns how many there are then, all marked. */
+static size_t rv__descend_layer(const rv__hnsw_query *query, rv__walk *walk, uint32_t l,
+                                size_t width, uint64_t *beam, size_t n)
 {
     const rv_hnsw *index = query->index;
     const rv__hnsw_layer *layer = &index->layer[l];
-    uint32_t at = 0, *ids = walk->ids;
+    size_t at = 0;
     while (at < n) {
         const uint32_t *links = layer->links + (size_t)rv__hnsw_node(beam[at]) * index->m;
-        uint32_t count = 0, first;
-        beam[at] |= 1u;
-        first = ++at;
+        uint32_t count = 0;
+        beam[at++] |= 1u;
         for (; count < index->m && links[count] != RV__NO_SLOT; count++)
-            ids[count] = layer->slot[links[count]];
-        rv__hnsw_distances(query, ids, count, walk->distance);
+            walk->ids[count] = layer->slot[links[count]];
+        rv__hnsw_distances(query, walk->ids, count, walk->distance);
         walk->distances += count;
         walk->hops++;
         for (uint32_t i = 0; i < count; i++) {
-            uint64_t key = rv__hnsw_key(walk->distance[i], links[i]);
-            uint32_t low = n;
-            if (n == width && key >= beam[n - 1]) continue;
-            while (low > 0 && beam[low - 1] >= key) low--;
-            if (low < n && (beam[low] | 1u) == (key | 1u)) continue;
-            if (low > 0 && (beam[low - 1] | 1u) == (key | 1u)) continue;
-            if (n < width) n++;
-            memmove(beam + low + 1, beam + low, (n - 1 - low) * sizeof *beam);
-            beam[low] = key;
-            if (low < first) first = low;
+            size_t place =
+                rv__beam_insert(beam, &n, width, rv__hnsw_key(walk->distance[i], links[i]));
+            if (place < at) at = place;
         }
-        at = first;
         while (at < n && (beam[at] & 1u)) at++;
     }
     return n;
 }
 
 /* Turns nodes of layer l into those of the layer below, or of layer 1 into slots; sorted again,
-   because equal distances go by number. */
-static void rv__descend_step(const rv__hnsw_layer *layer, const uint64_t *from, uint32_t n,
+   because equal distances go by number. from may be to. */
+static void rv__descend_step(const rv__hnsw_layer *layer, const uint64_t *from, size_t n,
                              uint64_t *to)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t at = i;
-        uint64_t key = rv__hnsw_key(rv__hnsw_key_distance(from[i]),
-                                    layer->below[rv__hnsw_node(from[i])]);
-        while (at > 0 && to[at - 1] > key) {
-            to[at] = to[at - 1];
-            at--;
-        }
-        to[at] = key;
+    for (size_t i = 0, count = 0; i < n; i++) {
+        (void)rv__beam_insert(to, &count, n, rv__hnsw_key(rv__hnsw_key_distance(from[i]),
+                                                          layer->below[rv__hnsw_node(from[i])]));
     }
 }
 
 /* The `width` nearest of all nodes of a layer into beam. Their records are asked for all at once,
    so for a small layer this is no slower than a path through it, and nothing is missed. */
-static uint32_t rv__descend_scan(const rv__hnsw_query *query, rv__walk *walk, uint32_t l,
-                                 uint32_t width, uint64_t *beam)
+static size_t rv__descend_scan(const rv__hnsw_query *query, rv__walk *walk, uint32_t l,
+                               size_t width, uint64_t *beam)
 {
     const rv__hnsw_layer *layer = &query->index->layer[l];
     const uint32_t step = RV__WALK_WIDTH * query->index->degree;
-    uint32_t n = 0;
+    size_t n = 0;
     for (uint32_t first = 0; first < layer->n; first += step) {
         uint32_t count = layer->n - first < step ? layer->n - first : step;
         rv__hnsw_distances(query, layer->slot + first, count, walk->distance);
-        for (uint32_t i = 0; i < count; i++) {
-            uint64_t key = rv__hnsw_key(walk->distance[i], first + i);
-            uint32_t low = n;
-            if (n == width && key > beam[n - 1]) continue;
-            if (n < width) n++;
-            else low--;
-            for (; low > 0 && beam[low - 1] > key; low--) beam[low] = beam[low - 1];
-            beam[low] = key;
-        }
+        for (uint32_t i = 0; i < count; i++)
+            (void)rv__beam_insert(beam, &n, width, rv__hnsw_key(walk->distance[i], first + i));
     }
     walk->distances += layer->n;
     return n;
@@ -182,7 +165,8 @@ static uint32_t rv__descend_scan(const rv__hnsw_query *query, rv__walk *walk, ui
 static uint32_t rv__hnsw_descend(const rv__hnsw_query *query, rv__walk *walk, float *distance)
 {
     const rv_hnsw *index = query->index;
-    uint32_t slot = rv__hnsw_entry_slot(index), n = 1, l = index->n_levels - 1;
+    uint32_t slot = rv__hnsw_entry_slot(index), l = index->n_levels - 1;
+    size_t n;
     walk->n_starts = 0;
     if (index->n_levels <= 1) {
         rv__hnsw_distances(query, &slot, 1, distance);
