@@ -69,8 +69,8 @@ static void run(void *arg)
         k->gram_f32(j->x, j->k, j->m, j->x, j->k, j->n, j->k, j->y, j->n, j->scratch);
         break;
     default:
-        k->gram_i8(j->c, j->k, j->m, j->c, j->k, j->n, j->k, (int32_t *)(void *)j->y, j->n,
-                   j->scratch);
+        k->pack_i8(j->c, j->k, j->n, j->k, j->scratch);
+        k->gram_i8(j->c, j->k, j->m, 0, j->n, j->k, (int32_t *)(void *)j->y, j->n, j->scratch);
         break;
     }
     rv_bench_touch(j->y);

@@ -41,8 +41,9 @@ int main(void)
     ctx.poll = out_of_time;
     config.dim = DIM;
     config.capacity = N;
-    frame_end = now_ms() - 1;
+    frame_end = now_ms() + 60000;
     if (rv_hnsw_create(&ctx, &config, &index)) return 1;
+    frame_end = now_ms() - 1;
     status = rv_hnsw_build(&ctx, index, NULL, where, N / 2); /* loading screen, no time left */
     canceled = status == RV_ERR_CANCELED && rv_hnsw_count(index) == 0;
     frame_end = now_ms() + 60000;

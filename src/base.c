@@ -457,6 +457,49 @@ RV__FN rv_status rv__poll(rv_ctx *ctx)
     return RV_OK;
 }
 
+/* Bytes written between two polls: a page that is touched for the first time costs ten times its
+   writing. */
+#define RV__PIECE ((size_t)1 << 20)
+
+/* memset with polls. */
+RV__FN rv_status rv__fill_polled(rv_ctx *ctx, void *dst, int byte, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += RV__PIECE) {
+        rv_status status = rv__poll(ctx);
+        if (status) return status;
+        memset((unsigned char *)dst + at, byte, bytes - at < RV__PIECE ? bytes - at : RV__PIECE);
+    }
+    return RV_OK;
+}
+
+/* memcpy with polls. */
+RV__FN rv_status rv__copy_polled(rv_ctx *ctx, void *dst, const void *src, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += RV__PIECE) {
+        rv_status status = rv__poll(ctx);
+        if (status) return status;
+        memcpy((unsigned char *)dst + at, (const unsigned char *)src + at,
+               bytes - at < RV__PIECE ? bytes - at : RV__PIECE);
+    }
+    return RV_OK;
+}
+
+/* As rv__regrow, with polls: on NULL *status says why and the old block is untouched. */
+RV__FN void *rv__regrow_polled(rv_ctx *ctx, const rv_alloc *alloc, void *ptr, size_t old_count,
+                               size_t new_count, size_t size, rv_status *status)
+{
+    void *block = rv__get(alloc, new_count, size);
+    size_t kept = old_count < new_count ? old_count : new_count;
+    *status = block ? RV_OK : rv__no_memory(ctx, rv__mul(new_count, size));
+    if (block && ptr) *status = rv__copy_polled(ctx, block, ptr, kept * size);
+    if (!*status) {
+        rv__put(alloc, ptr, old_count, size);
+        return block;
+    }
+    rv__put(alloc, block, new_count, size);
+    return NULL;
+}
+
 #if defined(__GNUC__)
 #define RV__FETCH_ADD(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
 #define RV__LOAD_PTR(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)

@@ -59,7 +59,8 @@ typedef enum rv_isa {
 /* An allocator is one function. ptr NULL allocates new_bytes; new_bytes 0 frees ptr; otherwise the
    block is resized and its contents up to the smaller size are kept. May return NULL, which the
    library reports as RV_ERR_MEMORY. The alignment must suit every C type. It is called only from
-   the thread that called the library. */
+   the thread that called the library. Of every block 128 bytes serve to align it; the functions
+   that tell what an object holds (rv_flat_bytes and so on) leave them out. */
 typedef struct rv_alloc {
     void *(*realloc)(void *user, void *ptr, size_t old_bytes, size_t new_bytes);
     void *user;

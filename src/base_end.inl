@@ -12,6 +12,7 @@
 #undef RV__LINE
 #undef RV__LOAD_PTR
 #undef RV__NO_SLOT
+#undef RV__PIECE
 #undef RV__PREFETCH
 #undef RV__RESTRICT
 #undef RV__SEED

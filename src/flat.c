@@ -23,6 +23,7 @@
 #define RV__FLAT_SMALL (4u << 20) /* bytes of rows up to which a batch is split by queries */
 #define RV__FLAT_FIRST 64u        /* rows of an iterator's first scan                       */
 #define RV__FLAT_LAST 1024u       /* of its largest one, or an eighth of all when that is more */
+#define RV__FLAT_PIECE 4096u      /* hits moved between two polls                           */
 
 struct rv_flat {
     rv__store store;
@@ -72,15 +73,18 @@ static void rv__flat_offer(rv__flat_near *heap, size_t *n, size_t k, rv__flat_ne
 }
 
 /* A heap becomes hits, nearest first. */
-static void rv__flat_finish(rv__flat_near *heap, size_t n, rv_hit *hits)
+static rv_status rv__flat_finish(rv_ctx *ctx, rv__flat_near *heap, size_t n, rv_hit *hits)
 {
     while (n > 0) {
         rv__flat_near last = heap[0];
+        rv_status status = n % RV__FLAT_PIECE ? RV_OK : rv__poll(ctx);
+        if (status) return status;
         n--;
         rv__flat_sift_down(heap, n, heap[n]);
         hits[n].key = last.key;
         hits[n].distance = rv__unorder_f32(last.order);
     }
+    return RV_OK;
 }
 
 /* ---- one scan: a group of queries over the rows ---- */
@@ -200,14 +204,17 @@ static void rv__flat_start(const rv__flat_scan *scan, size_t lane, size_t first,
     memset(rv__flat_count(scan, lane, 0), 0, 2 * n * sizeof(size_t));
 }
 
-static void rv__flat_deliver(const rv__flat_scan *scan, size_t lane, size_t first, size_t n)
+static rv_status rv__flat_deliver(rv_ctx *ctx, const rv__flat_scan *scan, size_t lane, size_t first,
+                                  size_t n)
 {
     for (size_t q = 0; q < n; q++) {
         const size_t *count = rv__flat_count(scan, lane, q);
         rv_hit *hits = scan->k ? scan->hits + (first + q) * scan->hits_stride : NULL;
-        rv__flat_finish(rv__flat_heap(scan, lane, q), count[0], hits);
+        rv_status status = rv__flat_finish(ctx, rv__flat_heap(scan, lane, q), count[0], hits);
+        if (status) return status;
         scan->n_hits[first + q] = scan->ranged ? count[1] : count[0];
     }
+    return RV_OK;
 }
 
 typedef struct rv__flat_rows_job {
@@ -236,14 +243,15 @@ static rv_status rv__flat_by_rows(rv_ctx *ctx, const rv__flat_scan *scan, size_t
         for (size_t q = 0; q < n; q++) {
             size_t *into = rv__flat_count(scan, 0, q), *from = rv__flat_count(scan, lane, q);
             for (size_t i = 0; i < from[0]; i++) {
+                status = i % RV__FLAT_PIECE ? RV_OK : rv__poll(ctx);
+                if (status) return status;
                 rv__flat_offer(rv__flat_heap(scan, 0, q), into, scan->k,
                                rv__flat_heap(scan, lane, q)[i]);
             }
             into[1] += from[1];
         }
     }
-    rv__flat_deliver(scan, 0, first, n);
-    return RV_OK;
+    return rv__flat_deliver(ctx, scan, 0, first, n);
 }
 
 /* Groups begin..end-1 of a batch, each over all rows. */
@@ -255,7 +263,8 @@ static void rv__flat_groups_body(void *arg, size_t lane, size_t begin, size_t en
         size_t n = rest < scan->group ? rest : scan->group;
         rv__flat_start(scan, lane, first, n);
         rv__flat_rows(scan, lane, n, 0, scan->store->n);
-        rv__flat_deliver(scan, lane, first, n);
+        /* without a context there is no poll, and nothing else here can fail */
+        (void)rv__flat_deliver(NULL, scan, lane, first, n);
     }
 }
 
@@ -276,6 +285,7 @@ static void rv__flat_plan(rv_ctx *ctx, rv__flat_scan *scan)
     scan->grain = scan->block * (1 + 2 * RV__FLAT_CACHE / (scan->block * s->stride));
     /* about a millisecond: 8 MiB of rows, or 2^18 elements through a caller's function */
     work = (s->custom ? (size_t)s->dim << 5 : s->stride + 32) * scan->group;
+    if (scan->k > RV__FLAT_PIECE) work += 512 * scan->group; /* every row moves a large heap */
     scan->section = ((size_t)1 << 23) / work / scan->grain * scan->grain;
     if (scan->section == 0) scan->section = scan->grain;
     pieces = (s->n + scan->grain - 1) / scan->grain;
@@ -292,7 +302,8 @@ static rv_status rv__flat_run(rv_ctx *ctx, rv__flat_scan *scan)
     int by_groups;
     rv__flat_plan(ctx, scan);
     groups = scan->n_queries / scan->group + (scan->n_queries % scan->group != 0);
-    by_groups = rv__lanes(ctx) > 1 && groups > 1 && (size_t)s->n * s->stride <= RV__FLAT_SMALL;
+    by_groups = rv__lanes(ctx) > 1 && groups > 1 && (size_t)s->n * s->stride <= RV__FLAT_SMALL &&
+                scan->k <= RV__FLAT_PIECE; /* sorting more should poll */
     if (by_groups) scan->lanes = groups < rv__lanes(ctx) ? groups : rv__lanes(ctx);
     scan->query_bytes = rv__store_query_bytes(s);
     scan->at_distance = scan->group * scan->query_bytes;
@@ -664,11 +675,7 @@ RV_API void rv_flat_stats_get(const rv_flat *index, rv_flat_stats *stats)
     stats->removed = s->n_removed;
     stats->capacity = s->capacity;
     stats->row_bytes = s->stride;
-    if (s->rows) stats->vector_bytes = (size_t)s->capacity * s->stride;
-    if (s->norms) stats->vector_bytes += (size_t)s->capacity * sizeof(float);
-    if (s->keys) stats->key_bytes = (size_t)s->capacity * sizeof(uint64_t);
-    if (s->map) stats->key_bytes += s->map_size * sizeof(uint32_t);
-    if (s->removed) stats->key_bytes += rv__store_words(s->capacity) * sizeof(uint64_t);
+    rv__store_measure(s, &stats->vector_bytes, &stats->key_bytes);
     stats->total_bytes = sizeof *index + stats->vector_bytes + stats->key_bytes;
 }
 
@@ -747,5 +754,6 @@ RV_API rv_status rv_flat_check(rv_ctx *ctx, const rv_flat *index)
 #undef RV__FLAT_GROUP
 #undef RV__FLAT_BLOCK_MAX
 #undef RV__FLAT_CACHE
+#undef RV__FLAT_PIECE
 #undef RV__FLAT_SMALL
 #endif /* RV_FLAT_C */

@@ -55,7 +55,7 @@ RV_API int       rv_flat_contains(const rv_flat *index, uint64_t key);
 /* Decodes the stored row; out: float[dim] or bits. */
 RV_API rv_status rv_flat_get    (rv_ctx *ctx, const rv_flat *index, uint64_t key, void *out);
 RV_API size_t    rv_flat_count  (const rv_flat *index);
-RV_API size_t    rv_flat_bytes  (const rv_flat *index); /* all memory held */
+RV_API size_t    rv_flat_bytes  (const rv_flat *index); /* memory held, see rv_alloc */
 RV_API rv_status rv_flat_reserve(rv_ctx *ctx, rv_flat *index, size_t capacity);
 /* Gives back the rows of removed keys. */
 RV_API rv_status rv_flat_compact(rv_ctx *ctx, rv_flat *index);

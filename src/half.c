@@ -28,32 +28,32 @@ RV_API float rv_f32_from_bf16(uint16_t x)
 
 RV_API void rv_convert_f32_to_f16(const float *src, uint16_t *dst, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->narrow_f16(src, dst, n);
+    rv__kernels_now()->narrow_f16(src, dst, n);
 }
 
 RV_API void rv_convert_f16_to_f32(const uint16_t *src, float *dst, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->widen_f16(src, dst, n);
+    rv__kernels_now()->widen_f16(src, dst, n);
 }
 
 RV_API void rv_convert_f32_to_bf16(const float *src, uint16_t *dst, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->narrow_bf16(src, dst, n);
+    rv__kernels_now()->narrow_bf16(src, dst, n);
 }
 
 RV_API void rv_convert_bf16_to_f32(const uint16_t *src, float *dst, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->widen_bf16(src, dst, n);
+    rv__kernels_now()->widen_bf16(src, dst, n);
 }
 
 RV_API void rv_convert_f32_to_i8(const float *src, float scale, int8_t *dst, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->narrow_i8(src, scale, dst, n);
+    rv__kernels_now()->narrow_i8(src, scale, dst, n);
 }
 
 RV_API void rv_convert_i8_to_f32(const int8_t *src, float scale, float *dst, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->widen_i8(src, scale, dst, n);
+    rv__kernels_now()->widen_i8(src, scale, dst, n);
 }
 
 #endif /* RV_HALF_C */

@@ -91,7 +91,7 @@ static rv_status rv__hnsw_layer_reserve(rv_ctx *ctx, const rv_hnsw *index, rv__h
         rv__put(alloc, links, (size_t)capacity * index->m, sizeof(uint32_t));
         return rv__no_memory(ctx, (size_t)capacity * (2u + index->m) * sizeof(uint32_t));
     }
-    if (layer->n) {
+    if (layer->n) { /* a thirty-second of the rows at most: no need to poll */
         memcpy(slot, layer->slot, layer->n * sizeof(uint32_t));
         memcpy(below, layer->below, layer->n * sizeof(uint32_t));
         memcpy(links, layer->links, (size_t)layer->n * index->m * sizeof(uint32_t));
@@ -220,6 +220,7 @@ static rv_status rv__hnsw_grow(rv_ctx *ctx, rv_hnsw *index, size_t capacity)
 {
     const rv_alloc *alloc = &index->store.alloc;
     size_t old = index->capacity, old_words = (old + 63) / 64, words = (capacity + 63) / 64;
+    const size_t kept = old * index->degree * sizeof(uint32_t);
     rv_status status;
     uint32_t *links;
     uint64_t *held;
@@ -233,13 +234,19 @@ static rv_status rv__hnsw_grow(rv_ctx *ctx, rv_hnsw *index, size_t capacity)
     if (status || capacity <= old) return status;
     held = (uint64_t *)rv__get_zero(alloc, words, sizeof(uint64_t));
     if (!held) return rv__no_memory(ctx, words * sizeof(uint64_t));
-    links = (uint32_t *)rv__regrow(alloc, index->links, old * index->degree,
-                                   capacity * index->degree, sizeof(uint32_t));
-    if (!links) {
-        rv__put(alloc, held, words, sizeof(uint64_t));
-        return rv__no_memory(ctx, capacity * index->degree * sizeof(uint32_t));
+    links = (uint32_t *)rv__get(alloc, capacity * index->degree, sizeof(uint32_t));
+    status = links ? rv__copy_polled(ctx, links, index->links, kept)
+                   : rv__no_memory(ctx, capacity * index->degree * sizeof(uint32_t));
+    if (!status) {
+        status = rv__fill_polled(ctx, links + old * index->degree, 0xFF,
+                                 (capacity - old) * index->degree * sizeof(uint32_t));
     }
-    memset(links + old * index->degree, 0xFF, (capacity - old) * index->degree * sizeof(uint32_t));
+    if (status) {
+        rv__put(alloc, links, capacity * index->degree, sizeof(uint32_t));
+        rv__put(alloc, held, words, sizeof(uint64_t));
+        return status;
+    }
+    rv__put(alloc, index->links, old * index->degree, sizeof(uint32_t));
     if (old) memcpy(held, index->held, old_words * sizeof(uint64_t));
     rv__put(alloc, index->held, old_words, sizeof(uint64_t));
     index->links = links;

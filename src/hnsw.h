@@ -107,14 +107,17 @@ RV_API rv_status rv_hnsw_add    (rv_ctx *ctx, rv_hnsw *index, uint64_t key, cons
 RV_API rv_status rv_hnsw_update (rv_ctx *ctx, rv_hnsw *index, uint64_t key, const void *vector);
 RV_API rv_status rv_hnsw_upsert (rv_ctx *ctx, rv_hnsw *index, uint64_t key, const void *vector);
 /* The node keeps carrying the walk until enough are removed; then the graph is repaired in one go
-   (parallel through ctx) and the room is used again. */
+   (parallel through ctx) and the room is used again. The new links are made beside the old ones,
+   which takes 8 m bytes per row for a while; a repair that is canceled or refused memory changes
+   nothing, and the next removal tries again. */
 RV_API rv_status rv_hnsw_remove (rv_ctx *ctx, rv_hnsw *index, uint64_t key);
 RV_API int       rv_hnsw_contains(const rv_hnsw *index, uint64_t key);
 RV_API rv_status rv_hnsw_get    (rv_ctx *ctx, const rv_hnsw *index, uint64_t key, void *out);
 RV_API size_t    rv_hnsw_count  (const rv_hnsw *index);
-RV_API size_t    rv_hnsw_bytes  (const rv_hnsw *index); /* all memory held */
+RV_API size_t    rv_hnsw_bytes  (const rv_hnsw *index); /* memory held, see rv_alloc */
 RV_API rv_status rv_hnsw_reserve(rv_ctx *ctx, rv_hnsw *index, size_t capacity);
-/* Repairs the graph around removed nodes, closes the gaps and gives unused memory back. */
+/* Repairs the graph around removed nodes, closes the gaps and gives unused memory back. All is made
+   beside the old index; cancelled or out of memory, that is as before, or as after the repair. */
 RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index);
 
 /* hits: [k], nearest first, ties by key; *n_hits <= k. ef 0 = max(k, 40). With a filter the same ef
@@ -128,7 +131,8 @@ RV_API rv_status rv_hnsw_search (rv_ctx *ctx, const rv_hnsw *index, const void *
 RV_API rv_status rv_hnsw_search_with(rv_ctx *ctx, const rv_hnsw *index, const void *query, size_t k,
                                      const rv_hnsw_options *options, rv_hit *hits, size_t *n_hits);
 /* n_queries packed queries; hits: [n_queries, k], n_hits: [n_queries]. Parallel over queries; the
-   results are those of single searches. Canceled: hits and n_hits hold anything. */
+   results are those of single searches. Polls between queries, without ctx->parallel also within
+   one. Canceled: hits and n_hits hold anything. */
 RV_API rv_status rv_hnsw_search_batch(rv_ctx *ctx, const rv_hnsw *index, const void *queries,
                                       size_t n_queries, size_t k, const rv_hnsw_options *options,
                                       rv_hit *hits, size_t *n_hits);

@@ -11,11 +11,11 @@
 /* Batch construction of one layer.
 
    1. Overlapping partition: sampled leaders, every node goes to its nearest few; groups are split
-      again until a leaf holds at most RV__LEAF nodes. A node ends in about 24 leaves.
-   2. In a leaf all distances at once, by an integer matrix product over byte codes; the best few of
-      every row go into the node's pool of its nearest so far.
-   3. The pool is thinned by the relative neighbourhood rule, links are reversed, lists that became
-      too long are thinned again.
+      again until a leaf holds at most RV__LEAF nodes. A node ends in about 30 leaves.
+   2. In a leaf all distances at once, by an integer matrix product over byte codes, of which one
+      triangle is enough; the best few of every node go into its pool, each leaf to its own place.
+   3. The pool is sorted and thinned by the relative neighbourhood rule, links are reversed, lists
+      that became too long are thinned again.
    4. Nodes that no walk from the entry would reach are linked to their nearest reachable node.
 
    Everything is decided by distance and node number, never by the order in which lanes finish, so
@@ -24,13 +24,16 @@
    Sources: Rubel et al., PiPNN: ultra-scalable graph-based nearest neighbor indexing, 2026, for
    partitions instead of searches; Munoz et al., Hierarchical clustering-based graphs, 2019;
    Jayaram Subramanya et al., DiskANN, 2019, for thinning with alpha; Manohar et al., ParlayANN,
-   2024, for determinism. Differs from PiPNN in that pools are plain sorted lists. */
+   2024, for determinism. Differs from PiPNN in that pools keep all that the leaves found. */
 
 #define RV__LEAF 512u               /* nodes in a leaf, at most                                   */
 #define RV__LEADERS 1024u           /* leaders of one split, at most                              */
 #define RV__MATCH_ROWS 128u         /* rows compared with all columns at once                     */
 #define RV__THIN_MAX 256u           /* candidates of one thinning, at most                        */
-#define RV__PICK 16u                /* best columns wanted of a row, at most                      */
+#define RV__PICK 16u                /* best columns wanted of a row by a split, at most           */
+#define RV__SORT 768u               /* keys sorted at once, at most: the largest room             */
+#define RV__IDS 2048u             /* at least twice that                                        */
+#define RV__PAIR_ROWS 64u           /* rows of a leaf compared with the ones behind them at once  */
 
 typedef struct rv__build {
     rv_ctx *ctx;
@@ -42,16 +45,18 @@ typedef struct rv__build {
     const uint32_t *slot;           /* [n], NULL: node = slot                                     */
     uint32_t n;
     uint32_t degree, keep;          /* links of the result, and of the first thinning             */
-    uint32_t pick;                  /* taken from a row of a leaf                                 */
+    uint32_t pick;                  /* taken for a node from a leaf                               */
     uint32_t fan[2];                /* groups a node goes to at the first and second split        */
-    uint32_t width;                 /* of a pool                                                  */
+    uint32_t room;                  /* candidates of a node, at most: fan[0] fan[1] pick          */
+    uint32_t width;                 /* candidates of the first thinning, at most                  */
     float pair;                     /* weight of g g' in the distance of two codes                */
-    size_t columns;                 /* compared at once, at most                                  */
+    size_t leaf, leaders;           /* nodes of a leaf and leaders of a split, at most            */
     unsigned char *scratch;         /* [lanes, lane_bytes]                                        */
     size_t lanes, lane_bytes;
-    uint64_t *pool;                 /* [n, width] sorted keys                                     */
-    uint32_t *pool_n;               /* [n]                                                        */
-    float *limit;                   /* [n] distance of the last in a full pool, else infinity     */
+    uint64_t *pool;                 /* [n, stride] candidates, 32 bits each, RV__NO_SLOT: none;
+                                       then the keys that the thinning left                       */
+    size_t stride;
+    uint32_t *pool_n;               /* [n] leaves of a node, then keys                            */
 } rv__build;
 
 RV__INLINE uint32_t rv__build_slot(const rv__build *b, uint32_t node)
@@ -66,58 +71,76 @@ typedef struct rv__build_lane {
     unsigned char *rows, *columns;  /* gathered codes, or a query of the store                    */
     unsigned char *pack;
     float *row_h, *row_g, *column_h, *column_g;
-    int32_t *dot;                   /* [rows, columns]                                            */
+    float *cell;                    /* dot products or distances of many pairs                    */
     float *line;                    /* [columns]                                                  */
-    uint32_t *ids;                  /* [columns]                                                  */
-    uint64_t *keys;                 /* [columns]                                                  */
+    uint32_t *ids, *nodes;          /* [columns]                                                  */
+    uint32_t *table;                /* [RV__IDS]                                                */
+    uint64_t *keys;                 /* [2 RV__SORT]                                               */
+    uint64_t *best;                 /* [leaf, pick]                                               */
+    uint32_t *count;                /* [leaf]                                                     */
+    float *row_low, *column_low;    /* [leaf, 16], [16, leaf]                                     */
+    float *bound;                   /* [leaf]                                                     */
 } rv__build_lane;
 
-/* A block of rows against all columns, or all pairs of a thinning. */
-static size_t rv__build_dots(const rv__build *b)
+typedef struct rv__carver {
+    unsigned char *base;            /* NULL: only counts                                          */
+    size_t used;
+} rv__carver;
+
+static void *rv__carve(rv__carver *carver, size_t n, size_t size)
 {
-    size_t block = RV__MATCH_ROWS * b->columns, pairs = (size_t)RV__THIN_MAX * RV__THIN_MAX;
-    return block > pairs ? block : pairs;
+    size_t at = carver->used;
+    carver->used += rv__round_up(n * size, 64);
+    return carver->base ? carver->base + at : NULL;
+}
+
+/* base NULL: nothing but the bytes it takes. */
+static size_t rv__build_lane_map(const rv__build *b, unsigned char *base, rv__build_lane *lane)
+{
+    const size_t rows = RV__MATCH_ROWS, leaf = rv__round_up(b->leaf, 16);
+    const size_t record = b->code ? b->code->record : 0;
+    size_t columns = b->leaders > leaf ? b->leaders : leaf, cells = RV__THIN_MAX;
+    rv__carver carver;
+    carver.base = base;
+    carver.used = 0;
+    if (columns < RV__THIN_MAX) columns = RV__THIN_MAX;
+    if (columns < b->room) columns = b->room;
+    if (cells < columns) cells = columns;
+    if (leaf * leaf > cells) cells = leaf * leaf;
+    if (rows * rv__round_up(b->leaders, 16) > cells) cells = rows * rv__round_up(b->leaders, 16);
+    lane->rows = (unsigned char *)rv__carve(
+        &carver, b->code ? rows * record : rv__hnsw_query_bytes(b->index), 1);
+    lane->columns = (unsigned char *)rv__carve(&carver, columns, record);
+    lane->pack = (unsigned char *)rv__carve(
+        &carver, b->code ? rv__gram_i8_scratch(columns, record) : 0, 1);
+    lane->row_h = (float *)rv__carve(&carver, rows, sizeof(float));
+    lane->row_g = (float *)rv__carve(&carver, rows, sizeof(float));
+    lane->column_h = (float *)rv__carve(&carver, columns, sizeof(float));
+    lane->column_g = (float *)rv__carve(&carver, columns, sizeof(float));
+    lane->cell = (float *)rv__carve(&carver, b->code ? cells : 0, sizeof(float));
+    lane->line = (float *)rv__carve(&carver, columns, sizeof(float));
+    lane->ids = (uint32_t *)rv__carve(&carver, columns + 16, sizeof(uint32_t));
+    lane->nodes = (uint32_t *)rv__carve(&carver, columns, sizeof(uint32_t));
+    lane->table = (uint32_t *)rv__carve(&carver, RV__IDS, sizeof(uint32_t));
+    lane->keys = (uint64_t *)rv__carve(&carver, 2 * RV__SORT, sizeof(uint64_t));
+    lane->best = (uint64_t *)rv__carve(&carver, leaf * b->pick, sizeof(uint64_t));
+    lane->count = (uint32_t *)rv__carve(&carver, leaf, sizeof(uint32_t));
+    lane->row_low =
+        (float *)rv__carve(&carver, 16 * (leaf > rows ? leaf : rows), sizeof(float));
+    lane->column_low = (float *)rv__carve(&carver, 16 * leaf, sizeof(float));
+    lane->bound = (float *)rv__carve(&carver, leaf, sizeof(float));
+    return carver.used;
 }
 
 static size_t rv__build_lane_bytes(const rv__build *b)
 {
-    const size_t rows = RV__MATCH_ROWS, columns = b->columns;
-    size_t bytes =
-        2 * (rows + columns) * sizeof(float) + columns * (2 * sizeof(uint32_t) + sizeof(uint64_t));
-    if (b->code) {
-        size_t record = b->code->record;
-        bytes += (rows + columns) * record +
-                 rv__round_up(rv__gram_i8_scratch(columns, record), 64) +
-                 rv__build_dots(b) * sizeof(int32_t);
-    } else {
-        bytes += rv__hnsw_query_bytes(b->index);
-    }
-    return rv__round_up(bytes, 64);
+    rv__build_lane lane;
+    return rv__build_lane_map(b, NULL, &lane);
 }
 
 static void rv__build_lane_at(const rv__build *b, size_t index, rv__build_lane *lane)
 {
-    const size_t rows = RV__MATCH_ROWS, columns = b->columns;
-    unsigned char *at = b->scratch + index * b->lane_bytes;
-    size_t record = b->code ? b->code->record : 0;
-    lane->rows = at;
-    at += b->code ? rows * record : rv__hnsw_query_bytes(b->index);
-    lane->columns = at;
-    at += columns * record;
-    lane->pack = at;
-    at += b->code ? rv__round_up(rv__gram_i8_scratch(columns, record), 64) : 0;
-    lane->row_h = (float *)(void *)at;
-    lane->row_g = lane->row_h + rows;
-    lane->column_h = lane->row_g + rows;
-    lane->column_g = lane->column_h + columns;
-    at += 2 * (rows + columns) * sizeof(float);
-    lane->dot = (int32_t *)(void *)at;
-    at += b->code ? rv__build_dots(b) * sizeof(int32_t) : 0;
-    lane->line = (float *)(void *)at;
-    at += columns * sizeof(float);
-    lane->ids = (uint32_t *)(void *)at;
-    at += columns * sizeof(uint32_t);
-    lane->keys = (uint64_t *)(void *)at;
+    (void)rv__build_lane_map(b, b->scratch + index * b->lane_bytes, lane);
 }
 
 /* Copies the codes of nodes side by side, without the two floats that stand under zero elements. */
@@ -149,14 +172,14 @@ static void rv__build_distances(const rv__build *b, rv__build_lane *lane, uint32
         const rv__code *code = b->code;
         rv__build_gather(b, &node, 1, lane->rows, lane->row_h, lane->row_g);
         b->kernels->dot_i8_scan((const int8_t *)lane->rows, code->records, code->record, lane->ids,
-                                n, code->record, lane->dot);
+                                n, code->record, (int32_t *)(void *)lane->cell);
         for (size_t i = 0; i < n; i++) {
             const unsigned char *record = code->records + (size_t)lane->ids[i] * code->record;
             memcpy(&lane->column_h[i], record, sizeof(float));
             memcpy(&lane->column_g[i], record + sizeof(float), sizeof(float));
         }
-        b->kernels->line_i32(lane->dot, lane->column_h, lane->column_g, lane->row_h[0],
-                             -b->pair * lane->row_g[0], n, 0, line);
+        b->kernels->line_i32((const int32_t *)(const void *)lane->cell, lane->column_h,
+                             lane->column_g, lane->row_h[0], -b->pair * lane->row_g[0], n, line);
     } else if (!b->index->store.no_rows) {
         rv__store_prepare_row(&b->index->store, slot, lane->rows);
         rv__store_scan(&b->index->store, b->isa, lane->rows, lane->ids, 0, n, line);
@@ -171,9 +194,9 @@ static void rv__build_distances(const rv__build *b, rv__build_lane *lane, uint32
 }
 
 /* Puts a key into best[*count], sorted, at most want. */
-RV__INLINE void rv__build_keep(uint64_t *best, size_t *count, size_t want, uint64_t key)
+RV__INLINE void rv__build_keep(uint64_t *best, uint32_t *count, uint32_t want, uint64_t key)
 {
-    size_t at;
+    uint32_t at;
     if (*count == want && key >= best[want - 1]) return;
     at = *count < want ? (*count)++ : want - 1;
     while (at > 0 && best[at - 1] > key) {
@@ -183,56 +206,91 @@ RV__INLINE void rv__build_keep(uint64_t *best, size_t *count, size_t want, uint6
     best[at] = key;
 }
 
-/* The `want` best of line that are below limit, as keys of distance and position, sorted; returns
-   how many. skip: a position left out (SIZE_MAX: none). */
-static size_t rv__build_pick(const rv__build *b, const float *line, size_t n, size_t skip,
-                             size_t want, float limit, uint64_t *best)
+/* A distance and a position, sorting by both. */
+RV__INLINE uint64_t rv__build_key(float distance, size_t position)
 {
-    size_t count = 0;
+    return (uint64_t)rv__order_f32(distance) << 32 | position;
+}
+
+/* The next float above a bound, so that what equals it is below. */
+RV__INLINE float rv__build_above(float bound)
+{
+    uint32_t order = rv__order_f32(bound);
+    return order < rv__order_f32(rv__infinity()) ? rv__unorder_f32(order + 1u) : bound;
+}
+
+/* The `want` best of line as keys of distance and position, sorted; returns how many. skip: a
+   position left out (SIZE_MAX: none). */
+static uint32_t rv__build_pick(const rv__build *b, const float *line, size_t n, size_t skip,
+                               uint32_t want, uint64_t *best)
+{
+    float limit = rv__infinity();
+    uint32_t count = 0;
     for (size_t j = 0; (j = b->kernels->find_below(line, j, n, limit)) < n; j++) {
         if (j == skip) continue;
-        rv__build_keep(best, &count, want, (uint64_t)rv__order_f32(line[j]) << 32 | j);
-        if (count == want) limit = rv__unorder_f32((uint32_t)(best[count - 1] >> 32));
+        rv__build_keep(best, &count, want, rv__build_key(line[j], j));
+        if (count == want) limit = rv__hnsw_key_distance(best[count - 1]);
     }
     return count;
 }
 
-/* For every row its `want` nearest columns (positions), best[i * want], and how many. Columns must
-   be gathered already when there are codes. self: row i is column self + i and is left out. With
-   `pools`, only what would enter a row's pool. */
-static void rv__build_match(const rv__build *b, rv__build_lane *lane, const uint32_t *rows,
-                            size_t n_rows, const uint32_t *columns, size_t n_columns, size_t want,
-                            size_t self, int pools, uint64_t *best, uint32_t *count)
-{
-    if (b->code) {
-        rv__build_gather(b, rows, n_rows, lane->rows, lane->row_h, lane->row_g);
-        b->kernels->gram_i8((const int8_t *)lane->rows, b->code->record, n_rows,
-                            (const int8_t *)lane->columns, b->code->record, n_columns,
-                            b->code->record, lane->dot, n_columns, lane->pack);
-    }
-    for (size_t i = 0; i < n_rows; i++) {
-        size_t skip = self == SIZE_MAX ? SIZE_MAX : self + i;
-        float limit = pools ? b->limit[rows[i]] : rv__infinity();
-        if (b->code) {
-            float bound = b->kernels->line_i32(lane->dot + i * n_columns, lane->column_h,
-                                               lane->column_g, lane->row_h[i],
-                                               -b->pair * lane->row_g[i], n_columns,
-                                               want + (skip != SIZE_MAX), lane->line);
-            uint32_t order = rv__order_f32(bound);
-            /* the next float above it, so that what equals the bound is below the limit */
-            if (order < rv__order_f32(limit)) limit = rv__unorder_f32(order + 1u);
-        } else {
-            rv__build_distances(b, lane, rows[i], columns, n_columns, lane->line);
-        }
-        count[i] = (uint32_t)rv__build_pick(b, lane->line, n_columns, skip, want, limit,
-                                            best + i * want);
-    }
-}
-
+/* Gathers and packs nodes as columns; behind them, up to a multiple of 16, stand some at infinity.
+   */
 static void rv__build_columns(const rv__build *b, rv__build_lane *lane, const uint32_t *columns,
                               size_t n)
 {
-    if (b->code) rv__build_gather(b, columns, n, lane->columns, lane->column_h, lane->column_g);
+    if (!b->code) return;
+    rv__build_gather(b, columns, n, lane->columns, lane->column_h, lane->column_g);
+    for (size_t i = n; i < rv__round_up(n, 16); i++) {
+        lane->column_h[i] = rv__infinity();
+        lane->column_g[i] = 0.0f;
+    }
+    b->kernels->pack_i8((const int8_t *)lane->columns, b->code->record, n, b->code->record,
+                        lane->pack);
+}
+
+/* Distances from rows to the columns given to rv__build_columns: cell[i * ld + j], ld = n_columns
+   rounded up to 16; bounds that `want` of a row do not exceed. */
+static void rv__build_rows(const rv__build *b, rv__build_lane *lane, const uint32_t *rows,
+                           size_t n_rows, size_t n_columns, uint32_t want, float *bound)
+{
+    const size_t ld = rv__round_up(n_columns, 16), record = b->code->record;
+    const size_t padded = rv__round_up(n_rows, 16);
+    float slope[RV__MATCH_ROWS];
+    rv__build_gather(b, rows, n_rows, lane->rows, lane->row_h, lane->row_g);
+    for (size_t i = 0; i < n_rows; i++) slope[i] = -b->pair * lane->row_g[i];
+    for (size_t i = 0; i < 16 * padded; i++) lane->row_low[i] = rv__infinity();
+    b->kernels->gram_i8((const int8_t *)lane->rows, record, n_rows, 0, ld, record,
+                        (int32_t *)(void *)lane->cell, ld, lane->pack);
+    b->kernels->block_i32(lane->cell, ld, n_rows, ld, lane->column_h, lane->column_g, lane->row_h,
+                          slope, lane->row_low, NULL, 0);
+    b->kernels->order_low(lane->row_low, NULL, 0, padded, want, bound);
+}
+
+/* For every row its `want` nearest columns (positions), best[i * want], and how many. Columns must
+   have been given to rv__build_columns. */
+static void rv__build_match(const rv__build *b, rv__build_lane *lane, const uint32_t *rows,
+                            size_t n_rows, const uint32_t *columns, size_t n_columns, uint32_t want,
+                            uint64_t *best, uint32_t *count)
+{
+    const size_t ld = rv__round_up(n_columns, 16);
+    float bound[RV__MATCH_ROWS];
+    if (b->code) rv__build_rows(b, lane, rows, n_rows, n_columns, want, bound);
+    for (size_t i = 0; i < n_rows; i++) {
+        const float *cell = lane->cell + i * ld;
+        size_t found;
+        count[i] = 0;
+        if (!b->code) {
+            rv__build_distances(b, lane, rows[i], columns, n_columns, lane->line);
+            count[i] = rv__build_pick(b, lane->line, n_columns, SIZE_MAX, want, best + i * want);
+            continue;
+        }
+        found = b->kernels->list_below(cell, NULL, rv__build_above(bound[i]), 0, ld, lane->ids);
+        for (size_t t = 0; t < found; t++) {
+            const uint32_t j = lane->ids[t];
+            rv__build_keep(best + i * want, &count[i], want, rv__build_key(cell[j], j));
+        }
+    }
 }
 
 /* ---- partition ---- */
@@ -296,7 +354,7 @@ static void rv__split_range(void *arg, size_t lane_index, size_t begin, size_t e
         for (size_t at = 0; at < item->n; at += RV__MATCH_ROWS) {
             size_t m = item->n - at < RV__MATCH_ROWS ? item->n - at : RV__MATCH_ROWS;
             rv__build_match(b, &lane, split->from->member + item->begin + at, m, leaders, n_leaders,
-                            split->fan, SIZE_MAX, 0, best, count);
+                            split->fan, best, count);
             for (size_t r = 0; r < m; r++) {
                 for (size_t f = 0; f < split->fan; f++) {
                     assign[(at + r) * split->fan + f] =
@@ -505,129 +563,283 @@ static rv_status rv__build_partition(rv__build *b, rv__groups *leaves)
 
 /* ---- pools ---- */
 
-/* Leaves done together: first their rows are matched, then the results go into the pools, each lane
-   serving its own range of nodes. */
-#define RV__LEAF_BATCH 64u
-
 typedef struct rv__leaves {
-    rv__build *b;
+    const rv__build *b;
     const rv__groups *groups;
-    size_t first;                   /* leaf the batch begins with                                 */
-    uint64_t *best;                 /* [batch members, pick]                                      */
-    uint32_t *count;                /* [batch members]                                            */
-    size_t shares;                  /* ranges of nodes                                            */
+    unsigned char *place;           /* [members] which of its leaves this is for a node           */
 } rv__leaves;
 
-static void rv__leaf_match(void *arg, size_t lane_index, size_t begin, size_t end)
+/* Takes the distance of a node to itself out of its row and the row's least ones. */
+static void rv__leaf_own(rv__build_lane *lane, float *row, size_t i, size_t at, size_t next)
 {
-    const rv__leaves *job = (const rv__leaves *)arg;
-    const rv__build *b = job->b;
-    const rv__groups *groups = job->groups;
-    size_t origin = groups->start[job->first];
-    rv__build_lane lane;
-    rv__build_lane_at(b, lane_index, &lane);
-    for (size_t leaf = job->first + begin; leaf < job->first + end; leaf++) {
-        const uint32_t *member = groups->member + groups->start[leaf];
-        size_t n = groups->start[leaf + 1] - groups->start[leaf];
-        rv__build_columns(b, &lane, member, n);
-        for (size_t at = 0; at < n; at += RV__MATCH_ROWS) {
-            size_t m = n - at < RV__MATCH_ROWS ? n - at : RV__MATCH_ROWS;
-            size_t out = groups->start[leaf] - origin + at;
-            rv__build_match(b, &lane, member + at, m, member, n, b->pick, at, 1,
-                            job->best + out * b->pick, job->count + out);
-            for (size_t i = 0; i < m; i++) {
-                uint64_t *best = job->best + (out + i) * b->pick;
-                for (size_t j = 0; j < job->count[out + i]; j++) {
-                    best[j] = (best[j] & ~(uint64_t)0xFFFFFFFFu) |
-                              (uint64_t)member[(uint32_t)best[j]] << 1;
-                }
-            }
+    float least = rv__infinity();
+    row[i] = rv__infinity();
+    for (size_t j = at + i % 16; j < next; j += 16) least = row[j] < least ? row[j] : least;
+    lane->row_low[16 * i + i % 16] = least;
+}
+
+/* Distances of the leaf's gathered nodes: cell[i * ld + j] for i in a block of rows and j from
+   where the block begins; bounds that `pick` others of each node do not exceed. */
+static void rv__leaf_distances(const rv__build *b, rv__build_lane *lane, size_t n)
+{
+    const rv__kernels *k = b->kernels;
+    const size_t ld = rv__round_up(n, 16), record = b->code->record;
+    const float *h = lane->column_h, *g = lane->column_g;
+    float *slope = lane->line;
+    for (size_t i = 0; i < n; i++) slope[i] = -b->pair * g[i];
+    for (size_t i = 0; i < 16 * ld; i++) lane->row_low[i] = lane->column_low[i] = rv__infinity();
+    for (size_t at = 0; at < n; at += RV__PAIR_ROWS) {
+        const size_t m = n - at < RV__PAIR_ROWS ? n - at : RV__PAIR_ROWS;
+        const size_t next = ld - at < RV__PAIR_ROWS ? ld : at + RV__PAIR_ROWS;
+        float *cell = lane->cell + at * ld;
+        k->gram_i8((const int8_t *)lane->columns + at * record, record, m, at, ld - at, record,
+                   (int32_t *)(void *)(cell + at), ld, lane->pack);
+        /* within the block a pair stands twice, and counts for the row only */
+        k->block_i32(cell + at, ld, m, next - at, h + at, g + at, h + at, slope + at,
+                     lane->row_low + 16 * at, NULL, 0);
+        for (size_t i = at; i < at + m; i++) rv__leaf_own(lane, lane->cell + i * ld, i, at, next);
+        k->block_i32(cell + next, ld, m, ld - next, h + next, g + next, h + at, slope + at,
+                     lane->row_low + 16 * at, lane->column_low + next, ld);
+    }
+    if (b->pick <= 16) {
+        k->order_low(lane->row_low, lane->column_low, ld, ld, b->pick, lane->bound);
+        for (size_t i = 0; i < n; i++) lane->bound[i] = rv__build_above(lane->bound[i]);
+    } else {
+        for (size_t i = 0; i < ld; i++) lane->bound[i] = rv__infinity();
+    }
+}
+
+/* The nearest of a node of the leaf when it is a row, and of the columns behind its block. Every
+   node meets the others in the order of their positions, first as a column, so that a strict bound
+   leaves ties to the first. */
+static void rv__leaf_row(const rv__build *b, rv__build_lane *lane, size_t n, size_t row,
+                         float limit)
+{
+    const size_t at = row / RV__PAIR_ROWS * RV__PAIR_ROWS, next = at + RV__PAIR_ROWS;
+    const size_t ld = rv__round_up(n, 16);
+    const uint32_t pick = b->pick;
+    const float *cell = lane->cell + row * ld;
+    uint64_t *best = lane->best;
+    uint32_t *count = lane->count;
+    size_t found = b->kernels->list_below(cell, lane->bound, limit, at, ld, lane->ids);
+    for (size_t t = 0; t < found; t++) {
+        const size_t j = lane->ids[t];
+        const float d = cell[j];
+        if (d < limit) {
+            rv__build_keep(best + row * pick, &count[row], pick, rv__build_key(d, j));
+            if (count[row] == pick) limit = rv__hnsw_key_distance(best[(row + 1) * pick - 1]);
+        }
+        if (j >= next && d < lane->bound[j]) {
+            rv__build_keep(best + j * pick, &count[j], pick, rv__build_key(d, row));
+            if (count[j] == pick)
+                lane->bound[j] = rv__hnsw_key_distance(best[(j + 1) * pick - 1]);
         }
     }
 }
 
-/* Puts a key into a sorted pool unless the node is there already. A pair of codes has one distance,
-   so equal nodes have equal keys; distances from the store may differ in the last bit with their
-   position in a list, which the search over all entries is for. */
-static void rv__pool_add(uint64_t *pool, uint32_t *n, uint32_t width, uint64_t key, int search)
+static void rv__leaf_pairs(const rv__build *b, rv__build_lane *lane, size_t n)
 {
-    uint32_t at = *n;
-    if (at == width && key >= pool[at - 1]) return;
-    for (uint32_t i = 0; search && i < at; i++) {
-        if ((uint32_t)pool[i] == (uint32_t)key) return;
+    rv__leaf_distances(b, lane, n);
+    for (size_t at = 0; at < n; at += RV__PAIR_ROWS) {
+        const size_t m = n - at < RV__PAIR_ROWS ? n - at : RV__PAIR_ROWS;
+        float limit[RV__PAIR_ROWS];
+        for (size_t i = 0; i < m; i++) {
+            limit[i] = lane->bound[at + i];
+            lane->bound[at + i] = -rv__infinity(); /* from here on it is met as a row only */
+        }
+        for (size_t i = 0; i < m; i++) rv__leaf_row(b, lane, n, at + i, limit[i]);
     }
-    if (at == width) at--;
-    while (at > 0 && pool[at - 1] > key) at--;
-    if (at > 0 && pool[at - 1] == key) return;
-    if (*n < width) ++*n;
-    memmove(pool + at + 1, pool + at, (*n - 1 - at) * sizeof *pool);
-    pool[at] = key;
 }
 
-static void rv__leaf_merge(void *arg, size_t lane, size_t begin, size_t end)
+/* Where a node's candidates from one of its leaves stand. */
+RV__INLINE unsigned char *rv__build_place(const rv__build *b, uint32_t node, size_t leaf)
+{
+    return (unsigned char *)(b->pool + node * b->stride) + leaf * b->pick * sizeof(uint32_t);
+}
+
+static void rv__leaf_range(void *arg, size_t lane_index, size_t begin, size_t end)
 {
     const rv__leaves *job = (const rv__leaves *)arg;
-    rv__build *b = job->b;
-    const rv__groups *groups = job->groups;
-    size_t last = job->first + RV__LEAF_BATCH < groups->n_groups ? job->first + RV__LEAF_BATCH
-                                                                 : groups->n_groups;
-    size_t origin = groups->start[job->first], n = groups->start[last] - origin;
-    const uint32_t *member = groups->member + origin;
-    (void)lane;
-    for (size_t share = begin; share < end; share++) {
-        uint32_t low = (uint32_t)((uint64_t)b->n * share / job->shares);
-        uint32_t high = (uint32_t)((uint64_t)b->n * (share + 1) / job->shares);
+    const rv__build *b = job->b;
+    const uint32_t pick = b->pick;
+    rv__build_lane lane;
+    rv__build_lane_at(b, lane_index, &lane);
+    for (size_t leaf = begin; leaf < end; leaf++) {
+        const size_t first = job->groups->start[leaf], n = job->groups->start[leaf + 1] - first;
+        const uint32_t *member = job->groups->member + first;
+        for (size_t i = 0; i < n; i++) lane.count[i] = 0;
+        rv__build_columns(b, &lane, member, n);
+        if (b->code) rv__leaf_pairs(b, &lane, n);
         for (size_t i = 0; i < n; i++) {
-            uint32_t node = member[i];
-            if (i + 16 < n && member[i + 16] >= low && member[i + 16] < high) {
-                const uint64_t *ahead = b->pool + (size_t)member[i + 16] * b->width;
-                RV__PREFETCH(&b->pool_n[member[i + 16]]);
-                RV__PREFETCH(ahead);
-                RV__PREFETCH(ahead + 8);
-                RV__PREFETCH(ahead + 16);
-                RV__PREFETCH(ahead + b->width - 1);
+            const uint64_t *best = lane.best + i * pick;
+            const size_t ahead = i + 8 < n ? i + 8 : i;
+            RV__PREFETCH(rv__build_place(b, member[ahead], job->place[first + ahead]));
+            if (!b->code) {
+                rv__build_distances(b, &lane, member[i], member, n, lane.line);
+                lane.count[i] = rv__build_pick(b, lane.line, n, i, pick, lane.best + i * pick);
             }
-            if (node < low || node >= high) continue;
-            for (size_t j = 0; j < job->count[i]; j++) {
-                rv__pool_add(b->pool + (size_t)node * b->width, &b->pool_n[node], b->width,
-                             job->best[i * b->pick + j], !b->code);
-            }
-            if (job->count[i] && b->pool_n[node] == b->width) {
-                b->limit[node] =
-                    rv__hnsw_key_distance(b->pool[(size_t)node * b->width + b->width - 1]);
-            }
+            for (uint32_t j = 0; j < pick; j++)
+                lane.ids[j] = j < lane.count[i] ? member[(uint32_t)best[j]] : RV__NO_SLOT;
+            memcpy(rv__build_place(b, member[i], job->place[first + i]), lane.ids,
+                   pick * sizeof(uint32_t));
         }
     }
 }
 
 static rv_status rv__build_pools(rv__build *b, const rv__groups *leaves)
 {
-    size_t most = 0; /* members of the largest batch */
+    const size_t n = leaves->start[leaves->n_groups];
     rv__leaves job;
-    rv_status status = RV_OK;
+    rv_status status;
     job.b = b;
     job.groups = leaves;
-    job.shares = b->lanes;
-    for (size_t g = 0; g < leaves->n_groups; g += RV__LEAF_BATCH) {
-        size_t last = leaves->n_groups - g < RV__LEAF_BATCH ? leaves->n_groups : g + RV__LEAF_BATCH;
-        size_t n = leaves->start[last] - leaves->start[g];
-        if (n > most) most = n;
-    }
-    job.best = (uint64_t *)rv__get(&b->alloc, most * b->pick, sizeof(uint64_t));
-    job.count = (uint32_t *)rv__get(&b->alloc, most, sizeof(uint32_t));
-    if (!job.best || !job.count) status = rv__no_memory(b->ctx, most * b->pick * sizeof(uint64_t));
-    for (job.first = 0; job.first < leaves->n_groups && !status; job.first += RV__LEAF_BATCH) {
-        size_t rest = leaves->n_groups - job.first;
-        status = rv__parallel_for(b->ctx, rest < RV__LEAF_BATCH ? rest : RV__LEAF_BATCH, 1, 32,
-                                  rv__leaf_match, &job);
-        if (!status) status = rv__parallel_for(b->ctx, job.shares, 1, 1, rv__leaf_merge, &job);
-    }
-    rv__put(&b->alloc, job.count, most, sizeof(uint32_t));
-    rv__put(&b->alloc, job.best, most * b->pick, sizeof(uint64_t));
+    job.place = (unsigned char *)rv__get(&b->alloc, n, 1);
+    if (!job.place) return rv__no_memory(b->ctx, n);
+    for (size_t i = 0; i < n; i++) job.place[i] = (unsigned char)b->pool_n[leaves->member[i]]++;
+    status = rv__parallel_for(b->ctx, leaves->n_groups, 1, 32, rv__leaf_range, &job);
+    rv__put(&b->alloc, job.place, n, 1);
     return status;
 }
 
+/* ---- sorted lists of keys ---- */
+
+/* Merges two sorted lists, leaving out repeated keys; returns how many. */
+static size_t rv__keys_merge(const uint64_t *a, size_t na, const uint64_t *b, size_t nb,
+                             uint64_t *out)
+{
+    const uint64_t *const a_end = a + na, *const b_end = b + nb;
+    uint64_t *at = out;
+    while (a < a_end && b < b_end) {
+        const uint64_t x = *a, y = *b;
+        *at++ = x < y ? x : y; /* no branch: which one is not to be foreseen */
+        a += x <= y;
+        b += y <= x;
+    }
+    memcpy(at, a, (size_t)(a_end - a) * sizeof *at);
+    at += a_end - a;
+    memcpy(at, b, (size_t)(b_end - b) * sizeof *at);
+    return (size_t)(at + (b_end - b) - out);
+}
+
+#define RV__RUN 4u /* keys sorted by insertion before runs are merged */
+
+/* Sorts n keys, at most RV__SORT, and takes repeated ones out; returns how many are left. other:
+   room for as many. */
+static size_t rv__keys_sort(uint64_t *keys, size_t n, uint64_t *other)
+{
+    uint16_t length[RV__SORT / RV__RUN];
+    uint64_t *from = keys, *to = other, *swap;
+    size_t runs = 0, left = 0;
+    for (size_t i = 0; i < n; i += RV__RUN) {
+        const size_t end = n - i < RV__RUN ? n : i + RV__RUN, first = left;
+        for (size_t j = i; j < end; j++) {
+            const uint64_t key = keys[j];
+            size_t at = left;
+            while (at > first && keys[at - 1] > key) at--;
+            if (at > first && keys[at - 1] == key) continue;
+            for (size_t k = left++; k > at; k--) keys[k] = keys[k - 1];
+            keys[at] = key;
+        }
+        length[runs++] = (uint16_t)(left - first);
+    }
+    while (runs > 1) {
+        const uint64_t *in = from;
+        uint64_t *out = to;
+        left = 0;
+        for (size_t i = 0; i < runs; i += 2) {
+            const size_t a = length[i], b = i + 1 < runs ? length[i + 1] : 0;
+            const size_t merged = rv__keys_merge(in, a, in + a, b, out);
+            in += a + b;
+            out += merged;
+            length[left++] = (uint16_t)merged;
+        }
+        runs = left;
+        swap = from;
+        from = to;
+        to = swap;
+    }
+    n = runs ? length[0] : 0;
+    if (from != keys) memcpy(keys, from, n * sizeof *keys);
+    return n;
+}
+
+/* Takes repeated nodes and RV__NO_SLOT out of n ids, at most RV__SORT; returns how many are left.
+   */
+static size_t rv__ids_unique(uint32_t *ids, size_t n, uint32_t *table)
+{
+    size_t count = 0;
+    uint32_t bits = 6;
+    while ((size_t)1 << bits < 2 * n) bits++;
+    memset(table, 0xFF, sizeof(uint32_t) << bits); /* RV__NO_SLOT */
+    for (size_t i = 0; i < n; i++) {
+        uint32_t at = ids[i] * 2654435769u >> (32 - bits);
+        if (ids[i] == RV__NO_SLOT) continue;
+        while (table[at] != RV__NO_SLOT && table[at] != ids[i])
+            at = (at + 1) & (((uint32_t)1 << bits) - 1);
+        if (table[at] == ids[i]) continue;
+        table[at] = ids[count++] = ids[i];
+    }
+    return count;
+}
+
+/* Sorts keys and takes repeated nodes out. A pair of codes has one distance, so equal nodes have
+   equal keys; distances from the store may differ in the last bit with their position in a list. */
+static size_t rv__keys_unique(const rv__build *b, uint64_t *keys, size_t n, uint64_t *other)
+{
+    size_t count = 0;
+    n = rv__keys_sort(keys, n, other);
+    if (b->code) return n;
+    for (size_t i = 0; i < n; i++) {
+        size_t same = 0;
+        while (same < count && (uint32_t)keys[same] != (uint32_t)keys[i]) same++;
+        if (same == count) keys[count++] = keys[i];
+    }
+    return count;
+}
+
+/* Puts a key into a sorted list unless the node is there already. */
+static void rv__pool_add(uint64_t *pool, uint32_t *n, uint32_t width, uint64_t key)
+{
+    uint32_t at = *n;
+    if (at == width && key >= pool[at - 1]) return;
+    for (uint32_t i = 0; i < at; i++) {
+        if ((uint32_t)pool[i] == (uint32_t)key) return;
+    }
+    if (at == width) at--;
+    while (at > 0 && pool[at - 1] > key) at--;
+    if (*n < width) ++*n;
+    memmove(pool + at + 1, pool + at, (*n - 1 - at) * sizeof *pool);
+    pool[at] = key;
+}
+
 /* ---- thinning ---- */
+
+/* The rule below with codes: who is kept strikes out all that are nearer to it than to the origin.
+   */
+static size_t rv__build_sweep(const rv__build *b, rv__build_lane *lane, const uint32_t *nodes,
+                              uint64_t *keys, size_t n, size_t keep)
+{
+    const size_t record = b->code->record, padded = rv__round_up(n, 16);
+    const uint32_t struck = rv__order_f32(-rv__infinity());
+    float *h = lane->column_h, *g = lane->column_g, *limit = lane->line;
+    int32_t *dot = (int32_t *)(void *)lane->cell;
+    size_t count = 0;
+    rv__build_columns(b, lane, nodes, n);
+    for (size_t i = 0; i < padded; i++) {
+        limit[i] = i < n ? rv__hnsw_key_distance(keys[i]) : -rv__infinity();
+    }
+    for (size_t i = 0; i < n && count < keep; i++) {
+        const size_t first = (i + 1) / 64 * 64;
+        if (rv__order_f32(limit[i]) == struck) continue;
+        keys[count++] = keys[i];
+        if (count == keep || first >= padded) continue;
+        b->kernels->gram_i8((const int8_t *)lane->columns + i * record, record, 1, first,
+                            padded - first, record, dot + first, 0, lane->pack);
+        b->kernels->strike_i32(dot + first, h + first, g + first, h[i], -b->pair * g[i],
+                               padded - first, limit + first);
+    }
+    return count;
+}
 
 /* Relative neighbourhood rule: a candidate stays if no node kept before it is nearer to the
    candidate than the origin is. keys: n sorted; kept ones move to the front. Returns how many, at
@@ -635,37 +847,21 @@ static rv_status rv__build_pools(rv__build *b, const rv__groups *leaves)
 static size_t rv__build_thin(const rv__build *b, rv__build_lane *lane, uint64_t *keys, size_t n,
                              size_t keep)
 {
-    uint32_t nodes[RV__THIN_MAX];
-    uint16_t kept[RV__THIN_MAX];
+    uint32_t nodes[RV__THIN_MAX], others[RV__THIN_MAX];
     size_t count = 0;
     if (n > RV__THIN_MAX) n = RV__THIN_MAX;
+    nodes[0] = 0; /* compilers do not see that none are read when n is 0 */
     for (size_t i = 0; i < n; i++) nodes[i] = rv__hnsw_node(keys[i]);
-    if (b->code) {
-        rv__build_gather(b, nodes, n, lane->columns, lane->column_h, lane->column_g);
-        b->kernels->gram_i8((const int8_t *)lane->columns, b->code->record, n,
-                            (const int8_t *)lane->columns, b->code->record, n, b->code->record,
-                            lane->dot, n, lane->pack);
-    }
+    if (b->code) return rv__build_sweep(b, lane, nodes, keys, n, keep);
     for (size_t i = 0; i < n && count < keep; i++) {
         float distance = rv__hnsw_key_distance(keys[i]);
         int near_kept = 0;
-        if (b->code) {
-            const int32_t *dot = lane->dot + i * n;
-            float base = lane->column_h[i], slope = -b->pair * lane->column_g[i];
-            for (size_t j = 0; j < count && !near_kept; j++) {
-                size_t o = kept[j];
-                near_kept =
-                    base + lane->column_h[o] + slope * lane->column_g[o] * (float)dot[o] < distance;
-            }
-        } else if (count) {
-            uint32_t others[RV__THIN_MAX];
-            for (size_t j = 0; j < count; j++) others[j] = nodes[kept[j]];
-            rv__build_distances(b, lane, nodes[i], others, count, lane->line);
-            for (size_t j = 0; j < count && !near_kept; j++) near_kept = lane->line[j] < distance;
-        }
-        if (!near_kept) kept[count++] = (uint16_t)i;
+        rv__build_distances(b, lane, nodes[i], others, count, lane->line);
+        for (size_t j = 0; j < count && !near_kept; j++) near_kept = lane->line[j] < distance;
+        if (near_kept) continue;
+        others[count] = nodes[i];
+        keys[count++] = keys[i];
     }
-    for (size_t j = 0; j < count; j++) keys[j] = keys[kept[j]];
     return count;
 }
 
@@ -675,8 +871,19 @@ static void rv__build_thin_range(void *arg, size_t lane_index, size_t begin, siz
     rv__build_lane lane;
     rv__build_lane_at(b, lane_index, &lane);
     for (size_t p = begin; p < end; p++) {
-        b->pool_n[p] =
-            (uint32_t)rv__build_thin(b, &lane, b->pool + p * b->width, b->pool_n[p], b->keep);
+        uint64_t *pool = b->pool + p * b->stride, *keys = lane.keys;
+        size_t n = 0;
+        if (p + 4 < end) {
+            for (size_t i = 0; i < b->stride; i += 8) RV__PREFETCH(pool + 4 * b->stride + i);
+        }
+        memcpy(lane.nodes, pool, b->pool_n[p] * b->pick * sizeof(uint32_t));
+        n = rv__ids_unique(lane.nodes, b->pool_n[p] * b->pick, lane.table);
+        rv__build_distances(b, &lane, (uint32_t)p, lane.nodes, n, lane.line);
+        for (size_t i = 0; i < n; i++) keys[i] = rv__hnsw_key(lane.line[i], lane.nodes[i]);
+        n = rv__keys_sort(keys, n, keys + RV__SORT);
+        n = rv__build_thin(b, &lane, keys, n < b->width ? n : b->width, b->keep);
+        memcpy(pool, keys, n * sizeof *keys);
+        b->pool_n[p] = (uint32_t)n;
     }
 }
 
@@ -699,7 +906,7 @@ static void rv__reverse_count(void *arg, size_t lane, size_t begin, size_t end)
         uint32_t low = (uint32_t)((uint64_t)b->n * share / job->shares);
         uint32_t high = (uint32_t)((uint64_t)b->n * (share + 1) / job->shares);
         for (size_t p = 0; p < b->n; p++) {
-            const uint64_t *pool = b->pool + p * b->width;
+            const uint64_t *pool = b->pool + p * b->stride;
             for (uint32_t i = 0; i < b->pool_n[p]; i++) {
                 uint32_t to = rv__hnsw_node(pool[i]);
                 if (to >= low && to < high) job->start[to + 1]++;
@@ -718,7 +925,7 @@ static void rv__reverse_fill(void *arg, size_t lane, size_t begin, size_t end)
         uint32_t low = (uint32_t)((uint64_t)b->n * share / job->shares);
         uint32_t high = (uint32_t)((uint64_t)b->n * (share + 1) / job->shares);
         for (size_t p = 0; p < b->n; p++) {
-            const uint64_t *pool = b->pool + p * b->width;
+            const uint64_t *pool = b->pool + p * b->stride;
             for (uint32_t i = 0; i < b->pool_n[p]; i++) {
                 uint32_t to = rv__hnsw_node(pool[i]);
                 if (to < low || to >= high) continue;
@@ -737,14 +944,20 @@ static void rv__build_join_range(void *arg, size_t lane_index, size_t begin, siz
     for (size_t p = begin; p < end; p++) {
         /* after filling, start[p] is where the list of p + 1 begins */
         size_t first = p ? job->start[p - 1] : 0, n_in = job->start[p] - first;
-        const uint64_t *pool = b->pool + p * b->width;
-        uint32_t *links = job->links + p * b->degree, n = 0;
-        for (uint32_t i = 0; i < b->pool_n[p]; i++) {
-            rv__pool_add(lane.keys, &n, RV__THIN_MAX, pool[i], 0);
+        const uint64_t *pool = b->pool + p * b->stride;
+        const uint64_t *in = job->key + first;
+        uint32_t *links = job->links + p * b->degree;
+        size_t n = b->pool_n[p];
+        memcpy(lane.keys, pool, n * sizeof *pool);
+        while (n_in > 0) {
+            const size_t more = n_in < RV__THIN_MAX ? n_in : RV__THIN_MAX;
+            memcpy(lane.keys + n, in, more * sizeof *in);
+            n = rv__keys_unique(b, lane.keys, n + more, lane.keys + RV__SORT);
+            if (n > RV__THIN_MAX) n = RV__THIN_MAX;
+            in += more;
+            n_in -= more;
         }
-        for (size_t i = 0; i < n_in; i++)
-            rv__pool_add(lane.keys, &n, RV__THIN_MAX, job->key[first + i], 1);
-        if (n > b->degree) n = (uint32_t)rv__build_thin(b, &lane, lane.keys, n, b->degree);
+        if (n > b->degree) n = rv__build_thin(b, &lane, lane.keys, n, b->degree);
         for (uint32_t i = 0; i < b->degree; i++)
             links[i] = i < n ? rv__hnsw_node(lane.keys[i]) : RV__NO_SLOT;
     }
@@ -781,7 +994,7 @@ static void rv__build_effort(rv__build *b)
 {
     uint32_t ef = b->index->ef_construction;
     /* more leaves, not more of each leaf: many from one place crowd the far ones out of a pool */
-    b->fan[0] = ef < 64 ? 5u : ef < 200 ? 8u : ef < 400 ? 12u : 16u;
+    b->fan[0] = ef < 64 ? 5u : ef < 200 ? 10u : ef < 400 ? 13u : 16u;
     b->fan[1] = 3u;
     b->pick = 4u;
     b->keep = b->degree * 3 / 4;
@@ -797,6 +1010,9 @@ static void rv__build_effort(rv__build *b)
         b->width = RV__THIN_MAX;
         b->pick = RV__PICK;
     }
+    b->room = b->n <= RV__LEAF ? b->pick : b->fan[0] * b->fan[1] * b->pick;
+    b->stride = b->keep < b->room ? b->keep : b->room;
+    if (b->stride < (b->room + 1) / 2) b->stride = (b->room + 1) / 2;
 }
 
 /* Links of n nodes into links[n, degree]. */
@@ -819,25 +1035,22 @@ static rv_status rv__build_layer(rv_ctx *ctx, const rv_hnsw *index, const rv__co
     b.degree = degree;
     b.pair = index->store.metric == RV_METRIC_L2 ? 0.5f : 1.0f;
     b.lanes = rv__lanes(ctx);
-    b.columns = n < RV__LEADERS ? n : RV__LEADERS;
-    if (b.columns < RV__THIN_MAX) b.columns = RV__THIN_MAX;
+    b.leaf = n < RV__LEAF ? n : RV__LEAF;
+    b.leaders = n > RV__LEAF ? RV__LEADERS : 0;
     rv__build_effort(&b);
     b.lane_bytes = rv__build_lane_bytes(&b);
     b.scratch = (unsigned char *)rv__get(&b.alloc, b.lanes, b.lane_bytes);
-    b.pool = (uint64_t *)rv__get(&b.alloc, (size_t)n * b.width, sizeof(uint64_t));
+    b.pool = (uint64_t *)rv__get(&b.alloc, (size_t)n * b.stride, sizeof(uint64_t));
     b.pool_n = (uint32_t *)rv__get_zero(&b.alloc, n, sizeof(uint32_t));
-    b.limit = (float *)rv__get(&b.alloc, n, sizeof(float));
-    for (uint32_t i = 0; b.limit && i < n; i++) b.limit[i] = rv__infinity();
-    if (!b.scratch || !b.pool || !b.pool_n || !b.limit)
-        status = rv__no_memory(ctx, (size_t)n * b.width * sizeof(uint64_t));
+    if (!b.scratch || !b.pool || !b.pool_n)
+        status = rv__no_memory(ctx, (size_t)n * b.stride * sizeof(uint64_t));
     if (!status) status = rv__build_partition(&b, &leaves);
     if (!status) status = rv__build_pools(&b, &leaves);
     rv__groups_free(&b.alloc, &leaves);
     if (!status) status = rv__parallel_for(ctx, n, 64, 2048, rv__build_thin_range, &b);
     if (!status) status = rv__build_join(&b, links);
-    rv__put(&b.alloc, b.limit, n, sizeof(float));
     rv__put(&b.alloc, b.pool_n, n, sizeof(uint32_t));
-    rv__put(&b.alloc, b.pool, (size_t)n * b.width, sizeof(uint64_t));
+    rv__put(&b.alloc, b.pool, (size_t)n * b.stride, sizeof(uint64_t));
     rv__put(&b.alloc, b.scratch, b.lanes, b.lane_bytes);
     return status;
 }
@@ -870,7 +1083,7 @@ static rv_status rv__reach_flood(rv_ctx *ctx, const rv_hnsw *index, rv__reach *r
         }
         for (uint32_t i = 0; i < index->degree && links[i] != RV__NO_SLOT; i++)
             rv__reach_push(reach, links[i]);
-        if ((reach->head & 0xFFFFu) == 0) {
+        if ((reach->head & 0x3FFFu) == 0) {
             rv_status status = rv__poll(ctx);
             if (status) return status;
         }
@@ -898,7 +1111,7 @@ static void rv__hnsw_adopt(rv_hnsw *index, const rv__walk *walk, uint32_t node)
     own[n < degree ? n : degree - 1] = last;
 }
 
-/* What connecting needs, so that it can be had before anything is changed. */
+/* What connecting needs. */
 typedef struct rv__connect {
     rv__reach reach;
     unsigned char *memory;          /* a query and a walk                                         */
@@ -916,12 +1129,11 @@ static void rv__connect_close(const rv_hnsw *index, rv__connect *connect)
     memset(connect, 0, sizeof *connect);
 }
 
-/* n: rows there will be when it runs. */
-static rv_status rv__connect_open(rv_ctx *ctx, const rv_hnsw *index, size_t n, rv__connect *connect)
+static rv_status rv__connect_open(rv_ctx *ctx, const rv_hnsw *index, rv__connect *connect)
 {
     const rv_alloc *alloc = &index->store.alloc;
     memset(connect, 0, sizeof *connect);
-    connect->n = n;
+    connect->n = index->store.n;
     connect->query_bytes = rv__hnsw_query_bytes(index);
     connect->bytes = connect->query_bytes + rv__walk_bytes(index, RV__CONNECT_EF);
     connect->memory = (unsigned char *)rv__get(alloc, connect->bytes, 1);
@@ -929,10 +1141,9 @@ static rv_status rv__connect_open(rv_ctx *ctx, const rv_hnsw *index, size_t n, r
     connect->reach.queue = (uint32_t *)rv__get(alloc, connect->n, sizeof(uint32_t));
     if (connect->memory && connect->reach.seen && connect->reach.queue) return RV_OK;
     rv__connect_close(index, connect);
-    return rv__no_memory(ctx, n * sizeof(uint32_t));
+    return rv__no_memory(ctx, index->store.n * sizeof(uint32_t));
 }
 
-/* Makes every row of layer 0 reachable from the entry. */
 static rv_status rv__connect_run(rv_ctx *ctx, rv_hnsw *index, rv__connect *connect)
 {
     rv__reach *reach = &connect->reach;
@@ -963,31 +1174,18 @@ static rv_status rv__connect_run(rv_ctx *ctx, rv_hnsw *index, rv__connect *conne
         if (status) break;
         rv__hnsw_adopt(index, &walk, node);
         rv__reach_push(reach, node);
-        status = rv__reach_flood(ctx, index, reach);
+        status = rv__poll(ctx);
+        if (!status) status = rv__reach_flood(ctx, index, reach);
     }
     return status;
 }
 
-/* The same context without poll, for last steps that must not stop half way. */
-static rv_ctx rv__calm(const rv_ctx *ctx)
-{
-    rv_ctx calm;
-    memset(&calm, 0, sizeof calm);
-    if (ctx) calm = *ctx;
-    calm.poll = NULL;
-    return calm;
-}
-
-static void rv__connect_now(const rv_ctx *ctx, rv_hnsw *index, rv__connect *connect)
-{
-    rv_ctx calm = rv__calm(ctx);
-    (void)rv__connect_run(&calm, index, connect); /* without poll it cannot fail */
-}
-
+/* Makes every row of layer 0 reachable from the entry. Stopped half way the links are sound, but
+   some rows may be out of reach: whoever calls it works on a graph that is not yet in use. */
 static rv_status rv__hnsw_connect(rv_ctx *ctx, rv_hnsw *index)
 {
     rv__connect connect;
-    rv_status status = rv__connect_open(ctx, index, index->store.n, &connect);
+    rv_status status = rv__connect_open(ctx, index, &connect);
     if (!status) status = rv__connect_run(ctx, index, &connect);
     rv__connect_close(index, &connect);
     return status;
@@ -1002,6 +1200,8 @@ static rv_status rv__hnsw_make_layers(rv_ctx *ctx, rv_hnsw *index)
     memset(count, 0, sizeof count);
     index->n_levels = 0;
     for (uint32_t slot = n; slot-- > 0;) {
+        rv_status status = slot % 65536u ? RV_OK : rv__poll(ctx);
+        if (status) return status;
         if (!rv__store_live(&index->store, slot)) continue;
         for (uint32_t l = rv__hnsw_level(index, slot); l > 0; l--) count[l]++;
         index->entry = slot;
@@ -1016,6 +1216,8 @@ static rv_status rv__hnsw_make_layers(rv_ctx *ctx, rv_hnsw *index)
     }
     for (uint32_t slot = 0; slot < n; slot++) {
         uint32_t level = rv__hnsw_level(index, slot), below = slot;
+        rv_status status = slot % 65536u ? RV_OK : rv__poll(ctx);
+        if (status) return status;
         if (!rv__store_live(&index->store, slot)) continue;
         for (uint32_t l = 1; l <= level; l++) {
             rv__hnsw_layer *layer = &index->layer[l];
@@ -1132,5 +1334,10 @@ static void rv__hnsw_swap(rv_hnsw *a, rv_hnsw *b)
     *a = *b;
     *b = c;
 }
+
+#undef RV__PAIR_ROWS
+#undef RV__RUN
+#undef RV__SORT
+#undef RV__IDS
 
 #endif /* RV_HNSW_BUILD_C */

@@ -42,7 +42,6 @@ static void rv__linker_init(rv__linker *linker, rv_ctx *ctx, rv_hnsw *index)
     b->degree = index->degree;
     b->pair = index->store.metric == RV_METRIC_L2 ? 0.5f : 1.0f;
     b->lanes = 1;
-    b->columns = RV__THIN_MAX;
     b->lane_bytes = rv__build_lane_bytes(b);
 }
 
@@ -62,8 +61,7 @@ static size_t rv__linker_keys(rv__linker *linker, uint32_t node, const uint32_t 
     rv__build_distances(b, &linker->lane, node, others, n, linker->lane.line);
     for (size_t i = 0; i < n; i++) {
         if (others[i] != node)
-            rv__pool_add(keys, &count, RV__THIN_MAX, rv__hnsw_key(linker->lane.line[i], others[i]),
-                         1);
+            rv__pool_add(keys, &count, RV__THIN_MAX, rv__hnsw_key(linker->lane.line[i], others[i]));
     }
     return count;
 }
@@ -248,11 +246,13 @@ static void rv__insert_close(rv__insert *insert)
     rv__put(&insert->index->store.alloc, insert->memory, insert->bytes, 1);
 }
 
-/* Writes the node's links on all its layers. Cannot fail. */
+/* Writes the node's links on all its layers. Cannot fail. A node above all others becomes the
+   entry, and gets a link to the old one, so that from it everything is reached as well; where its
+   links are all needed to lead to what others gave up for them, it stays below the top instead. */
 static void rv__insert_link(rv__insert *insert, uint32_t slot, uint32_t level)
 {
     rv_hnsw *index = insert->index;
-    uint32_t below = slot, top = index->n_levels;
+    uint32_t below = slot, top = index->n_levels, entry = top ? rv__hnsw_entry_slot(index) : slot;
     for (uint32_t l = 0; l <= level; l++) {
         uint32_t node = slot;
         if (l > 0) {
@@ -266,6 +266,8 @@ static void rv__insert_link(rv__insert *insert, uint32_t slot, uint32_t level)
         rv__linker_layer(&insert->linker, index, l);
         rv__linker_join(&insert->linker, node, insert->found[l], insert->n_found[l],
                         l ? index->m : (size_t)index->degree * 3 / 4);
+        if (l == 0 && top > 0 && level >= top && !rv__linker_hand(&insert->linker, slot, entry))
+            level = top - 1;
         if (l + 1 > top) {
             index->n_levels = l + 1;
             index->entry = node;
@@ -317,25 +319,16 @@ static rv_status rv__hnsw_insert(rv_ctx *ctx, rv_hnsw *index, uint64_t key, cons
                                  uint32_t old)
 {
     rv__insert insert;
-    rv__connect connect;
     uint32_t slot, level;
-    int entry; /* the new row becomes the entry, from which all must be reached */
     rv_status status = rv__store_check_new(ctx, &index->store, vector);
     if (!status) status = rv__hnsw_learn_late(ctx, index);
     if (!status && old != RV__NO_SLOT) status = rv__store_keyed(ctx, &index->store);
     if (status) return status;
     slot = rv__store_next(&index->store, key);
     level = rv__hnsw_level(index, slot);
-    entry = index->n_levels > 0 && level >= index->n_levels;
     status = rv__hnsw_room(ctx, index, slot, level);
     if (!status) status = rv__insert_open(ctx, &insert, index);
     if (status) return status;
-    memset(&connect, 0, sizeof connect);
-    if (entry) status = rv__connect_open(ctx, index, (size_t)slot + 1, &connect);
-    if (status) {
-        rv__insert_close(&insert);
-        return status;
-    }
     rv__store_prepare(&index->store, vector, insert.memory);
     rv__hnsw_query_code(&insert.query, insert.memory);
     status = rv__insert_search(ctx, &insert, level);
@@ -354,9 +347,7 @@ static rv_status rv__hnsw_insert(rv_ctx *ctx, rv_hnsw *index, uint64_t key, cons
                             (float *)(void *)scratch);
         }
         rv__insert_link(&insert, slot, level);
-        if (entry) rv__connect_now(ctx, index, &connect);
     }
-    rv__connect_close(index, &connect);
     rv__insert_close(&insert);
     return status;
 }
@@ -474,8 +465,11 @@ RV_API rv_status rv_hnsw_build(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys
 /* ---- repair ---- */
 
 typedef struct rv__repair {
-    rv_hnsw *index;
+    const rv_hnsw *index;
+    uint32_t *links;                /* [n, degree] result                                         */
     rv__linker *linker;             /* [lanes]                                                    */
+    unsigned char *scratch;         /* [lanes, linker's lane_bytes]                               */
+    size_t lanes;
 } rv__repair;
 
 static int rv__hnsw_held(const rv_hnsw *index, uint32_t slot)
@@ -483,20 +477,25 @@ static int rv__hnsw_held(const rv_hnsw *index, uint32_t slot)
     return index->held && (index->held[slot / 64] >> (slot % 64) & 1u) != 0;
 }
 
-/* Replaces held neighbours of the nodes begin..end-1 of layer 0 by the neighbours of those. Lists
-   of held nodes are read and not written, so the order of nodes does not matter. */
+/* Links of the nodes begin..end-1 of layer 0 with held neighbours replaced by the neighbours of
+   those; held nodes and those given up get none. */
 static void rv__repair_range(void *arg, size_t lane, size_t begin, size_t end)
 {
     const rv__repair *job = (const rv__repair *)arg;
-    rv_hnsw *index = job->index;
+    const rv_hnsw *index = job->index;
     rv__linker *linker = &job->linker[lane];
     const uint32_t degree = index->degree;
     uint64_t keys[RV__THIN_MAX];
     uint32_t part[RV__THIN_MAX];
     for (size_t node = begin; node < end; node++) {
-        uint32_t *links = index->links + node * degree, n = 0, count = 0;
+        const uint32_t *links = index->links + node * degree;
+        uint32_t *to = job->links + node * degree, n = 0, count = 0;
         int broken = 0;
-        if (!rv__store_live(&index->store, (uint32_t)node)) continue;
+        if (!rv__store_live(&index->store, (uint32_t)node)) {
+            memset(to, 0xFF, degree * sizeof *to);
+            continue;
+        }
+        memcpy(to, links, degree * sizeof *to);
         for (uint32_t i = 0; i < degree && links[i] != RV__NO_SLOT; i++)
             broken |= rv__hnsw_held(index, links[i]);
         if (!broken) continue;
@@ -513,95 +512,101 @@ static void rv__repair_range(void *arg, size_t lane, size_t begin, size_t end)
             rv__build_distances(&linker->b, &linker->lane, (uint32_t)node, part, count,
                                 linker->lane.line);
             for (uint32_t j = 0; j < count; j++) {
-                rv__pool_add(keys, &n, RV__THIN_MAX, rv__hnsw_key(linker->lane.line[j], part[j]),
-                             1);
+                rv__pool_add(keys, &n, RV__THIN_MAX, rv__hnsw_key(linker->lane.line[j], part[j]));
             }
         }
         n = (uint32_t)rv__build_thin(&linker->b, &linker->lane, keys, n, degree);
         for (uint32_t i = 0; i < degree; i++)
-            links[i] = i < n ? rv__hnsw_node(keys[i]) : RV__NO_SLOT;
+            to[i] = i < n ? rv__hnsw_node(keys[i]) : RV__NO_SLOT;
     }
 }
 
-/* Takes the layers above 0 from another index of the same store. */
-static void rv__hnsw_take_layers(rv_hnsw *index, rv_hnsw *from)
+static void rv__hnsw_drop_layers(rv_hnsw *index)
 {
-    for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++) {
-        rv__hnsw_layer_free(index, &index->layer[l]);
-        index->layer[l] = from->layer[l];
-        memset(&from->layer[l], 0, sizeof from->layer[l]);
-    }
-    index->n_levels = from->n_levels;
-    index->entry = from->entry;
+    for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++) rv__hnsw_layer_free(index, &index->layer[l]);
 }
 
-static rv_status rv__repair_layers(rv_ctx *ctx, rv_hnsw *index, rv_hnsw *upper)
+/* Makes the layers above 0 of a graph whose layer 0 is there; on failure it has none. */
+static rv_status rv__repair_layers(rv_ctx *ctx, rv_hnsw *index)
 {
+    const rv__code *code = index->code.bits == 8 ? &index->code : NULL;
     rv_status status;
-    *upper = *index;
-    memset(upper->layer, 0, sizeof upper->layer);
-    status = rv__hnsw_make_layers(ctx, upper);
-    for (uint32_t l = 1; l < upper->n_levels && !status; l++) {
-        const rv__code *code = index->code.bits == 8 ? &index->code : NULL;
-        status = rv__build_layer(ctx, upper, code, upper->layer[l].slot, upper->layer[l].n,
-                                 index->m, upper->layer[l].links);
+    memset(index->layer, 0, sizeof index->layer);
+    status = rv__hnsw_make_layers(ctx, index);
+    for (uint32_t l = 1; l < index->n_levels && !status; l++) {
+        status = rv__build_layer(ctx, index, code, index->layer[l].slot, index->layer[l].n,
+                                 index->m, index->layer[l].links);
     }
-    if (status) {
-        for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++) rv__hnsw_layer_free(index, &upper->layer[l]);
-    }
+    if (status) rv__hnsw_drop_layers(index);
     return status;
 }
 
-/* Repairs the graph around held nodes and frees their slots. On failure the graph is a valid one in
-   which some of the work is done. */
+/* One linker and its scratch for each lane. */
+static rv_status rv__repair_open(rv_ctx *ctx, rv_hnsw *index, rv__repair *job)
+{
+    const rv_alloc *alloc = &index->store.alloc;
+    size_t bytes;
+    job->index = index;
+    job->lanes = rv__lanes(ctx);
+    job->scratch = NULL;
+    job->linker = (rv__linker *)rv__get(alloc, job->lanes, sizeof(rv__linker));
+    if (!job->linker) return rv__no_memory(ctx, job->lanes * sizeof(rv__linker));
+    for (size_t i = 0; i < job->lanes; i++) rv__linker_init(&job->linker[i], ctx, index);
+    bytes = job->linker[0].b.lane_bytes;
+    job->scratch = (unsigned char *)rv__get(alloc, job->lanes, bytes);
+    if (!job->scratch) return rv__no_memory(ctx, job->lanes * bytes);
+    for (size_t i = 0; i < job->lanes; i++) {
+        job->linker[i].b.scratch = job->scratch + i * bytes;
+        rv__build_lane_at(&job->linker[i].b, 0, &job->linker[i].lane);
+    }
+    return RV_OK;
+}
+
+static void rv__repair_close(const rv_hnsw *index, rv__repair *job)
+{
+    const rv_alloc *alloc = &index->store.alloc;
+    if (job->scratch) rv__put(alloc, job->scratch, job->lanes, job->linker[0].b.lane_bytes);
+    rv__put(alloc, job->linker, job->lanes, sizeof(rv__linker));
+}
+
+/* Repairs the graph around held nodes and frees their slots. It is made beside the old one, which
+   stays when this fails. */
 static rv_status rv__hnsw_repair(rv_ctx *ctx, rv_hnsw *index)
 {
     const rv_alloc *alloc = &index->store.alloc;
-    size_t lanes = rv__lanes(ctx), n = index->store.n;
-    unsigned char *scratch = NULL;
-    rv__connect connect;
+    const size_t n = index->store.n, size = index->capacity * index->degree;
+    rv_hnsw fresh = *index; /* a graph over the same rows */
     rv__repair job;
-    rv_hnsw upper;
     rv_status status;
     if (index->store.n_held == 0) return RV_OK;
-    memset(&connect, 0, sizeof connect);
-    job.index = index;
-    job.linker = (rv__linker *)rv__get(alloc, lanes, sizeof(rv__linker));
-    status = job.linker ? rv__connect_open(ctx, index, index->store.n, &connect)
-                        : rv__no_memory(ctx, lanes * sizeof(rv__linker));
+    fresh.links = (uint32_t *)rv__get(alloc, size, sizeof(uint32_t));
+    if (!fresh.links) return rv__no_memory(ctx, size * sizeof(uint32_t));
+    status = rv__repair_open(ctx, index, &job);
+    job.links = fresh.links;
+    if (!status) status = rv__parallel_for(ctx, n, 64, 512, rv__repair_range, &job);
+    rv__repair_close(index, &job);
     if (!status) {
-        for (size_t i = 0; i < lanes; i++) rv__linker_init(&job.linker[i], ctx, index);
-        scratch = (unsigned char *)rv__get(alloc, lanes, job.linker[0].b.lane_bytes);
-        if (!scratch) status = rv__no_memory(ctx, lanes * job.linker[0].b.lane_bytes);
+        status = rv__fill_polled(ctx, fresh.links + n * index->degree, 0xFF,
+                                 (size - n * index->degree) * sizeof(uint32_t));
     }
     if (!status) {
-        for (size_t i = 0; i < lanes; i++) {
-            job.linker[i].b.scratch = scratch + i * job.linker[i].b.lane_bytes;
-            rv__build_lane_at(&job.linker[i].b, 0, &job.linker[i].lane);
-        }
-        status = rv__repair_layers(ctx, index, &upper);
+        status = rv__repair_layers(ctx, &fresh);
+        if (!status) status = rv__hnsw_connect(ctx, &fresh);
+        if (status) rv__hnsw_drop_layers(&fresh);
     }
-    if (!status) {
-        status = rv__parallel_for(ctx, n, 64, 1024, rv__repair_range, &job);
-        if (status) {
-            for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++)
-                rv__hnsw_layer_free(index, &upper.layer[l]);
-        }
+    if (status) {
+        rv__put(alloc, fresh.links, size, sizeof(uint32_t));
+        return status;
     }
-    if (!status) {
-        rv__hnsw_take_layers(index, &upper);
-        for (size_t slot = 0; slot < n; slot++) {
-            if (!rv__hnsw_held(index, (uint32_t)slot)) continue;
-            memset(index->links + slot * index->degree, 0xFF, index->degree * sizeof(uint32_t));
-        }
-        memset(index->held, 0, (index->capacity + 63) / 64 * sizeof(uint64_t));
-        index->store.n_held = 0;
-        rv__connect_now(ctx, index, &connect);
-    }
-    if (scratch) rv__put(alloc, scratch, lanes, job.linker[0].b.lane_bytes);
-    rv__connect_close(index, &connect);
-    rv__put(alloc, job.linker, lanes, sizeof(rv__linker));
-    return status;
+    rv__put(alloc, index->links, size, sizeof(uint32_t));
+    rv__hnsw_drop_layers(index);
+    index->links = fresh.links;
+    memcpy(index->layer, fresh.layer, sizeof index->layer);
+    index->n_levels = fresh.n_levels;
+    index->entry = fresh.entry;
+    memset(index->held, 0, (index->capacity + 63) / 64 * sizeof(uint64_t));
+    index->store.n_held = 0;
+    return RV_OK;
 }
 
 /* Repairs when it is due. A failure only postpones it. */
@@ -613,83 +618,94 @@ static void rv__hnsw_tidy(rv_ctx *ctx, rv_hnsw *index)
 
 /* ---- compaction ---- */
 
-/* Moves codes and links to the slots that new_slot tells. links, records: new arrays, both may be
-   as small as the live rows. */
-static void rv__compact_move(const rv_hnsw *index, const uint32_t *new_slot, size_t n,
-                             uint32_t *links, unsigned char *records)
+/* Moves codes and links to the slots that new_slot tells; to: links, records of the live rows. */
+static rv_status rv__compact_move(rv_ctx *ctx, const rv_hnsw *index, const uint32_t *new_slot,
+                                  rv_hnsw *to)
 {
     const uint32_t degree = index->degree;
-    for (size_t slot = 0; slot < n; slot++) {
+    const size_t record = index->code.record;
+    for (size_t slot = 0; slot < index->store.n; slot++) {
         const uint32_t *from = index->links + slot * degree;
-        uint32_t *to;
-        if (new_slot[slot] == RV__NO_SLOT) continue;
-        to = links + (size_t)new_slot[slot] * degree;
-        for (uint32_t i = 0; i < degree; i++)
-            to[i] = from[i] == RV__NO_SLOT ? RV__NO_SLOT : new_slot[from[i]];
-        if (records) {
-            memcpy(records + (size_t)new_slot[slot] * index->code.record,
-                   index->code.records + slot * index->code.record, index->code.record);
+        const size_t place = new_slot[slot];
+        rv_status status = slot % 1024 ? RV_OK : rv__poll(ctx);
+        if (status) return status;
+        if (place == RV__NO_SLOT) continue;
+        for (uint32_t i = 0; i < degree; i++) {
+            to->links[place * degree + i] =
+                from[i] == RV__NO_SLOT ? RV__NO_SLOT : new_slot[from[i]];
+        }
+        if (to->code.records) {
+            memcpy(to->code.records + place * record, index->code.records + slot * record, record);
         }
     }
+    return RV_OK;
+}
+
+/* Arrays of `to` that the index it was copied from does not share. */
+static void rv__compact_drop(rv_hnsw *to)
+{
+    const rv_alloc *alloc = &to->store.alloc;
+    rv__put(alloc, to->links, to->capacity * to->degree, sizeof(uint32_t));
+    rv__put(alloc, to->held, (to->capacity + 63) / 64, sizeof(uint64_t));
+    rv__put(alloc, to->code.records, to->code.capacity, to->code.record);
+    rv__hnsw_drop_layers(to);
+}
+
+/* The graph over the rows of a compacted store; new_slot tells where they are now. Levels follow
+   from slots, so the layers above 0 are made anew. On failure there is nothing to free. */
+static rv_status rv__compact_graph(rv_ctx *ctx, const rv_hnsw *index, const uint32_t *new_slot,
+                                   rv_hnsw *to)
+{
+    const rv_alloc *alloc = &index->store.alloc;
+    const size_t live = to->store.n;
+    rv_status status = RV_OK;
+    memset(to->layer, 0, sizeof to->layer);
+    to->capacity = live;
+    to->links = (uint32_t *)rv__get(alloc, live * index->degree, sizeof(uint32_t));
+    to->held = (uint64_t *)rv__get_zero(alloc, (live + 63) / 64, sizeof(uint64_t));
+    to->code.records = NULL;
+    to->code.capacity = rv__hnsw_coded(index) ? live : 0;
+    if (rv__hnsw_coded(index)) {
+        to->code.records = (unsigned char *)rv__get(alloc, live, index->code.record);
+    }
+    if (!to->links || !to->held || (rv__hnsw_coded(index) && !to->code.records)) {
+        status = rv__no_memory(ctx, live * index->degree * sizeof(uint32_t));
+    }
+    if (!status) status = rv__compact_move(ctx, index, new_slot, to);
+    to->store.held = to->held;
+    if (!status) status = rv__repair_layers(ctx, to);
+    if (!status) status = rv__hnsw_connect(ctx, to);
+    if (status) rv__compact_drop(to);
+    return status;
 }
 
 RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index)
 {
     const rv_alloc *alloc;
-    size_t n, live, words;
-    uint32_t *new_slot, *links;
-    uint64_t *held;
-    unsigned char *records = NULL;
-    rv__connect connect;
-    rv_hnsw upper;
-    rv_ctx calm = rv__calm(ctx);
+    size_t n;
+    uint32_t *new_slot;
+    rv_hnsw to;
     rv_status status = rv__hnsw_writable(ctx, index);
     if (!status) status = rv__hnsw_repair(ctx, index);
     if (status) return status;
-    memset(&connect, 0, sizeof connect);
     alloc = &index->store.alloc;
     n = index->store.n;
-    live = rv_hnsw_count(index);
-    if (live == n && index->capacity == n && index->store.capacity == n) return rv__ok(ctx);
-    words = (live + 63) / 64;
+    if (index->store.n_removed == 0 && index->capacity == n && index->store.capacity == n)
+        return rv__ok(ctx);
+    to = *index;
     new_slot = (uint32_t *)rv__get(alloc, n, sizeof(uint32_t));
-    links = (uint32_t *)rv__get(alloc, live * index->degree, sizeof(uint32_t));
-    held = (uint64_t *)rv__get_zero(alloc, words, sizeof(uint64_t));
-    if (rv__hnsw_coded(index)) records = (unsigned char *)rv__get(alloc, live, index->code.record);
-    if (!new_slot || !links || !held || (rv__hnsw_coded(index) && !records)) {
-        status = rv__no_memory(ctx, live * index->degree * sizeof(uint32_t));
-    }
-    if (!status && live) status = rv__connect_open(ctx, index, live, &connect);
-    if (!status) status = rv__store_compact(ctx, &index->store, new_slot);
+    status = new_slot ? rv__store_compacted(ctx, &index->store, new_slot, &to.store)
+                      : rv__no_memory(ctx, n * sizeof(uint32_t));
     if (!status) {
-        rv__compact_move(index, new_slot, n, links, records);
-        rv__put(alloc, index->links, index->capacity * index->degree, sizeof(uint32_t));
-        rv__put(alloc, index->held, (index->capacity + 63) / 64, sizeof(uint64_t));
-        index->links = links;
-        index->held = held;
-        index->store.held = held;
-        index->capacity = live;
-        if (records) {
-            rv__put(alloc, index->code.records, index->code.capacity, index->code.record);
-            index->code.records = records;
-            index->code.capacity = live;
-        }
-        /* levels follow from slots, so the small layers are made anew; without memory for that the
-           walk does with layer 0 alone, and the next repair makes them */
-        if (!live || rv__repair_layers(&calm, index, &upper)) {
-            memset(&upper, 0, sizeof upper);
-            upper.n_levels = live ? 1 : 0;
-        }
-        rv__hnsw_take_layers(index, &upper);
-        if (live) rv__connect_now(ctx, index, &connect);
-    } else {
-        rv__put(alloc, links, live * index->degree, sizeof(uint32_t));
-        rv__put(alloc, held, words, sizeof(uint64_t));
-        rv__put(alloc, records, live, index->code.record);
+        status = rv__compact_graph(ctx, index, new_slot, &to);
+        if (status) rv__store_discard(&index->store, &to.store);
     }
-    rv__connect_close(index, &connect);
     rv__put(alloc, new_slot, n, sizeof(uint32_t));
-    return status ? status : rv__ok(ctx);
+    if (status) return status;
+    rv__compact_drop(index);
+    rv__store_swap(&index->store, &to.store);
+    *index = to;
+    return rv__ok(ctx);
 }
 
 #undef RV__CODE_DIM_MIN
@@ -697,7 +713,6 @@ RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index)
 #undef RV__INSERT_UPPER
 #undef RV__LEADERS
 #undef RV__LEAF
-#undef RV__LEAF_BATCH
 #undef RV__MATCH_ROWS
 #undef RV__PICK
 #undef RV__THIN_MAX

@@ -241,33 +241,21 @@ static rv_status rv__hnsw_load_settings(rv__hnsw_loader *loader)
     return RV_OK;
 }
 
-static rv_status rv__hnsw_load_floats(const rv__hnsw_loader *loader, const char *tag, size_t rows,
-                                      size_t width, float most, float **out)
+/* A section of rows * width numbers: f32, or f16 of at most 1 (axes of unit length). */
+static rv_status rv__hnsw_load_numbers(const rv__hnsw_loader *loader, const char *tag, int half,
+                                       size_t rows, size_t width, void **out)
 {
-    void *p = NULL;
-    rv_status status = rv__hnsw_load_array(loader, tag, sizeof(float), rows, width, &p);
-    if (status) return status;
-    *out = (float *)p;
-    for (size_t i = 0; i < rows * width; i++) {
-        if (rv__finite_f32((*out)[i]) && (*out)[i] <= most && (*out)[i] >= -most) continue;
+    rv_status status = rv__hnsw_load_array(loader, tag, half ? sizeof(uint16_t) : sizeof(float),
+                                           rows, width, out);
+    for (size_t i = 0; i < rows * width && !status; i++) {
+        /* 0x3C01 is the number after 1 */
+        int sound = half ? (((const uint16_t *)*out)[i] & 0x7FFFu) <= 0x3C01u
+                         : rv__finite_f32(((const float *)*out)[i]);
+        if (i % 1048576 == 1048575) status = rv__poll(loader->ctx);
+        if (sound) continue;
         return rv__fail(loader->ctx, RV_ERR_FORMAT, i, "section %s: element %z cannot be", tag, i);
     }
-    return RV_OK;
-}
-
-/* Axes of unit length: no element is above 1. */
-static rv_status rv__hnsw_load_basis(const rv__hnsw_loader *loader, rv__code *code)
-{
-    void *p = NULL;
-    rv_status status =
-        rv__hnsw_load_array(loader, "CBAS", sizeof(uint16_t), code->n_comp, code->dim, &p);
-    if (status) return status;
-    code->basis = (uint16_t *)p;
-    for (size_t i = 0; i < (size_t)code->n_comp * code->dim; i++) {
-        if ((code->basis[i] & 0x7FFFu) <= 0x3C01u) continue; /* 1 and the next */
-        return rv__fail(loader->ctx, RV_ERR_FORMAT, i, "section CBAS: element %z cannot be", i);
-    }
-    return RV_OK;
+    return status;
 }
 
 static rv_status rv__hnsw_load_code(rv__hnsw_loader *loader)
@@ -276,7 +264,7 @@ static rv_status rv__hnsw_load_code(rv__hnsw_loader *loader)
     rv_hnsw *index = loader->index;
     rv__code *code = &index->code;
     const uint32_t n = index->store.n, dim = index->store.dim;
-    void *records = NULL;
+    void *records = NULL, *numbers = NULL;
     rv_status status;
     if (par[10] == RV__CODE_NONE) return RV_OK;
     if ((int)par[10] != rv__hnsw_code_kind(index->wanted) ||
@@ -295,9 +283,12 @@ static rv_status rv__hnsw_load_code(rv__hnsw_loader *loader)
     code->bits = par[12];
     code->record = par[13];
     code->viewed = loader->view;
-    status = rv__hnsw_load_floats(loader, "CMEA", 1, dim, 3.4028234e38f, &code->mean);
+    status = rv__hnsw_load_numbers(loader, "CMEA", 0, 1, dim, &numbers);
+    code->mean = (float *)numbers;
     if (!status && code->kind == RV__CODE_PCA) {
-        status = rv__hnsw_load_basis(loader, code);
+        numbers = NULL;
+        status = rv__hnsw_load_numbers(loader, "CBAS", 1, code->n_comp, dim, &numbers);
+        code->basis = (uint16_t *)numbers;
     }
     if (!status && (code->kind == RV__CODE_SQ4 || code->kind == RV__CODE_BIT)) {
         rv_ctx own;
@@ -491,11 +482,7 @@ RV_API void rv_hnsw_stats_get(const rv_hnsw *index, rv_hnsw_stats *stats)
         while (n < index->degree && links[n] != RV__NO_SLOT) n++;
         stats->degree_count[n]++;
     }
-    if (store->rows) stats->vector_bytes += (size_t)store->capacity * store->stride;
-    if (store->norms) stats->vector_bytes += (size_t)store->capacity * sizeof(float);
-    if (store->keys) stats->key_bytes += (size_t)store->capacity * sizeof(uint64_t);
-    if (store->removed) stats->key_bytes += rv__store_words(store->capacity) * sizeof(uint64_t);
-    stats->key_bytes += store->map ? store->map_size * sizeof(uint32_t) : 0;
+    rv__store_measure(store, &stats->vector_bytes, &stats->key_bytes);
     stats->code_bytes = rv__code_bytes(&index->code) + rv__hnsw_rotation_bytes(index);
     stats->link_bytes = rv__hnsw_links_bytes(index);
     stats->total_bytes = sizeof *index + stats->vector_bytes + stats->code_bytes +

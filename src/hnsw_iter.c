@@ -2,6 +2,7 @@
 #define RV_HNSW_ITER_C
 #include "hnsw.h"
 #include "base.c"
+#include "topk.c"
 #include "store.c"
 #include "code.c"
 #include "hnsw.c"
@@ -33,6 +34,7 @@ struct rv_hnsw_iter {
     size_t bytes;
     rv__walk walk; /* without its table of seen nodes */
     size_t at;     /* entries of the beam before it are expanded */
+    int filling;   /* a round begins: the beam takes from the heap */
     size_t ef_max;
     uint64_t *seen; /* bit per node */
     uint64_t *rest; /* min-heap of keys */
@@ -75,10 +77,12 @@ static rv_status rv__iter_room(rv_ctx *ctx, rv_hnsw_iter *iter, size_t more)
 {
     size_t cap = iter->rest_cap + iter->rest_cap / 2;
     uint64_t *rest;
+    rv_status status;
     if (iter->n_rest + more <= iter->rest_cap) return RV_OK;
     if (cap < iter->n_rest + more) cap = iter->n_rest + more;
-    rest = (uint64_t *)rv__regrow(&iter->alloc, iter->rest, iter->rest_cap, cap, sizeof(uint64_t));
-    if (!rest) return rv__no_memory(ctx, cap * sizeof(uint64_t));
+    rest = (uint64_t *)rv__regrow_polled(ctx, &iter->alloc, iter->rest, iter->rest_cap, cap,
+                                         sizeof(uint64_t), &status);
+    if (!rest) return status;
     iter->rest = rest;
     iter->rest_cap = cap;
     return RV_OK;
@@ -110,11 +114,15 @@ static size_t rv__iter_collect(rv_hnsw_iter *iter, uint32_t node, size_t n)
 static rv_status rv__iter_expand(rv_ctx *ctx, rv_hnsw_iter *iter)
 {
     rv__walk *walk = &iter->walk;
+    const uint64_t step = rv__walk_poll(walk);
+    uint64_t next_poll = walk->hops + step;
     while (iter->at < walk->n) {
         size_t n = 0, first = walk->n, taken = 0;
         rv_status status = rv__iter_room(ctx, iter, RV__WALK_WIDTH * iter->index->degree);
-        if (!status && walk->hops / 1024 != (walk->hops + RV__WALK_WIDTH) / 1024)
+        if (!status && walk->hops >= next_poll) {
+            next_poll = walk->hops + step;
             status = rv__poll(ctx);
+        }
         if (status) return status;
         for (size_t i = iter->at; i < walk->n && taken < RV__WALK_WIDTH; i++) {
             iter->at = i + 1;
@@ -139,27 +147,41 @@ static rv_status rv__iter_expand(rv_ctx *ctx, rv_hnsw_iter *iter)
     return RV_OK;
 }
 
-/* Ranks the rows of the beam and empties it. */
-static void rv__iter_harvest(rv_hnsw_iter *iter)
+/* Ranks the rows of the beam and empties it. Stopped half way it is done again from the start. */
+static rv_status rv__iter_harvest(rv_ctx *ctx, rv_hnsw_iter *iter)
 {
     const rv_hnsw *index = iter->index;
     rv__walk *walk = &iter->walk;
-    size_t n = 0;
+    size_t n = 0, found = 0;
+    int many;
+    rv_status status = RV_OK;
     for (size_t i = 0; i < walk->n && !iter->whole; i++) {
         if (rv__hnsw_pass(index, &iter->filter, rv__hnsw_node(walk->beam[i])))
             walk->beam[n++] = walk->beam[i];
     }
     if (!iter->whole) walk->n = n;
-    rv__hnsw_exact(&iter->query, walk->beam, walk->n, iter->ids, iter->distance);
-    iter->nearest = rv__infinity();
     iter->n_hits = iter->next = 0;
+    many = walk->n > RV__ITER_GROWN;
+    status = rv__hnsw_exact(ctx, &iter->query, walk->beam, walk->n, iter->ids, iter->distance);
+    if (status) return status;
+    iter->nearest = rv__infinity();
     for (size_t i = 0; i < walk->n; i++) {
         if (iter->distance[i] < iter->nearest) iter->nearest = iter->distance[i];
         if (iter->whole && !rv__hnsw_pass(index, &iter->filter, iter->ids[i])) continue;
-        rv__hnsw_take(index, &iter->ids[i], &iter->distance[i], 1, iter->hits, iter->n_hits++);
+        if (many) {
+            iter->hits[found].key = rv__store_key(&index->store, iter->ids[i]);
+            iter->hits[found].distance = iter->distance[i];
+        } else {
+            rv__hnsw_take(index, &iter->ids[i], &iter->distance[i], 1, iter->hits, found);
+        }
+        found++;
     }
+    if (many) status = rv__hits_sort(ctx, iter->hits, found);
+    if (status) return status;
+    iter->n_hits = found;
     walk->n = 0;
     walk->ef = 2 * walk->ef < iter->ef_max ? 2 * walk->ef : iter->ef_max;
+    return RV_OK;
 }
 
 /* From the entry every row is reached; from where the walk began perhaps not. */
@@ -181,14 +203,19 @@ static rv_status rv__iter_round(rv_ctx *ctx, rv_hnsw_iter *iter)
     rv__walk *walk = &iter->walk;
     rv_status status;
     if (walk->n == 0) {
-        while (walk->n < walk->ef && iter->n_rest) walk->beam[walk->n++] = rv__iter_pop(iter);
         iter->at = 0;
-        if (walk->n == 0) rv__iter_enter(iter);
+        iter->filling = 1;
     }
+    while (iter->filling && walk->n < walk->ef && iter->n_rest) {
+        walk->beam[walk->n++] = rv__iter_pop(iter);
+        status = walk->n % RV__ITER_GROWN ? RV_OK : rv__poll(ctx);
+        if (status) return status;
+    }
+    iter->filling = 0;
+    if (walk->n == 0) rv__iter_enter(iter);
     if (walk->n == 0) return RV_DONE;
     status = rv__iter_expand(ctx, iter);
-    if (!status) rv__iter_harvest(iter);
-    return status;
+    return status ? status : rv__iter_harvest(ctx, iter);
 }
 
 /* ---- opening ---- */
@@ -255,7 +282,11 @@ static rv_status rv__iter_open(rv_ctx *ctx, const rv_hnsw *index, const void *qu
     iter->ids = (uint32_t *)(void *)(iter->hits + iter->ef_max);
     iter->distance = (float *)(void *)(iter->ids + iter->ef_max);
     iter->seen = (uint64_t *)(void *)(at + hits);
-    memset(iter->seen, 0, words * sizeof(uint64_t));
+    status = rv__fill_polled(ctx, iter->seen, 0, words * sizeof(uint64_t));
+    if (status) {
+        rv__iter_close(iter);
+        return status;
+    }
     if (index->n_levels) rv__iter_start(iter);
     return RV_OK;
 }
@@ -300,34 +331,6 @@ RV_API void rv_hnsw_iter_destroy(rv_hnsw_iter *iter)
 
 /* ---- range search ---- */
 
-/* Sifts hit down from the root of a heap whose root is the last in order. */
-static void rv__range_sift(rv_hit *heap, size_t n, rv_hit hit)
-{
-    size_t i = 0, child;
-    while ((child = 2 * i + 1) < n) {
-        if (child + 1 < n && rv__hit_before(&heap[child], &heap[child + 1])) child++;
-        if (!rv__hit_before(&hit, &heap[child])) break;
-        heap[i] = heap[child];
-        i = child;
-    }
-    heap[i] = hit;
-}
-
-/* Keeps the cap first hits; found: how many came before this one. */
-static void rv__range_keep(rv_hit *heap, size_t cap, size_t found, rv_hit hit)
-{
-    size_t i = found;
-    if (found >= cap) {
-        if (cap && rv__hit_before(&hit, &heap[0])) rv__range_sift(heap, cap, hit);
-        return;
-    }
-    while (i > 0 && rv__hit_before(&heap[(i - 1) / 2], &hit)) {
-        heap[i] = heap[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    heap[i] = hit;
-}
-
 /* Rounds until one meets no row within the radius, passing or not. */
 RV_API rv_status rv_hnsw_range(rv_ctx *ctx, const rv_hnsw *index, const void *query, float radius,
                                const rv_hnsw_options *options, rv_hit *hits, size_t cap,
@@ -347,16 +350,13 @@ RV_API rv_status rv_hnsw_range(rv_ctx *ctx, const rv_hnsw *index, const void *qu
     do {
         status = rv__iter_round(ctx, &iter);
         for (size_t i = 0; i < iter.n_hits && !status; i++) {
-            if (iter.hits[i].distance <= radius) rv__range_keep(hits, cap, found++, iter.hits[i]);
+            if (iter.hits[i].distance <= radius) rv__hits_offer(hits, cap, found++, iter.hits[i]);
+            if (i % RV__ITER_GROWN == RV__ITER_GROWN - 1) status = rv__poll(ctx);
         }
     } while (!status && iter.nearest <= radius);
     if (status == RV_DONE) status = RV_OK;
+    if (!status) status = rv__hits_sort(ctx, hits, found < cap ? found : cap);
     if (!status) {
-        for (size_t n = found < cap ? found : cap; n > 1; n--) {
-            rv_hit last = hits[n - 1];
-            hits[n - 1] = hits[0];
-            rv__range_sift(hits, n - 1, last);
-        }
         *n_hits = found;
         if (options && options->trace) {
             memset(options->trace, 0, sizeof *options->trace);

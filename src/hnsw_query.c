@@ -2,6 +2,7 @@
 #define RV_HNSW_QUERY_C
 #include "hnsw.h"
 #include "base.c"
+#include "topk.c"
 #include "image.c"
 #include "store.c"
 #include "code.c"
@@ -43,12 +44,6 @@ static size_t rv__hnsw_rerank(const rv_hnsw *index, size_t k, size_t wanted, siz
     return count < n ? count : n;
 }
 
-static int rv__hit_before(const rv_hit *a, const rv_hit *b)
-{
-    uint32_t x = rv__order_f32(a->distance), y = rv__order_f32(b->distance);
-    return x != y ? x < y : a->key < b->key;
-}
-
 /* Puts n more rows into sorted hits; the input is nearly sorted already. */
 static void rv__hnsw_take(const rv_hnsw *index, const uint32_t *ids, const float *distance,
                           size_t n, rv_hit *hits, size_t n_hits)
@@ -79,65 +74,120 @@ static void rv__hnsw_estimates(const rv__hnsw_query *query, const uint64_t *keys
     }
 }
 
-/* How far an estimate may lie above its distance: from the errors seen so far. */
-static float rv__hnsw_margin(const uint64_t *keys, const float *distance, size_t n)
+/* Errors of the estimates seen so far. */
+typedef struct rv__hnsw_errors {
+    float sum, squares;
+    size_t n;
+} rv__hnsw_errors;
+
+static void rv__hnsw_errors_add(rv__hnsw_errors *errors, const uint64_t *keys,
+                                const float *distance, size_t n)
 {
-    float mean = 0.0f, square = 0.0f;
     for (size_t i = 0; i < n; i++) {
         float error = rv__hnsw_key_distance(keys[i]) - distance[i];
-        mean += error;
-        square += error * error;
+        errors->sum += error;
+        errors->squares += error * error;
     }
-    mean /= (float)n;
-    square = square / (float)n - mean * mean;
+    errors->n += n;
+}
+
+/* How far an estimate may lie above its distance. */
+static float rv__hnsw_margin(const rv__hnsw_errors *errors)
+{
+    const float mean = errors->sum / (float)errors->n;
+    const float square = errors->squares / (float)errors->n - mean * mean;
     return mean + RV__RANK_SIGMA * (square > 0.0f ? sqrtf(square) : 0.0f);
 }
 
-#define RV__RANK_STEP 4u /* rows measured between two looks at the margin */
+#define RV__RANK_STEP 4u     /* rows measured between two looks at the margin                    */
+#define RV__RANK_MANY 1024u  /* rows that are ranked in a heap, and measured between two polls    */
 
 /* Exact distances of keys[count], or what the codes say when there are no vectors. ids, distance:
-   [count]. */
-RV__FN void rv__hnsw_exact(const rv__hnsw_query *query, const uint64_t *keys, size_t count,
-                           uint32_t *ids, float *distance)
+   [count]. Polls. */
+RV__FN rv_status rv__hnsw_exact(rv_ctx *ctx, const rv__hnsw_query *query, const uint64_t *keys,
+                                size_t count, uint32_t *ids, float *distance)
 {
-    rv__hnsw_estimates(query, keys, count, ids, distance);
-    if (rv__hnsw_coded(query->index) && !query->index->store.no_rows) {
-        rv__store_scan(&query->index->store, query->isa, query->exact, ids, 0, count, distance);
+    const int measure = rv__hnsw_coded(query->index) && !query->index->store.no_rows;
+    for (size_t at = 0; at < count; at += RV__RANK_MANY) {
+        const size_t n = count - at < RV__RANK_MANY ? count - at : RV__RANK_MANY;
+        rv_status status = rv__poll(ctx);
+        if (status) return status;
+        rv__hnsw_estimates(query, keys + at, n, ids + at, distance + at);
+        if (!measure) continue;
+        rv__store_scan(&query->index->store, query->isa, query->exact, ids + at, 0, n,
+                       distance + at);
     }
+    return RV_OK;
+}
+
+/* rv__hnsw_rank for so many that keeping them in order would cost more than measuring: the k best
+   in a heap. */
+static rv_status rv__hnsw_rank_many(rv_ctx *ctx, const rv__hnsw_query *query, const uint64_t *keys,
+                                    size_t count, size_t k, int early, uint32_t *ids,
+                                    float *distance, rv_hit *all, size_t *measured)
+{
+    const int measure = rv__hnsw_coded(query->index) && !query->index->store.no_rows;
+    rv__hnsw_errors errors = {0.0f, 0.0f, 0};
+    size_t n = 0;
+    while (n < count) {
+        const size_t step = count - n < RV__RANK_MANY ? count - n : RV__RANK_MANY;
+        rv_status status = rv__hnsw_exact(ctx, query, keys + n, step, ids + n, distance + n);
+        if (status) return status;
+        for (size_t i = n; i < n + step; i++) {
+            rv_hit hit;
+            hit.key = rv__store_key(&query->index->store, ids[i]);
+            hit.distance = distance[i];
+            rv__hits_offer(all, k, i, hit);
+        }
+        if (measure) rv__hnsw_errors_add(&errors, keys + n, distance + n, step);
+        n += step;
+        if (measure && early && n >= k && n < count &&
+            rv__hnsw_key_distance(keys[n]) - rv__hnsw_margin(&errors) > all[0].distance)
+            break;
+    }
+    *measured = measure ? n : 0;
+    return rv__hits_sort(ctx, all, k < n ? k : n);
 }
 
 /* Turns the first count of sorted keys into at most k hits: all of them are measured, or with
    `early` those whose estimates, less their usual error, reach the k-th distance found so far. A
    row costs dim / 16 cache lines, as much as the walk spends on a dozen nodes. all, ids, distance:
-   [count]. Returns the hits; *measured: exact distances. */
-static size_t rv__hnsw_rank(const rv__hnsw_query *query, const uint64_t *keys, size_t count,
-                            size_t k, int early, uint32_t *ids, float *distance, rv_hit *all,
-                            rv_hit *hits, size_t *measured)
+   [count]. *n_hits: the hits; *measured: exact distances. */
+static rv_status rv__hnsw_rank(rv_ctx *ctx, const rv__hnsw_query *query, const uint64_t *keys,
+                               size_t count, size_t k, int early, uint32_t *ids, float *distance,
+                               rv_hit *all, rv_hit *hits, size_t *n_hits, size_t *measured)
 {
     const rv_hnsw *index = query->index;
     size_t n = 0;
-    rv__hnsw_estimates(query, keys, count, ids, distance);
-    if (rv__hnsw_coded(index) && !index->store.no_rows) {
+    if (count > RV__RANK_MANY) {
+        rv_status status =
+            rv__hnsw_rank_many(ctx, query, keys, count, k, early, ids, distance, all, measured);
+        if (status) return status;
+        n = count;
+    } else if (rv__hnsw_coded(index) && !index->store.no_rows) {
+        rv__hnsw_errors errors = {0.0f, 0.0f, 0};
         size_t step = early && k + RV__RANK_STEP < count ? k + RV__RANK_STEP : count;
+        rv__hnsw_estimates(query, keys, count, ids, distance);
         while (n < count) {
             rv__store_scan(&index->store, query->isa, query->exact, ids + n, 0, step, distance + n);
             rv__hnsw_take(index, ids + n, distance + n, step, all, n);
+            rv__hnsw_errors_add(&errors, keys + n, distance + n, step);
             n += step;
             if (n >= count) break;
-            if (rv__hnsw_key_distance(keys[n]) - rv__hnsw_margin(keys, distance, n) >
-                all[k - 1].distance)
+            if (rv__hnsw_key_distance(keys[n]) - rv__hnsw_margin(&errors) > all[k - 1].distance)
                 break;
             step = count - n < RV__RANK_STEP ? count - n : RV__RANK_STEP;
         }
         *measured = n;
     } else {
+        rv__hnsw_estimates(query, keys, count, ids, distance);
         rv__hnsw_take(index, ids, distance, count, all, 0);
         n = count;
         *measured = 0;
     }
-    if (k > n) k = n;
-    memcpy(hits, all, k * sizeof *hits);
-    return k;
+    *n_hits = k < n ? k : n;
+    memcpy(hits, all, *n_hits * sizeof *hits);
+    return RV_OK;
 }
 
 /* ---- what passes ---- */
@@ -336,7 +386,7 @@ static rv_status rv__hnsw_walk_pool(rv_ctx *ctx, rv__hnsw_run *run)
 {
     const rv_hnsw *index = run->plan->index;
     rv__walk *walk = &run->walk, *pool = &run->pool;
-    uint64_t next_poll = walk->hops + 1024;
+    uint64_t next_poll = walk->hops + rv__walk_poll(walk);
     size_t at = 0;
     for (size_t i = 0; i < walk->n; i++) rv__hnsw_offer(run, pool, walk->beam[i]);
     while (at < walk->n) {
@@ -368,7 +418,7 @@ static rv_status rv__hnsw_walk_pool(rv_ctx *ctx, rv__hnsw_run *run)
         if (walk->hops >= next_poll) {
             rv_status status = rv__poll(ctx);
             if (status) return status;
-            next_poll = walk->hops + 1024;
+            next_poll = walk->hops + rv__walk_poll(walk);
         }
     }
     return RV_OK;
@@ -401,7 +451,9 @@ static rv_status rv__hnsw_scan(rv_ctx *ctx, rv__hnsw_run *run, size_t *matches)
     const rv_filter *filter = run->plan->filter;
     const int ask = filter && (filter->accept || index->store.keys);
     const size_t most = (size_t)RV__WALK_WIDTH * index->degree;
-    size_t n = 0, total = 0, next_poll = 65536;
+    /* a row that enters a long pool moves half of it */
+    const size_t step = run->pool.ef < 1024 ? 65536 : 64 + (1u << 23) / run->pool.ef;
+    size_t n = 0, total = 0, next_poll = step;
     run->pool.n = 0;
     for (uint32_t base = 0; base < index->store.n; base += 64) {
         uint64_t word = rv__hnsw_pass_word(index, filter, base);
@@ -418,7 +470,7 @@ static rv_status rv__hnsw_scan(rv_ctx *ctx, rv__hnsw_run *run, size_t *matches)
         if (total + base >= next_poll) {
             rv_status status = rv__poll(ctx);
             if (status) return status;
-            next_poll = total + base + 65536;
+            next_poll = total + base + step;
         }
     }
     rv__hnsw_scan_ids(run, n);
@@ -475,8 +527,9 @@ static rv_status rv__hnsw_run_query(rv_ctx *ctx, const rv__hnsw_plan *plan, unsi
     }
     if (status) return status;
     if (count > run.pool.n) count = run.pool.n;
-    *n_hits = rv__hnsw_rank(&run.query, run.pool.beam, count, plan->k, plan->early, ids,
-                            (float *)(void *)(ids + best), all, hits, &measured);
+    status = rv__hnsw_rank(ctx, &run.query, run.pool.beam, count, plan->k, plan->early, ids,
+                           (float *)(void *)(ids + best), all, hits, n_hits, &measured);
+    if (status) return status;
     if (trace) {
         trace->hops += run.walk.hops;
         trace->distances += run.walk.distances;
@@ -528,6 +581,8 @@ RV_API rv_status rv_hnsw_search(rv_ctx *ctx, const rv_hnsw *index, const void *q
 /* ---- many queries ---- */
 
 typedef struct rv__hnsw_batch {
+    rv_ctx *ctx; /* of one lane, which may poll within a query; else NULL */
+    rv_status status;
     const rv__hnsw_plan *plan;
     const unsigned char *queries;
     size_t vector_bytes;
@@ -539,12 +594,14 @@ typedef struct rv__hnsw_batch {
 
 static void rv__hnsw_batch_range(void *arg, size_t lane, size_t begin, size_t end)
 {
-    const rv__hnsw_batch *job = (const rv__hnsw_batch *)arg;
-    for (size_t i = begin; i < end; i++) {
+    rv__hnsw_batch *job = (rv__hnsw_batch *)arg;
+    for (size_t i = begin; i < end && !job->status; i++) {
         /* without a context there is no poll, and nothing else here can fail */
-        (void)rv__hnsw_run_query(NULL, job->plan, job->memory + lane * job->plan->bytes,
-                                 job->queries + i * job->vector_bytes, &job->trace[lane],
-                                 job->hits + i * job->hits_stride, &job->n_hits[i]);
+        rv_status status =
+            rv__hnsw_run_query(job->ctx, job->plan, job->memory + lane * job->plan->bytes,
+                               job->queries + i * job->vector_bytes, &job->trace[lane],
+                               job->hits + i * job->hits_stride, &job->n_hits[i]);
+        if (status) job->status = status;
     }
 }
 
@@ -555,14 +612,17 @@ static rv_status rv__hnsw_batch_run(rv_ctx *ctx, rv__hnsw_batch *job, size_t n_q
     size_t lanes = rv__lanes(ctx), section = 1;
     rv_status status;
     if (lanes > n_queries) lanes = n_queries;
-    /* 10 ms at about 15 ns for a distance */
-    if (job->plan->cost < 1e6) section = 1 + (size_t)(6e5 / (job->plan->cost + 100.0));
+    /* a few ms at about 15 ns for a distance */
+    if (job->plan->cost < 1e6) section = 1 + (size_t)(2e5 / (job->plan->cost + 100.0));
+    job->ctx = rv__lanes(ctx) == 1 ? ctx : NULL;
+    job->status = RV_OK;
     job->memory = (unsigned char *)rv__get(&alloc, lanes, job->plan->bytes);
     job->trace = (rv_hnsw_trace *)rv__get_zero(&alloc, lanes, sizeof(rv_hnsw_trace));
     if (!job->memory || !job->trace) {
         status = rv__no_memory(ctx, rv__mul(lanes, job->plan->bytes));
     } else {
         status = rv__parallel_for(ctx, n_queries, 1, section, rv__hnsw_batch_range, job);
+        if (!status) status = job->status;
     }
     for (size_t i = 0; i < lanes && !status; i++) {
         trace->hops += job->trace[i].hops;
@@ -589,10 +649,8 @@ RV_API rv_status rv_hnsw_search_batch(rv_ctx *ctx, const rv_hnsw *index, const v
     status = rv__hnsw_check_options(ctx, options);
     job.vector_bytes = rv__store_vector_bytes(&index->store);
     job.queries = (const unsigned char *)queries;
-    for (size_t i = 0; i < n_queries && !status; i++) {
-        status = rv__store_check(ctx, &index->store, job.queries + i * job.vector_bytes, "queries");
-        if (status && ctx) ctx->where += i * index->store.dim;
-    }
+    if (!status && n_queries)
+        status = rv__store_check_many(ctx, &index->store, queries, n_queries, "queries");
     if (status) return status;
     memset(&trace, 0, sizeof trace);
     job.hits_stride = k;
@@ -612,6 +670,7 @@ RV_API rv_status rv_hnsw_search_batch(rv_ctx *ctx, const rv_hnsw *index, const v
 }
 
 #undef RV__HNSW_EF_MAX
+#undef RV__RANK_MANY
 #undef RV__RANK_SIGMA
 #undef RV__RANK_STEP
 #undef RV__SHARE_SAMPLE

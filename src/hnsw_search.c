@@ -215,12 +215,18 @@ RV__INLINE size_t rv__walk_collect(const rv_hnsw *index, rv__walk *walk, uint32_
     return n;
 }
 
-/* Expands until every entry of the beam is expanded. Polls every 1024 hops. */
+/* Hops between two polls. What enters a long beam moves much of it. */
+static uint64_t rv__walk_poll(const rv__walk *walk)
+{
+    return walk->ef < 2048 ? 1024 : 1 + 2097152u / walk->ef;
+}
+
+/* Expands until every entry of the beam is expanded. Polls. */
 static rv_status rv__walk_run(rv_ctx *ctx, const rv__hnsw_query *query, rv__walk *walk)
 {
     const rv_hnsw *index = query->index;
     size_t at = 0;
-    uint64_t next_poll = walk->hops + 1024;
+    uint64_t next_poll = walk->hops + rv__walk_poll(walk);
     while (at < walk->n) {
         size_t n = 0, first = walk->n, taken = 0;
         for (size_t i = at; i < walk->n && taken < RV__WALK_WIDTH; i++) {
@@ -251,7 +257,7 @@ static rv_status rv__walk_run(rv_ctx *ctx, const rv__hnsw_query *query, rv__walk
         if (walk->hops >= next_poll) {
             rv_status status = rv__poll(ctx);
             if (status) return status;
-            next_poll = walk->hops + 1024;
+            next_poll = walk->hops + rv__walk_poll(walk);
         }
     }
     return RV_OK;

@@ -10,10 +10,9 @@
    and count are compared with what the index expects before anything is allocated. */
 
 #define RV__IMAGE_VERSION 1u
-#define RV__IMAGE_HEAD 64u                /* bytes of the header                       */
-#define RV__IMAGE_ENTRY 32u               /* bytes of a row of the section table       */
-#define RV__IMAGE_SECTIONS 48u            /* most sections in an image                 */
-#define RV__IMAGE_PIECE ((size_t)1 << 22) /* bytes copied or summed between two polls */
+#define RV__IMAGE_HEAD 64u     /* bytes of the header                 */
+#define RV__IMAGE_ENTRY 32u    /* bytes of a row of the section table */
+#define RV__IMAGE_SECTIONS 48u /* most sections in an image           */
 
 RV__FN int rv__big_endian(void)
 {
@@ -126,7 +125,7 @@ RV__FN void rv__image_copy(void *dst, const void *src, size_t elem_bytes, size_t
 RV__FN rv_status rv__image_copy_polled(rv_ctx *ctx, void *dst, const void *src, size_t elem_bytes,
                                        size_t count)
 {
-    const size_t piece = RV__IMAGE_PIECE / elem_bytes;
+    const size_t piece = RV__PIECE / elem_bytes;
     for (size_t done = 0; done < count; done += piece) {
         size_t n = count - done < piece ? count - done : piece, at = done * elem_bytes;
         rv_status status = rv__poll(ctx);
@@ -143,6 +142,7 @@ typedef struct rv__image_writer {
     unsigned char *image;   /* NULL: only sizes, from the start or since cap was exceeded       */
     size_t cap, at, summed; /* at: end of what was put, SIZE_MAX past any memory; summed: bytes
                                 already in the checksum, header included                         */
+    size_t next_poll;       /* where `at` will be                                               */
     int asked;              /* an image was given                                               */
     rv_status status;       /* of the first poll that canceled                                  */
     uint32_t kind, n;
@@ -172,7 +172,7 @@ RV__FN void rv__image_begin(rv_ctx *ctx, rv__image_writer *w, const char *kind, 
 RV__FN void rv__image_put(rv__image_writer *w, size_t elem_bytes, const void *array, size_t count)
 {
     const unsigned char *from = (const unsigned char *)array;
-    const size_t piece = RV__IMAGE_PIECE / elem_bytes;
+    const size_t piece = RV__PIECE / elem_bytes;
     size_t end = rv__add(w->at, rv__mul(count, elem_bytes));
     if (w->image && end > w->cap) w->image = NULL;
     while (w->image && count && !w->status) {
@@ -184,7 +184,10 @@ RV__FN void rv__image_put(rv__image_writer *w, size_t elem_bytes, const void *ar
         w->summed += whole;
         from += n * elem_bytes;
         count -= n;
-        if (n == piece) w->status = rv__poll(w->ctx);
+        if (w->at >= w->next_poll) {
+            w->next_poll = w->at + RV__PIECE;
+            w->status = rv__poll(w->ctx);
+        }
     }
     w->at = end;
 }
@@ -300,8 +303,8 @@ static rv_status rv__image_check_sum(rv_ctx *ctx, const unsigned char *image, si
 {
     rv__image_sum sum;
     rv__image_sum_begin(&sum);
-    for (size_t at = RV__IMAGE_HEAD; at < total; at += RV__IMAGE_PIECE) {
-        size_t n = total - at < RV__IMAGE_PIECE ? total - at : RV__IMAGE_PIECE;
+    for (size_t at = RV__IMAGE_HEAD; at < total; at += RV__PIECE) {
+        size_t n = total - at < RV__PIECE ? total - at : RV__PIECE;
         rv_status status = rv__poll(ctx);
         if (status) return status;
         rv__image_sum_add(&sum, image + at, n);
@@ -450,7 +453,6 @@ RV__FN rv_status rv__image_array(rv_ctx *ctx, const rv__image_reader *r, const c
 
 #undef RV__IMAGE_ENTRY
 #undef RV__IMAGE_HEAD
-#undef RV__IMAGE_PIECE
 #undef RV__IMAGE_SECTIONS
 #undef RV__IMAGE_STEP
 #undef RV__IMAGE_VERSION

@@ -132,18 +132,18 @@ RV__FN rv_status rv__ivf_lists_init(rv_ctx *ctx, rv__ivf_lists *l, const rv_allo
     return RV_OK;
 }
 
+/* Bytes of the lists into stats, those that lie in an image included; returns how many do. */
 RV__FN size_t rv__ivf_lists_bytes(const rv__ivf_lists *l, rv_ivf_stats *stats)
 {
     const size_t blocks = l->capacity, n = l->n_lists;
-    stats->code_bytes =
-        l->viewed ? 0 : blocks * (16 * l->n_sub + 32 * l->n_factors * sizeof(float));
-    stats->list_bytes = (blocks * (l->viewed ? 2 : 34) + 3 * n) * sizeof(uint32_t);
+    stats->code_bytes = blocks * (16 * l->n_sub + 32 * l->n_factors * sizeof(float));
+    stats->list_bytes = (blocks * 34 + 3 * n) * sizeof(uint32_t);
     stats->centre_bytes = (l->means ? n * l->dim * sizeof(float) : 0) +
                           (l->offset ? l->dim * sizeof(float) : 0) +
                           (l->coarse ? n * (l->wide + 2 * sizeof(float)) : 0) +
                           (l->medoids ? rv__store_bytes(&l->centres) : 0) +
                           (l->quant ? rv_quant_bytes(l->quant) : 0);
-    return stats->code_bytes + stats->list_bytes + stats->centre_bytes;
+    return l->viewed ? stats->code_bytes + blocks * 32 * sizeof(uint32_t) : 0;
 }
 
 /* A pool of another capacity for the same lists, not filled. */
@@ -169,7 +169,7 @@ static rv_status rv__ivf_pool_get(rv_ctx *ctx, const rv__ivf_lists *l, size_t ca
 /* Room for so many more blocks than are in use. */
 RV__FN rv_status rv__ivf_pool_grow(rv_ctx *ctx, rv__ivf_lists *l, size_t more, int exactly)
 {
-    size_t need = (size_t)l->n_blocks + more, half = (size_t)l->capacity + l->capacity / 2;
+    size_t need = (size_t)l->n_blocks + more, half = (size_t)l->capacity + l->capacity / 2, used;
     rv__ivf_lists to;
     rv_status status;
     for (uint32_t b = l->spare; b != RV__IVF_NONE && need > l->capacity; b = l->next[b]) need--;
@@ -178,14 +178,18 @@ RV__FN rv_status rv__ivf_pool_grow(rv_ctx *ctx, rv__ivf_lists *l, size_t more, i
     if (need > RV__IVF_NONE / 32) return rv__no_memory(ctx, SIZE_MAX);
     status = rv__ivf_pool_get(ctx, l, need, &to);
     if (status) return status;
-    if (l->n_blocks) {
-        memcpy(to.ids, l->ids, (size_t)l->n_blocks * 32 * sizeof(uint32_t));
-        memcpy(to.next, l->next, (size_t)l->n_blocks * sizeof(uint32_t));
-        memcpy(to.owner, l->owner, (size_t)l->n_blocks * sizeof(uint32_t));
-        if (l->n_sub) {
-            memcpy(to.codes, l->codes, (size_t)l->n_blocks * 16 * l->n_sub);
-            memcpy(to.factors, l->factors, (size_t)l->n_blocks * 32 * l->n_factors * sizeof(float));
-        }
+    used = l->n_blocks;
+    status = rv__copy_polled(ctx, to.ids, l->ids, used * 32 * sizeof(uint32_t));
+    if (!status) status = rv__copy_polled(ctx, to.next, l->next, used * sizeof(uint32_t));
+    if (!status) status = rv__copy_polled(ctx, to.owner, l->owner, used * sizeof(uint32_t));
+    if (!status) status = rv__copy_polled(ctx, to.codes, l->codes, used * 16 * l->n_sub);
+    if (!status) {
+        status = rv__copy_polled(ctx, to.factors, l->factors,
+                                 used * 32 * l->n_factors * sizeof(float));
+    }
+    if (status) {
+        rv__ivf_drop_pool(&to);
+        return status;
     }
     rv__ivf_drop_pool(l);
     *l = to;
@@ -335,7 +339,7 @@ static void rv__ivf_code(const rv__ivf_lists *l, const float *x, uint32_t list, 
         double dot, length;
         rv_rotation_apply(quant->rotation, r, r);
         rv_rotation_apply(quant->rotation, t, t);
-        rv__rabitq_planes(r, quant->padded, 1, rest, code, &dot, &length);
+        rv__rabitq_integers(r, quant->padded, 1, rest, code, &dot, &length);
         factor[1] = dot > 0.0 ? (float)(square / dot) : 0.0f;
         for (size_t j = 0; j < quant->padded; j++) {
             product += (code[j >> 3] >> (j & 7u) & 1) ? (double)t[j] : -(double)t[j];
@@ -391,10 +395,14 @@ static void rv__ivf_decode(const rv__ivf_lists *l, uint32_t at, float *x, float 
 /* Bytes of the means for a first look at them. */
 static rv_status rv__ivf_make_coarse(rv_ctx *ctx, rv__ivf_lists *l)
 {
-    const size_t dim = l->dim, n = l->n_lists;
+    const size_t dim = l->dim, n = l->n_lists, every = 1 + 1000000u / dim;
     l->offset = (float *)rv__get_zero(&l->alloc, dim, sizeof(float));
     if (!l->offset) return rv__no_memory(ctx, dim * sizeof(float));
-    for (size_t i = 0; i < n; i++) rv_axpy_f32(1.0f / (float)n, l->means + i * dim, l->offset, dim);
+    for (size_t i = 0; i < n; i++) {
+        rv_status status = i % every ? RV_OK : rv__poll(ctx);
+        if (status) return status;
+        rv_axpy_f32(1.0f / (float)n, l->means + i * dim, l->offset, dim);
+    }
     if (dim < 64 || n < 64) return RV_OK;
     l->wide = rv__round_up(dim, 64);
     l->coarse = (int8_t *)rv__get_zero(&l->alloc, n, l->wide);
@@ -404,6 +412,8 @@ static rv_status rv__ivf_make_coarse(rv_ctx *ctx, rv__ivf_lists *l)
         const float *mean = l->means + i * dim;
         float top = 0.0f, scale;
         double square = 0.0;
+        rv_status status = i % every ? RV_OK : rv__poll(ctx);
+        if (status) return status;
         for (size_t j = 0; j < dim; j++) {
             float d = mean[j] - l->offset[j];
             top = fabsf(d) > top ? fabsf(d) : top;

@@ -6,11 +6,12 @@
 
 /* >>ivf  Inverted file: rows are dealt out to lists by their nearest centre, a search looks into
    the n_probe lists whose centres are nearest to the query. Lists hold row numbers and either
-   nothing else (the rows are measured) or codes of half a bit to a bit per dimension, scanned 32 at
-   a time in registers, the best of which are measured again by their vectors. Choose it over the
-   graph when memory is short (dim / 16 or dim / 8 bytes and 12 more per row), when rows come and go
-   often, or for metrics of bits and the caller's own over large sets; the graph is faster at high
-   recall.
+   nothing else (the rows are measured) or codes, scanned 32 at a time in registers, the best of
+   which are measured again by their vectors. Choose it over the graph when memory is short, when
+   rows come and go often, or for metrics of bits and the caller's own over large sets; the graph is
+   faster at high recall. Beside its vector and its key a row takes 8 bytes without codes; with
+   RABITQ 16 and a bit per dimension, in steps of 8 bytes; with PQ 12 and half a byte per run, in
+   steps of a byte. Lists are made of blocks of 32 rows, the last of each partly empty.
 
    Centres and codes are learned by rv_ivf_build from its rows, or by rv_ivf_train from those the
    index holds. Before that an index is one list that is scanned whole, which is exact. Centres do
@@ -77,6 +78,7 @@ typedef struct rv_ivf_options {
     rv_ivf_trace *trace;  /* out; default: not wanted                                         */
 } rv_ivf_options;
 
+/* Bytes of a viewed index count what lies in the image; rv_ivf_bytes does not. */
 typedef struct rv_ivf_stats {
     size_t count;
     uint32_t n_lists;     /* 1 before training                                                */
@@ -103,7 +105,7 @@ RV_API int       rv_ivf_contains(const rv_ivf *index, uint64_t key);
 /* out: float[dim] or bits. */
 RV_API rv_status rv_ivf_get    (rv_ctx *ctx, const rv_ivf *index, uint64_t key, void *out);
 RV_API size_t    rv_ivf_count  (const rv_ivf *index);
-RV_API size_t    rv_ivf_bytes  (const rv_ivf *index); /* all memory held */
+RV_API size_t    rv_ivf_bytes  (const rv_ivf *index); /* memory held, see rv_alloc */
 RV_API rv_status rv_ivf_reserve(rv_ctx *ctx, rv_ivf *index, size_t capacity);
 /* Gives back the room of removed rows and puts the blocks of each list together. */
 RV_API rv_status rv_ivf_compact(rv_ctx *ctx, rv_ivf *index);
@@ -114,8 +116,8 @@ RV_API rv_status rv_ivf_search (rv_ctx *ctx, const rv_ivf *index, const void *qu
 /* options may be NULL. */
 RV_API rv_status rv_ivf_search_with(rv_ctx *ctx, const rv_ivf *index, const void *query, size_t k,
                                     const rv_ivf_options *options, rv_hit *hits, size_t *n_hits);
-/* n_queries packed queries; hits: [n_queries, k], n_hits: [n_queries]. Parallel over queries. The
-   trace adds up all of them. */
+/* n_queries packed queries; hits: [n_queries, k], n_hits: [n_queries]. Parallel over queries. Polls
+   between queries, without ctx->parallel also within one. The trace adds up all of them. */
 RV_API rv_status rv_ivf_search_batch(rv_ctx *ctx, const rv_ivf *index, const void *queries,
                                      size_t n_queries, size_t k, const rv_ivf_options *options,
                                      rv_hit *hits, size_t *n_hits);

@@ -99,14 +99,14 @@ static void rv__ivf_code_range(void *arg, size_t lane, size_t begin, size_t end)
 static rv_status rv__ivf_deal_piece(rv_ctx *ctx, rv__ivf_deal *deal, size_t m)
 {
     const rv__ivf_lists *l = deal->l;
-    const size_t section = 1 + 2000000u / ((size_t)l->dim + 16);
+    const size_t section = 1 + 1000000u / ((size_t)l->dim + 16);
     rv_status status;
     if (!l->trained) {
         for (size_t i = 0; i < m; i++) deal->list[deal->first + i] = 0;
         return rv__poll(ctx);
     }
     if (l->medoids || m < 32) {
-        return rv__parallel_for(ctx, m, 16, 1 + 4000000u / ((size_t)l->dim * l->n_lists),
+        return rv__parallel_for(ctx, m, 16, 1 + 2000000u / ((size_t)l->dim * l->n_lists),
                                 rv__ivf_measure_range, deal);
     }
     status = rv__parallel_for(ctx, m, 64, section, rv__ivf_fetch_range, deal);
@@ -153,7 +153,7 @@ static rv_status rv__ivf_deal_out(rv_ctx *ctx, const rv_alloc *alloc, const rv__
         size_t m = from->n - deal->first < piece ? from->n - deal->first : piece;
         status = rv__ivf_deal_piece(ctx, deal, m);
         if (!status && l->quant) {
-            status = rv__parallel_for(ctx, m, 16, 1 + 400000u / ((size_t)l->dim + 16),
+            status = rv__parallel_for(ctx, m, 16, 1 + 200000u / ((size_t)l->dim + 16),
                                       rv__ivf_code_range, deal);
         }
     }
@@ -168,13 +168,17 @@ static rv_status rv__ivf_make_room(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_
 {
     size_t blocks = 0;
     uint32_t *more = (uint32_t *)rv__get_zero(&l->alloc, l->n_lists, sizeof(uint32_t));
+    rv_status status = RV_OK;
     if (!more) return rv__no_memory(ctx, l->n_lists * sizeof(uint32_t));
-    for (size_t i = 0; i < deal->n; i++) more[deal->list[i]]++;
+    for (size_t i = 0; i < deal->n && !status; i++) {
+        more[deal->list[i]]++;
+        if (i % 65536 == 65535) status = rv__poll(ctx);
+    }
     for (size_t i = 0; i < l->n_lists; i++) {
         blocks += ((size_t)l->size[i] + more[i] + 31) / 32 - ((size_t)l->size[i] + 31) / 32;
     }
     rv__put(&l->alloc, more, l->n_lists, sizeof(uint32_t));
-    return rv__ivf_pool_grow(ctx, l, blocks, deal->n > 1);
+    return status ? status : rv__ivf_pool_grow(ctx, l, blocks, deal->n > 1);
 }
 
 /* Enters the rows of a deal under the slots given (NULL: first + i); on failure none. */
@@ -279,6 +283,8 @@ static rv_status rv__ivf_learn_codes(rv_ctx *ctx, const rv_ivf *index, rv__ivf_l
     if (codes == RV_IVF_CODES_NONE) return RV_OK;
     for (size_t i = 0; i < s; i++) {
         const float *mean = l->means + (size_t)label[i] * dim;
+        status = i % (1 + 1000000u / dim) ? RV_OK : rv__poll(ctx);
+        if (status) return status;
         for (size_t j = 0; j < dim; j++) sample[i * dim + j] -= mean[j];
     }
     memset(&config, 0, sizeof config);
@@ -387,11 +393,12 @@ static rv_status rv__ivf_place_room(rv_ctx *ctx, rv_ivf *index, size_t need)
 {
     size_t half = index->place_capacity + index->place_capacity / 2;
     uint32_t *place;
+    rv_status status;
     if (need <= index->place_capacity) return RV_OK;
     if (half > need) need = half;
-    place = (uint32_t *)rv__regrow(&index->store.alloc, index->place, index->place_capacity, need,
-                                   sizeof(uint32_t));
-    if (!place) return rv__no_memory(ctx, rv__mul(need, sizeof(uint32_t)));
+    place = (uint32_t *)rv__regrow_polled(ctx, &index->store.alloc, index->place,
+                                          index->place_capacity, need, sizeof(uint32_t), &status);
+    if (!place) return status;
     index->place = place;
     index->place_capacity = need;
     return RV_OK;
@@ -481,16 +488,19 @@ static rv_status rv__ivf_live(rv_ctx *ctx, const rv__store *store, uint32_t **sl
 {
     uint32_t *out;
     size_t live = 0;
+    rv_status status = RV_OK;
     *slots = NULL;
     *n = store->n - store->n_removed;
     if (!store->n_removed) return RV_OK;
     out = (uint32_t *)rv__get(&store->alloc, *n, sizeof(uint32_t));
     if (!out) return rv__no_memory(ctx, *n * sizeof(uint32_t));
-    for (uint32_t slot = 0; slot < store->n; slot++) {
+    for (uint32_t slot = 0; slot < store->n && !status; slot++) {
         if (rv__store_live(store, slot)) out[live++] = slot;
+        if (slot % 65536 == 0) status = rv__poll(ctx);
     }
-    *slots = out;
-    return RV_OK;
+    if (status) rv__put(&store->alloc, out, *n, sizeof(uint32_t));
+    else *slots = out;
+    return status;
 }
 
 /* Puts all rows of the store into fresh lists. */
@@ -759,15 +769,13 @@ RV_API size_t rv_ivf_count(const rv_ivf *index)
     return index ? index->store.n - index->store.n_removed : 0;
 }
 
-RV_API void rv_ivf_stats_get(const rv_ivf *index, rv_ivf_stats *stats)
+/* Fills stats; returns the bytes among them that lie in an image. */
+static size_t rv__ivf_measure_all(const rv_ivf *index, rv_ivf_stats *stats)
 {
-    const rv__ivf_lists *l;
-    const rv__store *store;
-    if (!stats) return;
+    const rv__ivf_lists *l = &index->lists;
+    const rv__store *store = &index->store;
+    size_t image;
     memset(stats, 0, sizeof *stats);
-    if (!index) return;
-    l = &index->lists;
-    store = &index->store;
     stats->count = rv_ivf_count(index);
     stats->n_lists = l->n_lists;
     stats->smallest = l->size[0];
@@ -776,20 +784,29 @@ RV_API void rv_ivf_stats_get(const rv_ivf *index, rv_ivf_stats *stats)
         if (l->size[i] > stats->largest) stats->largest = l->size[i];
     }
     stats->row_code_bytes = (uint32_t)(l->n_sub / 2 + l->n_factors * sizeof(float));
-    stats->total_bytes = sizeof *index + rv__store_bytes(store) + rv__ivf_lists_bytes(l, stats) +
-                         index->place_capacity * sizeof(uint32_t);
+    image = rv__ivf_lists_bytes(l, stats);
     stats->list_bytes += index->place_capacity * sizeof(uint32_t);
-    if (store->rows && !store->viewed)
-        stats->vector_bytes = (size_t)store->capacity * store->stride;
-    stats->key_bytes = rv__store_bytes(store) - stats->vector_bytes;
+    rv__store_measure(store, &stats->vector_bytes, &stats->key_bytes);
+    stats->total_bytes = sizeof *index + stats->vector_bytes + stats->key_bytes +
+                         stats->code_bytes + stats->list_bytes + stats->centre_bytes;
+    if (store->viewed) image += stats->vector_bytes + stats->key_bytes - rv__store_bytes(store);
+    return image;
+}
+
+RV_API void rv_ivf_stats_get(const rv_ivf *index, rv_ivf_stats *stats)
+{
+    if (!stats) return;
+    memset(stats, 0, sizeof *stats);
+    if (index) (void)rv__ivf_measure_all(index, stats);
 }
 
 RV_API size_t rv_ivf_bytes(const rv_ivf *index)
 {
     rv_ivf_stats stats;
+    size_t image;
     if (!index) return 0;
-    rv_ivf_stats_get(index, &stats);
-    return stats.total_bytes;
+    image = rv__ivf_measure_all(index, &stats);
+    return stats.total_bytes - image;
 }
 
 RV_API rv_status rv_ivf_reserve(rv_ctx *ctx, rv_ivf *index, size_t capacity)
@@ -801,20 +818,32 @@ RV_API rv_status rv_ivf_reserve(rv_ctx *ctx, rv_ivf *index, size_t capacity)
     return status ? status : rv__ok(ctx);
 }
 
-/* The chains of l, each block behind the one before, in a pool of just that size. */
-static void rv__ivf_lay_out(const rv__ivf_lists *l, rv__ivf_lists *to, uint32_t *head,
-                            uint32_t *tail)
+/* The chains of l, each block behind the one before, in a pool of just that size. new_slot: the new
+   names of the slots; place: where each of those lies. */
+static rv_status rv__ivf_lay_out(rv_ctx *ctx, const rv__ivf_lists *l, const uint32_t *new_slot,
+                                 rv__ivf_lists *to, uint32_t *place)
 {
     uint32_t block = 0;
     for (uint32_t list = 0; list < l->n_lists; list++) {
-        head[list] = tail[list] = RV__IVF_NONE;
+        uint32_t left = l->size[list];
+        to->head[list] = to->tail[list] = RV__IVF_NONE;
+        to->size[list] = left;
         for (uint32_t b = l->head[list]; b != RV__IVF_NONE; b = l->next[b], block++) {
-            if (head[list] == RV__IVF_NONE) head[list] = block;
+            const uint32_t *from = l->ids + (size_t)b * 32;
+            uint32_t *ids = to->ids + (size_t)block * 32;
+            rv_status status = block % 1024 ? RV_OK : rv__poll(ctx);
+            if (status) return status;
+            if (to->head[list] == RV__IVF_NONE) to->head[list] = block;
             else to->next[block - 1] = block;
-            tail[list] = block;
+            to->tail[list] = block;
             to->next[block] = RV__IVF_NONE;
             to->owner[block] = list;
-            memcpy(to->ids + (size_t)block * 32, l->ids + (size_t)b * 32, 32 * sizeof(uint32_t));
+            for (uint32_t i = 0; i < 32; i++) {
+                ids[i] = left ? new_slot[from[i]] : 0;
+                if (!left) continue;
+                place[ids[i]] = block * 32 + i;
+                left--;
+            }
             if (!l->n_sub) continue;
             memcpy(to->codes + (size_t)block * 16 * l->n_sub, l->codes + (size_t)b * 16 * l->n_sub,
                    16 * l->n_sub);
@@ -822,29 +851,15 @@ static void rv__ivf_lay_out(const rv__ivf_lists *l, rv__ivf_lists *to, uint32_t 
                    l->factors + (size_t)b * 32 * l->n_factors, 32 * l->n_factors * sizeof(float));
         }
     }
-}
-
-/* Slots of the pool under new names, and where each lies. */
-static void rv__ivf_rename(rv_ivf *index, const uint32_t *new_slot)
-{
-    rv__ivf_lists *l = &index->lists;
-    for (uint32_t list = 0; list < l->n_lists; list++) {
-        uint32_t left = l->size[list];
-        for (uint32_t b = l->head[list]; b != RV__IVF_NONE; b = l->next[b]) {
-            uint32_t n = left < 32 ? left : 32;
-            for (uint32_t i = 0; i < n; i++) {
-                uint32_t *id = l->ids + (size_t)b * 32 + i;
-                *id = new_slot[*id];
-                index->place[*id] = b * 32 + i;
-            }
-            left -= n;
-        }
-    }
+    to->n_blocks = block;
+    to->spare = RV__IVF_NONE;
+    return RV_OK;
 }
 
 RV_API rv_status rv_ivf_compact(rv_ctx *ctx, rv_ivf *index)
 {
     rv__ivf_lists *l, to;
+    rv__store store;
     rv_alloc alloc;
     uint32_t *new_slot, *place, *chains;
     size_t blocks = 0, n, live, n_lists;
@@ -864,30 +879,30 @@ RV_API rv_status rv_ivf_compact(rv_ctx *ctx, rv_ivf *index)
     status = new_slot && place && chains ? rv__ivf_pool_get(ctx, l, blocks, &to)
                                          : rv__no_memory(ctx, rv__mul(n, sizeof(uint32_t)));
     if (!status) {
-        rv__ivf_lay_out(l, &to, chains, chains + n_lists);
-        status = rv__store_compact(ctx, &index->store, new_slot);
-        if (status) rv__ivf_drop_pool(&to);
-    }
-    if (status) {
-        rv__put(&alloc, chains, 3 * n_lists, sizeof(uint32_t));
-        rv__put(&alloc, place, live, sizeof(uint32_t));
-    } else {
-        memcpy(chains + 2 * n_lists, l->size, n_lists * sizeof(uint32_t));
-        rv__put(&alloc, l->head, 3 * n_lists, sizeof(uint32_t));
-        rv__ivf_drop_pool(l);
         to.head = chains;
         to.tail = chains + n_lists;
         to.size = chains + 2 * n_lists;
-        to.n_blocks = (uint32_t)blocks;
-        to.spare = RV__IVF_NONE;
-        *l = to;
-        rv__put(&alloc, index->place, index->place_capacity, sizeof(uint32_t));
-        index->place = place;
-        index->place_capacity = live;
-        rv__ivf_rename(index, new_slot);
+        status = rv__store_compacted(ctx, &index->store, new_slot, &store);
+        if (!status) {
+            status = rv__ivf_lay_out(ctx, l, new_slot, &to, place);
+            if (status) rv__store_discard(&index->store, &store);
+        }
+        if (status) rv__ivf_drop_pool(&to);
     }
     rv__put(&alloc, new_slot, n, sizeof(uint32_t));
-    return status ? status : rv__ok(ctx);
+    if (status) {
+        rv__put(&alloc, chains, 3 * n_lists, sizeof(uint32_t));
+        rv__put(&alloc, place, live, sizeof(uint32_t));
+        return status;
+    }
+    rv__store_swap(&index->store, &store);
+    rv__put(&alloc, l->head, 3 * n_lists, sizeof(uint32_t));
+    rv__ivf_drop_pool(l);
+    *l = to;
+    rv__put(&alloc, index->place, index->place_capacity, sizeof(uint32_t));
+    index->place = place;
+    index->place_capacity = live;
+    return rv__ok(ctx);
 }
 
 #undef RV__IVF_PIECE

@@ -209,10 +209,14 @@ static rv_status rv__ivf_load_chains(rv_ctx *ctx, const rv__image_reader *r, con
 static rv_status rv__ivf_load_places(rv_ctx *ctx, rv_ivf *index)
 {
     const rv__ivf_lists *l = &index->lists;
-    for (size_t i = 0; i < index->place_capacity; i++) index->place[i] = RV__IVF_NONE;
+    rv_status status = rv__fill_polled(ctx, index->place, 0xFF,
+                                       index->place_capacity * sizeof(uint32_t)); /* NONE */
+    if (status) return status;
     for (uint32_t i = 0; i < l->n_lists; i++) {
         uint32_t left = l->size[i];
         for (uint32_t b = l->head[i]; b != RV__IVF_NONE; b = l->next[b]) {
+            status = b % 1024 ? RV_OK : rv__poll(ctx);
+            if (status) return status;
             for (uint32_t lane = 0; lane < 32; lane++) {
                 uint32_t slot = l->ids[(size_t)b * 32 + lane], at = b * 32 + lane;
                 if (left == 0 ? slot != 0
@@ -332,6 +336,8 @@ RV_API rv_status rv_ivf_check(rv_ctx *ctx, const rv_ivf *index)
         if (status) return status;
         for (uint32_t b = l->head[i]; b != RV__IVF_NONE; last = b, b = l->next[b]) {
             uint32_t n = left < 32 ? left : 32;
+            if (blocks % 1024 == 1023) status = rv__poll(ctx);
+            if (status) return status;
             if (b >= l->n_blocks || n == 0 || l->owner[b] != i || ++blocks > l->n_blocks) {
                 return rv__fail(ctx, RV_ERR_FORMAT, b, "block %z of list %z is out of place",
                                 (size_t)b, (size_t)i);

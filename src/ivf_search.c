@@ -39,7 +39,7 @@ typedef struct rv__ivf_query {
     int open;                    /* no bar yet: every row is a candidate, also at infinity        */
     float bar;
     rv_ivf_trace trace;
-    rv_ctx *ctx;                 /* polled after each list; NULL: by whoever runs the batch       */
+    rv_ctx *ctx;                 /* polled on the way; NULL: by whoever runs the batch            */
     rv_status status;
 } rv__ivf_query;
 
@@ -55,13 +55,18 @@ static float rv__ivf_distance(uint64_t candidate)
     return rv__unorder_f32((uint32_t)(candidate >> 32));
 }
 
-/* Moves the k smallest of x[n] to the front, k < n. Source: Hoare, Algorithm 65: find, 1961. */
-static void rv__ivf_select(uint64_t *x, size_t n, size_t k)
+#define RV__IVF_POLL 65536 /* candidates moved, or rows scanned, between two polls */
+
+/* Moves the k smallest of x[n] to the front, k < n. Canceled, x is in some order. Source: Hoare,
+   Algorithm 65: find, 1961. */
+static rv_status rv__ivf_select(rv_ctx *ctx, uint64_t *x, size_t n, size_t k)
 {
     int64_t low = 0, high = (int64_t)n - 1, at = (int64_t)k;
     while (low < high) {
         const uint64_t pivot = x[at];
         int64_t i = low, j = high;
+        rv_status status = high - low < RV__IVF_POLL ? RV_OK : rv__poll(ctx);
+        if (status) return status;
         do {
             while (x[i] < pivot) i++;
             while (pivot < x[j]) j--;
@@ -74,6 +79,14 @@ static void rv__ivf_select(uint64_t *x, size_t n, size_t k)
         if (j < at) low = i;
         if (at < i) high = j;
     }
+    return RV_OK;
+}
+
+/* A poll within a query whose context may be polled; what stops it is kept in its status. */
+static int rv__ivf_stopped(rv__ivf_query *q)
+{
+    if (q->ctx && !q->status) q->status = rv__poll(q->ctx);
+    return q->status != RV_OK;
 }
 
 static void rv__ivf_cut(rv__ivf_query *q)
@@ -84,7 +97,7 @@ static void rv__ivf_cut(rv__ivf_query *q)
         q->n_near = 0;
         return;
     }
-    rv__ivf_select(q->closest, q->n_near, q->keep);
+    if (!q->status) q->status = rv__ivf_select(q->ctx, q->closest, q->n_near, q->keep);
     q->n_near = q->keep;
     for (size_t i = 0; i < q->n_near; i++) worst = q->closest[i] > worst ? q->closest[i] : worst;
     /* equal distances pass, so that the outcome does not depend on the order of the rows */
@@ -198,7 +211,9 @@ static void rv__ivf_estimate(rv__ivf_query *q, uint32_t block, size_t n, float b
 static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int measure)
 {
     const rv__ivf_lists *l = q->l;
-    uint32_t left = l->size[list], block = l->head[list];
+    const int coded = l->n_sub && !measure;
+    const uint32_t weight = coded ? 1 : 1 + (uint32_t)(q->index->store.stride / 512);
+    uint32_t left = l->size[list], block = l->head[list], since = 0;
     q->trace.lists++;
     q->trace.scanned += left;
     while (left > 0) {
@@ -210,7 +225,7 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
             n += left - n < 32 ? left - n : 32;
             block++;
         }
-        if (l->n_sub && !measure) {
+        if (coded) {
             rv__ivf_estimate(q, first, n, base, q->distance);
         } else {
             rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);
@@ -219,6 +234,10 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
         rv__ivf_offer(q, ids, q->distance, n);
         left -= n;
         block = l->next[block];
+        since += n * weight;
+        if (since < RV__IVF_POLL / 4) continue;
+        since = 0;
+        if (rv__ivf_stopped(q)) return;
     }
 }
 
@@ -228,6 +247,7 @@ static void rv__ivf_measure(rv__ivf_query *q)
     uint32_t ids[RV__IVF_STEP];
     for (size_t at = 0; at < q->n_near; at += RV__IVF_STEP) {
         size_t n = q->n_near - at < RV__IVF_STEP ? q->n_near - at : RV__IVF_STEP;
+        if (rv__ivf_stopped(q)) return;
         for (size_t i = 0; i < n; i++) ids[i] = (uint32_t)q->closest[at + i];
         rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);
         for (size_t i = 0; i < n; i++)
@@ -243,13 +263,13 @@ typedef struct rv__ivf_plan {
     size_t keep, room;
 } rv__ivf_plan;
 
-/* Memory of a query that keeps so many candidates. */
-static void rv__ivf_plan_make(const rv_ivf *index, size_t keep, rv__ivf_plan *plan)
+/* Memory of a query that keeps so many candidates out of a buffer of `room`. */
+static void rv__ivf_plan_make(const rv_ivf *index, size_t keep, size_t room, rv__ivf_plan *plan)
 {
     const rv__ivf_lists *l = &index->lists;
     size_t padded = l->quant ? l->quant->padded : 0;
     plan->keep = keep;
-    plan->room = rv__add(rv__mul(keep, 2), RV__IVF_STEP);
+    plan->room = room;
     plan->query_bytes = rv__round_up(rv__store_query_bytes(&index->store), 64);
     plan->moved_bytes = rv__round_up((padded > l->dim ? padded : l->dim) * sizeof(float), 64);
     plan->table_bytes = l->quant ? l->quant->ops->query_bytes(l->quant) : 0;
@@ -343,43 +363,15 @@ static size_t rv__ivf_probes(const rv_ivf *index, const rv_ivf_options *options,
 
 /* ---- k nearest ---- */
 
-static int rv__ivf_after(const rv_hit *a, const rv_hit *b)
-{
-    uint32_t x = rv__order_f32(a->distance), y = rv__order_f32(b->distance);
-    return x != y ? x > y : a->key > b->key;
-}
-
-static void rv__ivf_sift(rv_hit *hits, size_t n, size_t at, rv_hit item)
-{
-    for (;;) {
-        size_t child = 2 * at + 1;
-        if (child >= n) break;
-        if (child + 1 < n && rv__ivf_after(&hits[child + 1], &hits[child])) child++;
-        if (!rv__ivf_after(&hits[child], &item)) break;
-        hits[at] = hits[child];
-        at = child;
-    }
-    hits[at] = item;
-}
-
-static void rv__ivf_sort(rv_hit *hits, size_t n)
-{
-    for (size_t i = n / 2; i-- > 0;) rv__ivf_sift(hits, n, i, hits[i]);
-    while (n > 1) {
-        rv_hit last = hits[--n];
-        hits[n] = hits[0];
-        rv__ivf_sift(hits, n, 0, last);
-    }
-}
-
 /* The candidates as hits, nearest first. */
-static void rv__ivf_deliver(const rv__ivf_query *q, rv_hit *hits)
+static void rv__ivf_deliver(rv__ivf_query *q, rv_hit *hits)
 {
-    for (size_t i = 0; i < q->n_near; i++) {
+    for (size_t i = 0; i < q->n_near && !q->status; i++) {
         hits[i].key = rv__store_key(&q->index->store, (uint32_t)q->closest[i]);
         hits[i].distance = rv__ivf_distance(q->closest[i]);
+        if (i % RV__IVF_POLL == RV__IVF_POLL - 1 && rv__ivf_stopped(q)) return;
     }
-    rv__ivf_sort(hits, q->n_near);
+    if (!q->status) q->status = rv__hits_sort(q->ctx, hits, q->n_near);
 }
 
 /* Looks into lists until `probes` are done and k candidates found, or all lists are. */
@@ -389,9 +381,9 @@ static void rv__ivf_look(rv__ivf_query *q, size_t probes, size_t k, int measure)
     rv__ivf_tables(q);
     for (; at < ranked && !q->status; at++) {
         rv__ivf_scan_list(q, q->order[at], q->base[at], measure);
-        if (q->ctx) q->status = rv__poll(q->ctx);
+        (void)rv__ivf_stopped(q);
     }
-    if (q->n_near < k && ranked < q->l->n_lists) {
+    if (q->n_near < k && ranked < q->l->n_lists && !q->status) {
         rv__ivf_centres(q, NULL, q->l->n_lists, q->score);
         ranked = rv_topk_f32(q->score, q->l->n_lists, q->l->n_lists, q->pick, q->score);
         memcpy(q->base, q->score, ranked * sizeof(float));
@@ -399,23 +391,24 @@ static void rv__ivf_look(rv__ivf_query *q, size_t probes, size_t k, int measure)
             size_t seen = 0;
             while (seen < at && q->order[seen] != q->pick[i]) seen++;
             if (seen == at) rv__ivf_scan_list(q, q->pick[i], q->base[i], measure);
-            if (q->ctx) q->status = rv__poll(q->ctx);
+            (void)rv__ivf_stopped(q);
         }
     }
 }
 
+/* Returns the number of hits; they hold anything when the query was stopped. */
 static size_t rv__ivf_knn(rv__ivf_query *q, const void *vector, size_t probes, size_t k,
                           rv_hit *hits)
 {
     rv__ivf_aim(q, vector);
     rv__ivf_look(q, probes, k, 0);
     rv__ivf_cut(q);
-    if (q->l->n_sub && !q->index->store.no_rows) rv__ivf_measure(q);
-    if (q->n_near > k) {
-        rv__ivf_select(q->closest, q->n_near, k);
+    if (q->l->n_sub && !q->index->store.no_rows && !q->status) rv__ivf_measure(q);
+    if (q->n_near > k && !q->status) {
+        q->status = rv__ivf_select(q->ctx, q->closest, q->n_near, k);
         q->n_near = k;
     }
-    rv__ivf_deliver(q, hits);
+    if (!q->status) rv__ivf_deliver(q, hits);
     return q->n_near;
 }
 
@@ -448,10 +441,22 @@ typedef struct rv__ivf_batch {
 static void rv__ivf_batch_range(void *arg, size_t lane, size_t begin, size_t end)
 {
     const rv__ivf_batch *batch = (const rv__ivf_batch *)arg;
-    for (size_t i = begin; i < end; i++) {
+    for (size_t i = begin; i < end && !batch->lane[lane].status; i++) {
         batch->n_hits[i] = rv__ivf_knn(batch->lane + lane, batch->queries + i * batch->vector_bytes,
                                        batch->probes, batch->k, batch->hits + i * batch->k);
     }
+}
+
+/* Queries between two polls: a few ms at 10 ns for a code, 20 ns and a quarter for each byte of a
+   row. */
+static size_t rv__ivf_section(const rv_ivf *index, size_t probes, size_t keep)
+{
+    const rv__ivf_lists *l = &index->lists;
+    const double row = 20.0 + 0.25 * (double)index->store.stride;
+    const double scanned = (double)probes * (double)(index->store.n / l->n_lists + 1);
+    const double work = 2e4 + 0.25 * (double)l->n_lists * (double)l->dim +
+                        (l->n_sub ? scanned * 10.0 + (double)keep * row : scanned * row);
+    return 1 + (size_t)(4e6 / work);
 }
 
 static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const void *queries,
@@ -460,13 +465,14 @@ static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const voi
 {
     const rv_filter *filter = rv__ivf_filter(options);
     rv_alloc alloc = rv__allocator(ctx);
-    size_t lanes = rv__lanes(ctx) < n ? rv__lanes(ctx) : n, work;
+    size_t lanes = rv__lanes(ctx) < n ? rv__lanes(ctx) : n, keep;
     unsigned char *memory;
     rv__ivf_batch batch;
     rv__ivf_plan plan;
     rv_status status;
     batch.probes = rv__ivf_probes(index, options, filter);
-    rv__ivf_plan_make(index, rv__ivf_keep(index, options, k), &plan);
+    keep = rv__ivf_keep(index, options, k);
+    rv__ivf_plan_make(index, keep, rv__add(rv__mul(keep, 2), RV__IVF_STEP), &plan);
     batch.index = index;
     batch.queries = (const unsigned char *)queries;
     batch.vector_bytes = rv__store_vector_bytes(&index->store);
@@ -481,13 +487,12 @@ static rv_status rv__ivf_search_many(rv_ctx *ctx, const rv_ivf *index, const voi
         for (size_t i = 0; i < lanes; i++) {
             rv__ivf_begin(batch.lane + i, index, &plan, memory + i * plan.bytes,
                           ctx ? ctx->isa : RV_ISA_BEST, filter);
-            if (n == 1) batch.lane[i].ctx = ctx;
+            /* a lane on a thread of its own must not poll */
+            if (n == 1 || rv__lanes(ctx) == 1) batch.lane[i].ctx = ctx;
         }
-        /* rows scanned per query tell how many queries make 10 ms */
-        work = batch.probes * (index->store.n / index->lists.n_lists + 1) + index->lists.n_lists;
-        status =
-            rv__parallel_for(ctx, n, 1, 1 + 1000000u / (work + 1000), rv__ivf_batch_range, &batch);
-        if (!status && n == 1) status = batch.lane[0].status;
+        status = rv__parallel_for(ctx, n, 1, rv__ivf_section(index, batch.probes, keep),
+                                  rv__ivf_batch_range, &batch);
+        if (!status) status = batch.lane[0].status;
     }
     if (!status && options && options->trace) {
         memset(options->trace, 0, sizeof *options->trace);
@@ -543,18 +548,16 @@ RV_API rv_status rv_ivf_search(rv_ctx *ctx, const rv_ivf *index, const void *que
 
 /* Of what was offered since the last call, counts what lies within the radius (its order) and keeps
    the cap nearest of all. */
-static void rv__ivf_within(rv__ivf_query *q, uint32_t radius, size_t cap, size_t *found)
+static rv_status rv__ivf_within(rv_ctx *ctx, rv__ivf_query *q, uint32_t radius, size_t cap,
+                                size_t *found)
 {
     size_t kept = *found < cap ? *found : cap, at = kept;
     for (size_t i = kept; i < q->n_near; i++) {
         if (q->closest[i] >> 32 <= radius) q->closest[at++] = q->closest[i];
     }
     *found += at - kept;
-    if (at > cap) {
-        if (cap) rv__ivf_select(q->closest, at, cap);
-        at = cap;
-    }
-    q->n_near = at;
+    q->n_near = at < cap ? at : cap;
+    return at > cap && cap ? rv__ivf_select(ctx, q->closest, at, cap) : RV_OK;
 }
 
 RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *query, float radius,
@@ -582,25 +585,27 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     if (options && options->trace) memset(options->trace, 0, sizeof *options->trace);
     rv_ivf_stats_get(index, &stats);
     if (cap > stats.count) cap = stats.count;
-    rv__ivf_plan_make(index, cap, &plan);
     /* room for what is kept and one whole list */
-    plan.near_bytes = rv__mul(rv__add(cap, stats.largest + RV__IVF_STEP), sizeof(uint64_t));
-    plan.bytes = rv__round_up(rv__add(plan.bytes, plan.near_bytes), 64);
-    plan.room = cap + stats.largest + RV__IVF_STEP;
+    rv__ivf_plan_make(index, cap, cap + stats.largest + RV__IVF_STEP, &plan);
     memory = (unsigned char *)rv__get(&alloc, plan.bytes, 1);
     if (!memory) return rv__no_memory(ctx, plan.bytes);
     rv__ivf_begin(&q, index, &plan, memory, ctx ? ctx->isa : RV_ISA_BEST, filter);
     rv__ivf_aim(&q, query);
+    q.ctx = ctx;
     q.keep = SIZE_MAX; /* nothing is dropped while a list is scanned */
     ranked = rv__ivf_rank(&q, rv__ivf_probes(index, options, filter));
     rv__ivf_tables(&q);
     for (size_t i = 0; !status && i < ranked; i++) {
         rv__ivf_scan_list(&q, q.order[i], q.base[i], !index->store.no_rows);
-        rv__ivf_within(&q, rv__order_distance(radius), cap, &found);
-        status = rv__poll(ctx);
+        status = q.status;
+        if (!status) status = rv__ivf_within(ctx, &q, rv__order_distance(radius), cap, &found);
+        if (!status) status = rv__poll(ctx);
     }
     if (!status) {
         rv__ivf_deliver(&q, hits);
+        status = q.status;
+    }
+    if (!status) {
         *n_hits = found;
         if (options && options->trace) *options->trace = q.trace;
     }
@@ -620,12 +625,14 @@ struct rv_ivf_iter {
     rv__ivf_query q;
     unsigned char *memory;
     size_t memory_bytes;
-    size_t ranked, opened, step; /* lists, how many are open, how many to open next               */
+    size_t ranked, opened, goal; /* lists, how many are open, how many are to be                  */
+    size_t step;                 /* how many to open next                                         */
     uint64_t given, scanned;     /* rows                                                          */
     uint64_t *pool;
     size_t n_pool, pool_room;
     rv_hit *ready;
     size_t n_ready, ready_room, floor; /* measured rows are given down to floor                   */
+    int unsorted;                /* ready is to be sorted before more is given                    */
     size_t batch;
 };
 
@@ -656,7 +663,7 @@ RV_API rv_status rv_ivf_iter_create(rv_ctx *ctx, const rv_ivf *index, const void
     iter = (rv_ivf_iter *)rv__get_zero(&alloc, 1, sizeof *iter);
     if (!iter) return rv__no_memory(ctx, sizeof *iter);
     iter->alloc = alloc;
-    rv__ivf_plan_make(index, 0, &plan);
+    rv__ivf_plan_make(index, 0, RV__IVF_STEP, &plan);
     iter->memory_bytes = plan.bytes;
     iter->memory = (unsigned char *)rv__get(&alloc, plan.bytes, 1);
     if (!iter->memory) {
@@ -678,35 +685,38 @@ RV_API rv_status rv_ivf_iter_create(rv_ctx *ctx, const rv_ivf *index, const void
     return rv__ok(ctx);
 }
 
-/* Opens the next lists: their rows join the pool. */
+/* Opens lists up to the goal: their rows join the pool. Stopped, it goes on from there. */
 static rv_status rv__ivf_iter_open(rv_ctx *ctx, rv_ivf_iter *iter)
 {
     rv__ivf_query *q = &iter->q;
-    size_t last =
-               iter->ranked - iter->opened < iter->step ? iter->ranked : iter->opened + iter->step,
-           rows = 0;
+    size_t rows = 0;
     rv_status status = rv__poll(ctx);
     if (status) return status;
-    for (size_t i = iter->opened; i < last; i++) rows += q->l->size[q->order[i]];
+    for (size_t i = iter->opened; i < iter->goal; i++) rows += q->l->size[q->order[i]];
     if (iter->n_pool + rows + RV__IVF_STEP > iter->pool_room) {
         size_t room = iter->n_pool + rows + RV__IVF_STEP;
-        uint64_t *pool = (uint64_t *)rv__regrow(&iter->alloc, iter->pool, iter->pool_room, room,
-                                                sizeof(uint64_t));
-        if (!pool) return rv__no_memory(ctx, rv__mul(room, sizeof(uint64_t)));
+        uint64_t *pool = (uint64_t *)rv__regrow_polled(
+            ctx, &iter->alloc, iter->pool, iter->pool_room, room, sizeof(uint64_t), &status);
+        if (!pool) return status;
         iter->pool = pool;
         iter->pool_room = room;
     }
+    q->ctx = ctx;
+    q->status = RV_OK;
     q->closest = iter->pool;
     q->room = iter->pool_room;
     q->keep = SIZE_MAX;
     q->n_near = iter->n_pool;
-    for (; iter->opened < last; iter->opened++) {
-        rv__ivf_scan_list(q, q->order[iter->opened], q->base[iter->opened], 0);
+    while (iter->opened < iter->goal && !q->status) {
+        const uint32_t list = q->order[iter->opened];
+        rv__ivf_scan_list(q, list, q->base[iter->opened], 0);
+        if (q->status) break; /* the part of a list is forgotten */
+        iter->opened++;
+        iter->scanned += q->l->size[list];
+        iter->n_pool = q->n_near;
+        if (iter->opened < iter->goal) (void)rv__ivf_stopped(q);
     }
-    iter->n_pool = q->n_near;
-    iter->scanned += rows;
-    iter->step = rv__mul(iter->step, 2);
-    return RV_OK;
+    return q->status;
 }
 
 /* Measures the best of the pool. */
@@ -717,16 +727,20 @@ static rv_status rv__ivf_iter_refill(rv_ctx *ctx, rv_ivf_iter *iter)
     size_t take = iter->batch < iter->n_pool ? iter->batch : iter->n_pool;
     if (iter->n_ready + take > iter->ready_room) {
         size_t room = 2 * (iter->n_ready + take);
-        rv_hit *ready =
-            (rv_hit *)rv__regrow(&iter->alloc, iter->ready, iter->ready_room, room, sizeof(rv_hit));
-        if (!ready) return rv__no_memory(ctx, rv__mul(room, sizeof(rv_hit)));
+        rv_status status;
+        rv_hit *ready = (rv_hit *)rv__regrow_polled(
+            ctx, &iter->alloc, iter->ready, iter->ready_room, room, sizeof(rv_hit), &status);
+        if (!ready) return status;
         iter->ready = ready;
         iter->ready_room = room;
     }
-    if (take < iter->n_pool) rv__ivf_select(iter->pool, iter->n_pool, take);
+    q->ctx = ctx;
+    q->status = RV_OK;
+    if (take < iter->n_pool) q->status = rv__ivf_select(ctx, iter->pool, iter->n_pool, take);
     q->closest = iter->pool;
     q->n_near = take;
-    if (!exact) rv__ivf_measure(q);
+    if (!exact && !q->status) rv__ivf_measure(q);
+    if (q->status) return q->status; /* all of it is still in the pool */
     for (size_t i = 0; i < take; i++) {
         rv_hit *hit = iter->ready + iter->n_ready++;
         hit->key = rv__store_key(&q->index->store, (uint32_t)iter->pool[i]);
@@ -734,15 +748,32 @@ static rv_status rv__ivf_iter_refill(rv_ctx *ctx, rv_ivf_iter *iter)
     }
     iter->n_pool -= take;
     memmove(iter->pool, iter->pool + take, iter->n_pool * sizeof(uint64_t));
-    rv__ivf_sort(iter->ready, iter->n_ready);
+    iter->unsorted = 1;
+    /* where estimates order the pool exactly, nothing in it comes before what was taken */
+    iter->floor = iter->n_pool == 0 || exact ? iter->n_ready - take : iter->n_ready / 2;
+    return RV_OK;
+}
+
+/* Sorts what is ready, farthest first. */
+static rv_status rv__ivf_iter_sort(rv_ctx *ctx, rv_ivf_iter *iter)
+{
+    rv_status status = iter->unsorted ? rv__hits_sort(ctx, iter->ready, iter->n_ready) : RV_OK;
+    if (status || !iter->unsorted) return status;
     for (size_t i = 0; i < iter->n_ready / 2; i++) {
         rv_hit swap = iter->ready[i];
         iter->ready[i] = iter->ready[iter->n_ready - 1 - i];
         iter->ready[iter->n_ready - 1 - i] = swap;
     }
-    /* where estimates order the pool exactly, nothing in it comes before what was taken */
-    iter->floor = iter->n_pool == 0 || exact ? iter->n_ready - take : iter->n_ready / 2;
+    iter->unsorted = 0;
     return RV_OK;
+}
+
+/* Whether more lists should be open for what has been given. */
+static int rv__ivf_iter_wants(const rv_ivf_iter *iter)
+{
+    return iter->opened < iter->ranked &&
+           (iter->opened == 0 || iter->given * 16 > iter->scanned + 256 ||
+            (iter->n_pool == 0 && iter->n_ready == 0));
 }
 
 RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
@@ -750,24 +781,28 @@ RV_API rv_status rv_ivf_iter_next(rv_ctx *ctx, rv_ivf_iter *iter, rv_hit *hit)
     rv_status status;
     if (!iter) return rv__ivf_null(ctx, "iter");
     if (!hit) return rv__ivf_null(ctx, "hit");
-    while (iter->opened < iter->ranked &&
-           (iter->opened == 0 || iter->given * 16 > iter->scanned + 256 ||
-            (iter->n_pool == 0 && iter->n_ready == 0))) {
+    while (iter->opened < iter->goal || rv__ivf_iter_wants(iter)) {
+        if (iter->opened == iter->goal) {
+            const size_t rest = iter->ranked - iter->opened;
+            iter->goal += rest < iter->step ? rest : iter->step;
+            iter->step = rv__mul(iter->step, 2);
+            iter->floor = iter->n_ready; /* what is ready meets the new rows first */
+        }
         status = rv__ivf_iter_open(ctx, iter);
         if (status) return status;
-        iter->floor = iter->n_ready; /* what is ready meets the new rows first */
     }
-    while (iter->n_ready <= iter->floor && iter->n_pool > 0) {
-        status = rv__ivf_iter_refill(ctx, iter);
+    while (iter->unsorted || (iter->n_ready <= iter->floor && iter->n_pool > 0)) {
+        status = iter->unsorted ? RV_OK : rv__ivf_iter_refill(ctx, iter);
+        if (!status) status = rv__ivf_iter_sort(ctx, iter);
         if (status) return status;
     }
     if (iter->n_ready == 0) return rv__done(ctx);
     *hit = iter->ready[--iter->n_ready];
-    if (iter->floor > iter->n_ready) iter->floor = iter->n_ready;
     iter->given++;
     return rv__ok(ctx);
 }
 
+#undef RV__IVF_POLL
 #undef RV__IVF_STEP
 #undef RV__ORDER_NAN
 #undef RV__IVF_SAMPLE

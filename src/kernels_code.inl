@@ -27,20 +27,21 @@ RV__ISA RV__INLINE void RV__F(code_zip)(rv__v r0, rv__v r1, rv__v r2, rv__v r3, 
 #endif
 
 /* Packs rows of b, at most RV__COLS of them: [words][RV__COLS], all bytes xor flip. Missing columns
-   repeat the last one as far as a vector goes; further ones are left as they are, because nothing
-   is read from their products. */
-RV__ISA static void RV__F(pack_i8)(const int8_t *b, size_t ldb, size_t nb, size_t n, uint32_t flip,
-                                   uint32_t *packed)
+   repeat the last one up to a multiple of 16. */
+RV__ISA static void RV__F(panel_i8)(const int8_t *b, size_t ldb, size_t nb, size_t n, uint32_t flip,
+                                    uint32_t *packed)
 {
+    const size_t columns = rv__round_up(nb, 16) < RV__COLS ? rv__round_up(nb, 16) : RV__COLS;
 #if defined(RV__SCALAR)
-    for (size_t j = 0; j < nb; j++) {
+    for (size_t j = 0; j < columns; j++) {
+        const int8_t *row = b + (j < nb ? j : nb - 1) * ldb;
         for (size_t k = 0; k < RV__WORDS(n); k++) {
-            packed[k * RV__COLS + j] = RV__F(group)(b + j * ldb, k * RV__GROUP) ^ flip;
+            packed[k * RV__COLS + j] = RV__F(group)(row, k * RV__GROUP) ^ flip;
         }
     }
 #else
     const rv__vi f = rv__iset((int32_t)flip);
-    for (size_t j = 0; j < nb; j += RV__LANES) {
+    for (size_t j = 0; j < columns; j += RV__LANES) {
         const int8_t *row[RV__LANES];
         for (size_t i = 0; i < RV__LANES; i++) row[i] = b + (j + i < nb ? j + i : nb - 1) * ldb;
         for (size_t k = 0; k < RV__WORDS(n); k += 4) {
@@ -129,17 +130,43 @@ RV__ISA static void RV__F(tile_i8)(const unsigned char *a, size_t lda, size_t na
     if (na > 5) RV__F(code_store)(&c5, bias[5], out + 5 * ldo, nb);
 }
 
-/* The scratch holds six rows of A as 16-bit numbers (where the words are those), then B packed. */
-RV__ISA static void RV__F(gram_i8)(const int8_t *a, size_t lda, size_t na, const int8_t *b,
-                                   size_t ldb, size_t nb, size_t n, int32_t *out, size_t ldo,
-                                   void *scratch)
+/* One row of A as words, whose packed columns still lack the flip. */
+RV__ISA RV__INLINE void RV__F(row_i8)(const unsigned char *a, const uint32_t *packed, size_t nb,
+                                      size_t words, int32_t bias, uint32_t flip, int32_t *out)
 {
-    uint32_t *wide = (uint32_t *)scratch, *packed = wide + 6 * n / 2;
-    const size_t words = RV__WORDS(n), panel = words * RV__COLS;
-    for (size_t j = 0; j < nb; j += RV__COLS) {
-        RV__F(pack_i8)(b + j * ldb, ldb, nb - j < RV__COLS ? nb - j : RV__COLS, n, RV__GROUP_FLIP,
-                       packed + j / RV__COLS * panel);
+    const rv__vi f = rv__iset((int32_t)flip);
+    RV__F(code_strip) b, c;
+    b.a = b.b = b.c = b.d = rv__iset(0);
+    c = b;
+    for (size_t k = 0; k < 4 * words; k += 4, packed += RV__COLS) {
+        b.a = rv__ixor(rv__vbits(rv__vload(packed)), f);
+        b.b = rv__ixor(rv__vbits(rv__vload(packed + RV__LANES)), f);
+        if (RV__TILE == 4) {
+            b.c = rv__ixor(rv__vbits(rv__vload(packed + 2 * RV__LANES)), f);
+            b.d = rv__ixor(rv__vbits(rv__vload(packed + 3 * RV__LANES)), f);
+        }
+        RV__F(code_tile_row)(rv__load_u32(a + k), &b, &c);
     }
+    RV__F(code_store)(&c, bias, out, nb);
+}
+
+/* Before the panels stands space for six rows of A as 16-bit numbers, where the words are those. */
+RV__ISA static void RV__F(pack_i8)(const int8_t *b, size_t ldb, size_t nb, size_t n, void *packed)
+{
+    uint32_t *panel = (uint32_t *)packed + 6 * n / 2;
+    for (size_t j = 0; j < rv__round_up(nb, 16); j += RV__COLS, panel += RV__WORDS(n) * RV__COLS) {
+        const size_t from = j < nb ? j : nb - 1, columns = nb - from;
+        RV__F(panel_i8)(b + from * ldb, ldb, columns < RV__COLS ? columns : RV__COLS, n,
+                        RV__GROUP_FLIP, panel);
+    }
+}
+
+RV__ISA static void RV__F(gram_i8)(const int8_t *a, size_t lda, size_t na, size_t first, size_t nb,
+                                   size_t n, int32_t *out, size_t ldo, void *packed)
+{
+    uint32_t *wide = (uint32_t *)packed;
+    const size_t words = RV__WORDS(n), panel = words * RV__COLS;
+    const uint32_t *columns = wide + 6 * n / 2 + first / RV__COLS * panel;
     for (size_t i = 0; i < na; i += 6) {
         const size_t rows = na - i < 6 ? na - i : 6;
         const unsigned char *tile = (const unsigned char *)(a + i * lda);
@@ -158,9 +185,13 @@ RV__ISA static void RV__F(gram_i8)(const int8_t *a, size_t lda, size_t na, const
             pitch = 4 * words;
         }
         for (size_t j = 0; j < nb; j += RV__COLS) {
-            RV__F(tile_i8)(tile, pitch, rows, packed + j / RV__COLS * panel,
-                           nb - j < RV__COLS ? nb - j : RV__COLS, words, bias, out + i * ldo + j,
-                           ldo);
+            const uint32_t *at = columns + j / RV__COLS * panel;
+            const size_t cols = nb - j < RV__COLS ? nb - j : RV__COLS;
+            if (rows == 1) {
+                RV__F(row_i8)(tile, at, cols, words, bias[0], 0, out + i * ldo + j);
+            } else {
+                RV__F(tile_i8)(tile, pitch, rows, at, cols, words, bias, out + i * ldo + j, ldo);
+            }
         }
     }
 }
@@ -212,3 +243,72 @@ RV__ISA static void RV__F(pq4_scan)(const uint8_t *lut, const uint8_t *codes, si
     }
 }
 #endif
+
+/* ---- nearest of a few short rows ---- */
+
+typedef struct {
+    rv__v low;
+    rv__vi at;
+} RV__F(nearest);
+
+RV__ISA RV__INLINE void RV__F(nearest_step)(rv__v score, rv__vi index, RV__F(nearest) * best)
+{
+    best->at = rv__vbits(
+        rv__vpick(rv__vless(score, best->low), rv__vfrom(index), rv__vfrom(best->at)));
+    best->low = rv__vpick(rv__vless(score, best->low), score, best->low);
+}
+
+/* Scores of four vectors at once where there are as many, which hides what a sum waits for. */
+RV__ISA static uint32_t RV__F(nearest_f32)(const float *x, size_t n, const float *turned,
+                                           const float *half, size_t n_all)
+{
+    const size_t L = RV__LANES;
+    const rv__vi next = rv__iset((int32_t)L);
+    float low[RV__LANES];
+    int32_t at[RV__LANES], where = 0;
+    RV__F(nearest) best;
+    rv__vi index;
+    size_t c = 0;
+    float least = 3e38f;
+    for (size_t l = 0; l < L; l++) at[l] = (int32_t)l;
+    index = rv__vbits(rv__vload(at));
+    best.low = rv__vset(least);
+    best.at = rv__iset(0);
+    for (; c + 4 * L <= n_all; c += 4 * L) {
+        const float *line = turned + c;
+        rv__v s0 = rv__vload(half + c), s1 = rv__vload(half + c + L);
+        rv__v s2 = rv__vload(half + c + 2 * L), s3 = rv__vload(half + c + 3 * L);
+        for (size_t j = 0; j < n; j++, line += n_all) {
+            const rv__v value = rv__vset(rv__load_f32(x + j));
+            s0 = rv__vfnma(value, rv__vload(line), s0);
+            s1 = rv__vfnma(value, rv__vload(line + L), s1);
+            s2 = rv__vfnma(value, rv__vload(line + 2 * L), s2);
+            s3 = rv__vfnma(value, rv__vload(line + 3 * L), s3);
+        }
+        RV__F(nearest_step)(s0, index, &best);
+        index = rv__iadd(index, next);
+        RV__F(nearest_step)(s1, index, &best);
+        index = rv__iadd(index, next);
+        RV__F(nearest_step)(s2, index, &best);
+        index = rv__iadd(index, next);
+        RV__F(nearest_step)(s3, index, &best);
+        index = rv__iadd(index, next);
+    }
+    for (; c < n_all; c += L, index = rv__iadd(index, next)) {
+        rv__v score = rv__vload(half + c);
+        for (size_t j = 0; j < n; j++) {
+            score = rv__vfnma(rv__vset(rv__load_f32(x + j)), rv__vload(turned + j * n_all + c),
+                              score);
+        }
+        RV__F(nearest_step)(score, index, &best);
+    }
+    rv__vstore(low, best.low);
+    rv__vstore(at, rv__vfrom(best.at));
+    for (size_t l = 0; l < L; l++) {
+        if (low[l] < least || (low[l] == least && at[l] < where)) {
+            least = low[l];
+            where = at[l];
+        }
+    }
+    return (uint32_t)where;
+}

@@ -21,6 +21,7 @@
 #define RV__KMEANS_COLS 512u /* centroids per group                                          */
 #define RV__KMEANS_SMALL 12u /* dimensions up to which rows are compared without tiles        */
 #define RV__KMEANS_MAX 16777216u
+#define RV__KMEANS_MANY 524288u /* numbers looked at between two polls                        */
 
 typedef struct rv__kmeans {
     const rv__kernels *kernels;
@@ -37,6 +38,7 @@ typedef struct rv__kmeans {
     const uint32_t *order;   /* [m] rows by cluster                                          */
     const uint32_t *start;   /* [k + 1] where a cluster begins in order                      */
     float *out;              /* [k, dim] new centroids                                       */
+    uint32_t piece_from, piece_to; /* places in order: a piece of a large cluster            */
     int spherical;
     unsigned char *scratch;  /* [lanes, lane_bytes]                                          */
     size_t lane_bytes;
@@ -175,7 +177,27 @@ static void rv__kmeans_small_range(void *arg, size_t lane, size_t begin, size_t 
     }
 }
 
-/* One centroid per item: the mean of its rows; a cluster without rows keeps what out holds. */
+/* The centroid of a cluster from the sum of its rows. */
+static void rv__kmeans_finish(const rv__kmeans *job, size_t c, const double *sum)
+{
+    const size_t dim = job->dim;
+    float *out = job->out + c * dim;
+    double square = 0.0, scale = 1.0 / (double)(job->start[c + 1] - job->start[c]);
+    if (job->spherical) {
+        for (size_t j = 0; j < dim; j++) square += sum[j] * sum[j];
+        if (square > 0.0) scale = 1.0 / sqrt(square);
+    }
+    for (size_t j = 0; j < dim; j++) out[j] = (float)(sum[j] * scale);
+}
+
+/* Rows summed between two polls. */
+static size_t rv__kmeans_piece(size_t dim)
+{
+    return 1 + 1500000u / (dim + 16); /* finding a row costs about as much as 16 numbers */
+}
+
+/* One centroid per item: the mean of its rows; a cluster without rows keeps what out holds. Large
+   clusters are left out. */
 static void rv__kmeans_mean_range(void *arg, size_t lane, size_t begin, size_t end)
 {
     const rv__kmeans *job = (const rv__kmeans *)arg;
@@ -183,28 +205,62 @@ static void rv__kmeans_mean_range(void *arg, size_t lane, size_t begin, size_t e
     double *sum = (double *)(void *)(job->scratch + lane * job->lane_bytes);
     for (size_t c = begin; c < end; c++) {
         uint32_t from = job->start[c], to = job->start[c + 1];
-        float *out = job->out + c * dim;
-        double square = 0.0, scale;
-        if (from == to) continue;
+        if (from == to || to - from > rv__kmeans_piece(dim)) continue;
         for (size_t j = 0; j < dim; j++) sum[j] = 0.0;
         for (uint32_t i = from; i < to; i++) {
             const float *row = rv__kmeans_row(job, job->order[i]);
             for (size_t j = 0; j < dim; j++) sum[j] += (double)row[j];
         }
-        scale = 1.0 / (double)(to - from);
-        if (job->spherical) {
-            for (size_t j = 0; j < dim; j++) square += sum[j] * sum[j];
-            if (square > 0.0) scale = 1.0 / sqrt(square);
-        }
-        for (size_t j = 0; j < dim; j++) out[j] = (float)(sum[j] * scale);
+        rv__kmeans_finish(job, c, sum);
     }
 }
 
-/* Rows handled between two polls: about 10 ms of one thread. */
+#define RV__KMEANS_BAND 64u /* dimensions that a lane sums of a large cluster */
+
+/* Adds a piece of a large cluster to its sum, some dimensions each: rows come in their order for
+   any number of lanes. */
+static void rv__kmeans_band_range(void *arg, size_t lane, size_t begin, size_t end)
+{
+    const rv__kmeans *job = (const rv__kmeans *)arg;
+    double *sum = (double *)(void *)job->scratch;
+    const size_t last = end * RV__KMEANS_BAND < job->dim ? end * RV__KMEANS_BAND : job->dim;
+    (void)lane;
+    for (uint32_t i = job->piece_from; i < job->piece_to; i++) {
+        const float *row = rv__kmeans_row(job, job->order[i]);
+        for (size_t j = begin * RV__KMEANS_BAND; j < last; j++) sum[j] += (double)row[j];
+    }
+}
+
+/* New centroids from the rows in order of clusters. */
+static rv_status rv__kmeans_update(rv_ctx *ctx, rv__kmeans *job)
+{
+    const size_t dim = job->dim, piece = rv__kmeans_piece(dim);
+    const size_t bands = (dim + RV__KMEANS_BAND - 1) / RV__KMEANS_BAND;
+    double *sum = (double *)(void *)job->scratch;
+    rv_status status =
+        rv__parallel_for(ctx, job->k, 1, 1 + piece / (job->m / job->k + 1), rv__kmeans_mean_range,
+                         job);
+    for (size_t c = 0; c < job->k && !status; c++) {
+        const uint32_t to = job->start[c + 1];
+        job->piece_from = job->start[c];
+        if (to - job->piece_from <= piece) continue;
+        for (size_t j = 0; j < dim; j++) sum[j] = 0.0;
+        for (; job->piece_from < to && !status; job->piece_from = job->piece_to) {
+            size_t rest = to - job->piece_from;
+            job->piece_to = rest < piece ? to : job->piece_from + (uint32_t)piece;
+            status = rv__parallel_for(ctx, bands, 1, bands, rv__kmeans_band_range, job);
+        }
+        if (!status) rv__kmeans_finish(job, c, sum);
+    }
+    return status;
+}
+
+/* Rows labelled between two polls: a few ms of one thread. */
 static size_t rv__kmeans_section(size_t k, size_t dim)
 {
-    double work = 2e8 / ((double)k * (double)dim + 1.0);
-    return work > 1e6 ? 1000000u : work < 1.0 ? 1u : (size_t)work;
+    const double scale = dim <= RV__KMEANS_SMALL ? 1e7 : 1e8; /* tiles are ten times as fast */
+    const double rows = scale / ((double)k * (double)dim + 32.0 * (double)dim + 512.0);
+    return rv__round_up(1 + (size_t)rows, RV__KMEANS_ROWS);
 }
 
 /* Floats of half and turned. */
@@ -222,6 +278,8 @@ static rv_status rv__kmeans_label(rv_ctx *ctx, rv__kmeans *job, float *half)
     job->turned = tiny ? half + wide : NULL;
     for (size_t c = 0; c < wide; c++) {
         const float *row = job->centroids + (c < job->k ? c : 0) * dim;
+        rv_status status = c % rv__kmeans_piece(dim) ? RV_OK : rv__poll(ctx);
+        if (status) return status;
         half[c] = c < job->k ? 0.5f * rv_dot_f32(row, row, dim) : rv__infinity();
         for (size_t j = 0; tiny && j < dim; j++) job->turned[j * wide + c] = row[j];
     }
@@ -246,12 +304,14 @@ static rv_status rv__kmeans_plus(rv_ctx *ctx, rv__kmeans *job, rv__rng *rng, flo
     size_t pick = rv__rng_below(rng, (uint32_t)m);
     for (size_t c = 0; c < job->k; c++) {
         double total = 0.0, goal;
-        rv_status status = rv__poll(ctx);
-        if (status) return status;
+        rv_status status;
         memcpy(centroids + c * dim, rv__kmeans_row(job, (size_t)((uint64_t)pick * job->m / m)),
                dim * sizeof(float));
         for (size_t i = 0; i < m; i++) {
-            float d = job->kernels->pair_f32[RV__OP_L2](
+            float d;
+            status = i % rv__kmeans_piece(dim) ? RV_OK : rv__poll(ctx);
+            if (status) return status;
+            d = job->kernels->pair_f32[RV__OP_L2](
                 rv__kmeans_row(job, (size_t)((uint64_t)i * job->m / m)), centroids + c * dim, dim);
             if (c == 0 || d < dist[i]) dist[i] = d;
             total += (double)dist[i];
@@ -270,49 +330,84 @@ static rv_status rv__kmeans_plus(rv_ctx *ctx, rv__kmeans *job, rv__rng *rng, flo
 }
 
 /* k different rows at random: the first of a shuffle that only touches what it takes. */
-static void rv__kmeans_scatter(const rv__kmeans *job, rv__rng *rng, float *centroids,
-                               uint32_t *order)
+static rv_status rv__kmeans_scatter(rv_ctx *ctx, const rv__kmeans *job, rv__rng *rng,
+                                    float *centroids, uint32_t *order)
 {
-    for (size_t i = 0; i < job->m; i++) order[i] = (uint32_t)i;
+    for (size_t i = 0; i < job->m; i++) {
+        rv_status status = i % RV__KMEANS_MANY ? RV_OK : rv__poll(ctx);
+        if (status) return status;
+        order[i] = (uint32_t)i;
+    }
     for (size_t c = 0; c < job->k; c++) {
         size_t other = c + rv__rng_below(rng, (uint32_t)(job->m - c));
         uint32_t row = order[other];
+        rv_status status = c % rv__kmeans_piece(job->dim) ? RV_OK : rv__poll(ctx);
+        if (status) return status;
         order[other] = order[c];
         order[c] = row;
         memcpy(centroids + c * job->dim, rv__kmeans_row(job, row), job->dim * sizeof(float));
     }
+    return RV_OK;
 }
 
 /* Sorts the rows by cluster. start: [k + 2]. */
-static void rv__kmeans_sort(const rv__kmeans *job, uint32_t *order, uint32_t *start)
+static rv_status rv__kmeans_sort(rv_ctx *ctx, const rv__kmeans *job, uint32_t *order,
+                                 uint32_t *start)
 {
     memset(start, 0, (job->k + 2) * sizeof(uint32_t));
-    for (size_t i = 0; i < job->m; i++) start[job->assign[i] + 2]++;
+    for (size_t i = 0; i < job->m; i++) {
+        rv_status status = i % RV__KMEANS_MANY ? RV_OK : rv__poll(ctx);
+        if (status) return status;
+        start[job->assign[i] + 2]++;
+    }
     for (size_t c = 2; c < job->k + 2; c++) start[c] += start[c - 1];
-    for (size_t i = 0; i < job->m; i++) order[start[job->assign[i] + 1]++] = (uint32_t)i;
+    for (size_t i = 0; i < job->m; i++) {
+        rv_status status = i % RV__KMEANS_MANY ? RV_OK : rv__poll(ctx);
+        if (status) return status;
+        order[start[job->assign[i] + 1]++] = (uint32_t)i;
+    }
+    return RV_OK;
+}
+
+/* The sum of n distances, in order. */
+static rv_status rv__kmeans_total(rv_ctx *ctx, const float *dist, size_t n, double *total)
+{
+    *total = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        rv_status status = i % RV__KMEANS_MANY ? RV_OK : rv__poll(ctx);
+        if (status) return status;
+        *total += (double)dist[i];
+    }
+    return RV_OK;
 }
 
 /* A cluster without rows takes a row of the cluster with the largest sum of distances, which counts
    half from then on. weight: [k] scratch. */
-static void rv__kmeans_refill(const rv__kmeans *job, rv__rng *rng, const float *dist, float *weight,
-                              float *centroids)
+static rv_status rv__kmeans_refill(rv_ctx *ctx, const rv__kmeans *job, rv__rng *rng,
+                                   const float *dist, float *weight, float *centroids)
 {
     const uint32_t *start = job->start;
     for (size_t c = 0; c < job->k; c++) {
+        rv_status status = c % 1024 ? RV_OK : rv__poll(ctx);
+        if (status) return status;
         weight[c] = 0.0f;
         for (uint32_t i = start[c]; i < start[c + 1]; i++) weight[c] += dist[job->order[i]];
     }
     for (size_t c = 0; c < job->k; c++) {
         size_t donor = 0;
         uint32_t pick;
+        rv_status status;
         if (start[c] != start[c + 1]) continue;
+        status = rv__poll(ctx);
+        if (status) return status;
         for (size_t i = 1; i < job->k; i++) donor = weight[i] > weight[donor] ? i : donor;
-        if (!(weight[donor] > 0.0f)) return;
+        if (!(weight[donor] > 0.0f)) return RV_OK;
         weight[donor] *= 0.5f;
         pick = start[donor] + rv__rng_below(rng, start[donor + 1] - start[donor]);
         memcpy(centroids + c * job->dim, rv__kmeans_row(job, job->order[pick]),
                job->dim * sizeof(float));
     }
+    return RV_OK;
 }
 
 typedef struct rv__kmeans_space {
@@ -331,7 +426,7 @@ static rv_status rv__kmeans_lloyd(rv_ctx *ctx, rv__kmeans *job, rv__kmeans_space
     if (job->k <= 256) {
         status = rv__kmeans_plus(ctx, job, &rng, centroids, space->dist);
     } else {
-        rv__kmeans_scatter(job, &rng, centroids, space->order);
+        status = rv__kmeans_scatter(ctx, job, &rng, centroids, space->order);
     }
     job->centroids = centroids;
     job->assign = space->assign;
@@ -342,16 +437,14 @@ static rv_status rv__kmeans_lloyd(rv_ctx *ctx, rv__kmeans *job, rv__kmeans_space
     for (size_t round = 0; !status && round < iterations; round++) {
         double total = 0.0;
         status = rv__kmeans_label(ctx, job, space->half);
-        if (status) break;
-        for (size_t i = 0; i < job->m; i++) total += (double)space->dist[i];
-        rv__kmeans_sort(job, space->order, space->start);
-        status = rv__parallel_for(ctx, job->k, 1, 1 + 4000000u / (job->dim * (job->m / job->k + 1)),
-                                  rv__kmeans_mean_range, job);
+        if (!status) status = rv__kmeans_total(ctx, space->dist, job->m, &total);
+        if (!status) status = rv__kmeans_sort(ctx, job, space->order, space->start);
+        if (!status) status = rv__kmeans_update(ctx, job);
         if (status) break;
         if (round > 0 && last - total <= 1e-4 * last) break;
         last = total;
         if (round + 1 < iterations)
-            rv__kmeans_refill(job, &rng, space->dist, space->half, centroids);
+            status = rv__kmeans_refill(ctx, job, &rng, space->dist, space->half, centroids);
     }
     return status;
 }
@@ -361,7 +454,7 @@ static rv_status rv__kmeans_check(rv_ctx *ctx, const rv__kmeans *job)
     for (size_t i = 0; i < job->m; i++) {
         const float *row = rv__kmeans_row(job, i);
         size_t bad = rv__find_not_finite(row, job->dim);
-        rv_status status = (i & 1023u) ? RV_OK : rv__poll(ctx);
+        rv_status status = i % rv__kmeans_piece(job->dim) ? RV_OK : rv__poll(ctx);
         if (status) return status;
         if (bad < job->dim) {
             return rv__fail(ctx, RV_ERR_ARG, (size_t)(row - job->rows) + bad,
@@ -459,8 +552,7 @@ RV__FN rv_status rv__kmeans_train(rv_ctx *ctx, const rv_kmeans_config *config, u
             status = rv__kmeans_all(ctx, &alloc, &job, labels, dist);
         }
         if (!status && inertia) {
-            *inertia = 0.0;
-            for (size_t i = 0; i < n; i++) *inertia += (double)dist[i];
+            status = rv__kmeans_total(ctx, dist, n, inertia);
         }
         if (!assign) rv__put(&alloc, labels, n, sizeof(uint32_t));
         rv__put(&alloc, dist, n, sizeof(float));
@@ -519,7 +611,9 @@ RV_API rv_status rv_kmeans_assign(rv_ctx *ctx, const float *centroids, size_t k,
     return status ? status : rv__ok(ctx);
 }
 
+#undef RV__KMEANS_BAND
 #undef RV__KMEANS_COLS
+#undef RV__KMEANS_MANY
 #undef RV__KMEANS_MAX
 #undef RV__KMEANS_ROWS
 #undef RV__KMEANS_SMALL

@@ -9,27 +9,27 @@
 
 RV_API void rv_exp_f32(const float *x, float *out, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->exp_f32(x, out, n);
+    rv__kernels_now()->exp_f32(x, out, n);
 }
 
 RV_API void rv_log_f32(const float *x, float *out, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->log_f32(x, out, n);
+    rv__kernels_now()->log_f32(x, out, n);
 }
 
 RV_API void rv_tanh_f32(const float *x, float *out, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->tanh_f32(x, out, n);
+    rv__kernels_now()->tanh_f32(x, out, n);
 }
 
 RV_API void rv_sigmoid_f32(const float *x, float *out, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->sigmoid_f32(x, out, n);
+    rv__kernels_now()->sigmoid_f32(x, out, n);
 }
 
 RV_API void rv_erf_f32(const float *x, float *out, size_t n)
 {
-    rv__kernels_for(RV_ISA_BEST)->erf_f32(x, out, n);
+    rv__kernels_now()->erf_f32(x, out, n);
 }
 
 RV__FN void rv__softmax(const rv__kernels *k, const float *x, float scale, float *out, size_t n)
@@ -52,7 +52,7 @@ RV__FN void rv__softmax(const rv__kernels *k, const float *x, float scale, float
 
 RV_API void rv_softmax_f32(const float *x, float scale, float *out, size_t n)
 {
-    rv__softmax(rv__kernels_for(RV_ISA_BEST), x, scale, out, n);
+    rv__softmax(rv__kernels_now(), x, scale, out, n);
 }
 
 /* ---- dense products ---- */
@@ -60,7 +60,7 @@ RV_API void rv_softmax_f32(const float *x, float scale, float *out, size_t n)
 RV_API void rv_gemv_f32(const float *a, size_t lda, const float *x, size_t m, size_t n, float *y)
 {
     if (lda == 0) lda = n;
-    rv__kernels_for(RV_ISA_BEST)->scan_dot_f32(x, (const unsigned char *)a, 4 * lda, NULL, m, n, y);
+    rv__kernels_now()->scan_dot_f32(x, (const unsigned char *)a, 4 * lda, NULL, m, n, y);
 }
 
 #define RV__MATHX_ROWS 192u /* rows and columns of C that one body of the parallel loop computes, */

@@ -26,6 +26,7 @@
 #define RV__PCA_BLOCK 256u  /* columns of the covariance per product                         */
 #define RV__PCA_GROUP 32u   /* rows orthonormalised one by one, the rest through products    */
 #define RV__PCA_ROUNDS 32u
+#define RV__PCA_FEW 8u /* fewer rows are restored without a transposed basis */
 
 /* ---- small symmetric eigenproblem in double ---- */
 
@@ -504,28 +505,53 @@ RV_API rv_status rv_pca_apply(rv_ctx *ctx, const float *mean, const float *basis
     return status ? status : rv__ok(ctx);
 }
 
+/* rows += x basis, n of them, for the columns first..first+wide-1; turned: [wide, n_out]. */
+static rv_status rv__pca_restore_columns(rv_ctx *ctx, const float *basis, size_t dim, size_t n_out,
+                                         const float *x, size_t n, size_t first, size_t wide,
+                                         float *turned, float *rows)
+{
+    for (size_t c = 0; c < n_out; c++) {
+        const float *axis = basis + c * dim + first;
+        for (size_t j = 0; j < wide; j++) turned[j * n_out + c] = axis[j];
+    }
+    return rv_gemm_nt_f32(ctx, x, n_out, turned, n_out, n, wide, n_out, 1, rows + first, dim);
+}
+
+/* A few rows one axis at a time; more through products with the basis, transposed by blocks. */
 RV_API rv_status rv_pca_restore(rv_ctx *ctx, const float *mean, const float *basis, size_t dim,
                                 size_t n_out, const float *x, size_t n, float *rows)
 {
+    const rv__kernels *kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
+    const size_t block = dim < RV__PCA_BLOCK ? dim : RV__PCA_BLOCK;
+    rv_alloc alloc = rv__allocator(ctx);
+    rv_status status = RV_OK;
+    float *turned;
     if (dim < 1 || dim > 65535 || n_out < 1 || n_out > dim) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "pca: dim %z or n_out %z is out of range", dim, n_out);
     }
     for (size_t i = 0; i < n; i++) {
         float *row = rows + i * dim;
-        rv_status status = (i & 63u) ? RV_OK : rv__poll(ctx);
+        status = (i & 63u) ? RV_OK : rv__poll(ctx);
         if (status) return status;
-        for (size_t j = 0; j < dim; j++) row[j] = mean ? mean[j] : 0.0f;
-        for (size_t c = 0; c < n_out; c++) {
-            const float *axis = basis + c * dim;
-            float value = x[i * n_out + c];
-            for (size_t j = 0; j < dim; j++) row[j] += value * axis[j];
-        }
+        if (mean) memcpy(row, mean, dim * sizeof(float));
+        else memset(row, 0, dim * sizeof(float));
+        for (size_t c = 0; n < RV__PCA_FEW && c < n_out; c++)
+            kernels->axpy_f32(x[i * n_out + c], basis + c * dim, row, dim);
     }
-    return rv__ok(ctx);
+    if (n < RV__PCA_FEW) return rv__ok(ctx);
+    turned = (float *)rv__get(&alloc, block * n_out, sizeof(float));
+    if (!turned) return rv__no_memory(ctx, block * n_out * sizeof(float));
+    for (size_t first = 0; !status && first < dim; first += block) {
+        status = rv__pca_restore_columns(ctx, basis, dim, n_out, x, n, first,
+                                         dim - first < block ? dim - first : block, turned, rows);
+    }
+    rv__put(&alloc, turned, block * n_out, sizeof(float));
+    return status ? status : rv__ok(ctx);
 }
 
 #undef RV__PCA_BLOCK
 #undef RV__PCA_CHUNK
 #undef RV__PCA_GROUP
 #undef RV__PCA_ROUNDS
+#undef RV__PCA_FEW
 #endif /* RV_PCA_C */

@@ -15,8 +15,13 @@
 
        | |q-x|^2 - |q-x'|^2 | <= e (2 |q-x'| + e)      |q x - q x'| <= |q| e
 
-   (RABITQ keeps the width of its probabilistic bound there.) To these the bounds add the rounding
-   of the query where it becomes integers, and a few parts in 10^6 for float arithmetic. */
+   and between two codes, with e + f in place of e,
+
+       | a b - a' b' | <= e |b'| + f |a'| + e f
+
+   (RABITQ keeps the width of its probabilistic bound there and finds e from its factors.) To these
+   the bounds add the rounding of the query where it becomes integers, and a few parts in 10^6 for
+   float arithmetic. */
 
 #define RV__QUANT_BLOCK 32u  /* rows encoded together, and rows of a fast-scan block          */
 #define RV__QUANT_CHUNK 64u  /* elements decoded together                                     */
@@ -63,7 +68,8 @@ struct rv__quant_ops {
     size_t (*scratch)(const rv_quant *quant);
     void (*encode)(const rv_quant *quant, float *rows, size_t n, unsigned char *codes,
                    float *scratch);
-    /* Decoded elements first..first+n-1, n <= RV__QUANT_CHUNK; RABITQ: of the rotated row. */
+    /* Decoded elements first..first+n-1, n <= RV__QUANT_CHUNK, first a multiple of that; RABITQ: of
+       the rotated row. */
     void (*chunk)(const rv_quant *quant, const unsigned char *code, size_t first, size_t n,
                   float *out);
     /* Bytes behind the head of a query, a multiple of 64; query may be used up: [dim], room for
@@ -74,6 +80,8 @@ struct rv__quant_ops {
     void (*distance)(const rv_quant *quant, const rv__quant_query *head, const unsigned char *data,
                      const unsigned char *codes, const uint32_t *ids, size_t n, float *out,
                      float *bounds);
+    /* At least the distance between a row and what its code decodes to. */
+    float (*lost)(const rv_quant *quant, const unsigned char *code);
 };
 
 /* e or a little more as bf16. */
@@ -117,6 +125,79 @@ RV__INLINE const unsigned char *rv__quant_code(const rv_quant *quant, const unsi
     return codes + (ids ? ids[i] : i) * quant->code_bytes;
 }
 
+RV__INLINE double rv__quant_square_of(float x)
+{
+    return (double)x * (double)x;
+}
+
+/* Sum of squares in double, always in the same order, so that codes do not depend on the
+   instruction set. */
+RV__FN double rv__quant_square(const float *x, size_t n)
+{
+    double lane[8] = {0, 0, 0, 0, 0, 0, 0, 0}, rest = 0.0;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) { /* written out: so they stay in registers */
+        lane[0] += rv__quant_square_of(x[i]);
+        lane[1] += rv__quant_square_of(x[i + 1]);
+        lane[2] += rv__quant_square_of(x[i + 2]);
+        lane[3] += rv__quant_square_of(x[i + 3]);
+        lane[4] += rv__quant_square_of(x[i + 4]);
+        lane[5] += rv__quant_square_of(x[i + 5]);
+        lane[6] += rv__quant_square_of(x[i + 6]);
+        lane[7] += rv__quant_square_of(x[i + 7]);
+    }
+    for (; i < n; i++) rest += rv__quant_square_of(x[i]);
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
+           ((lane[4] + lane[5]) + (lane[6] + lane[7])) + rest;
+}
+
+/* y = x - y. Inner loops of constant length turn into vector instructions on every machine. */
+static void rv__quant_subtract(const float *RV__RESTRICT x, float *RV__RESTRICT y, size_t n)
+{
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        for (size_t l = i; l < i + 4; l++) y[l] = x[l] - y[l];
+    }
+    for (; i < n; i++) y[i] = x[i] - y[i];
+}
+
+/* x = mid + unit * x */
+RV__FN void rv__quant_move(const float *RV__RESTRICT mid, float unit, float *RV__RESTRICT x,
+                           size_t n)
+{
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        for (size_t l = i; l < i + 4; l++) x[l] = mid[l] + unit * x[l];
+    }
+    for (; i < n; i++) x[i] = mid[i] + unit * x[i];
+}
+
+/* Nibbles, which share bytes with those 64 elements before or after: n from `first` on, rounded up
+   to eight, which are taken at once. */
+RV__FN void rv__quant_get_nibbles(const unsigned char *code, size_t first, size_t n,
+                                  uint8_t *level)
+{
+    const unsigned shift = (first & 64u) ? 4 : 0;
+    code += first >> 7 << 6;
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t x = rv__load_u64(code + i) >> shift & 0x0F0F0F0F0F0F0F0Full;
+        memcpy(level + i, &x, sizeof x);
+    }
+}
+
+/* Bits as bytes 0 and 1, eight at once: each byte keeps its bit, adding carries it to the top. */
+RV__FN void rv__quant_get_bits(const unsigned char *code, size_t first, size_t n, uint8_t *level)
+{
+    const uint64_t places =
+        rv__big_endian() ? 0x0102040810204080ull : 0x8040201008040201ull;
+    code += first >> 3;
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t x = *code++ * 0x0101010101010101ull & places;
+        x = (x + 0x7F7F7F7F7F7F7F7Full) >> 7 & 0x0101010101010101ull;
+        memcpy(level + i, &x, sizeof x);
+    }
+}
+
 /* Writes the distance between a row and what its code decodes to into the code. */
 RV__FN void rv__quant_close(const rv_quant *quant, const float *row, unsigned char *code)
 {
@@ -126,10 +207,8 @@ RV__FN void rv__quant_close(const rv_quant *quant, const float *row, unsigned ch
         size_t n =
             quant->config.dim - at < RV__QUANT_CHUNK ? quant->config.dim - at : RV__QUANT_CHUNK;
         quant->ops->chunk(quant, code, at, n, chunk);
-        for (size_t j = 0; j < n; j++) {
-            double d = (double)row[at + j] - (double)chunk[j];
-            sum += d * d;
-        }
+        rv__quant_subtract(row + at, chunk, n);
+        sum += rv__quant_square(chunk, n);
     }
     rv__quant_put_error(quant, code, (float)sqrt(sum));
 }
@@ -180,11 +259,14 @@ RV__FN int32_t rv__quant_sum_i8(const int8_t *x, size_t n)
 /* x to length 1; a zero vector stays. */
 RV__FN void rv__quant_normalise(float *x, size_t n)
 {
-    double sum = 0.0;
-    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    double sum = rv__quant_square(x, n);
+    size_t i = 0;
     if (!(sum > 0.0)) return;
     sum = 1.0 / sqrt(sum);
-    for (size_t i = 0; i < n; i++) x[i] = (float)((double)x[i] * sum);
+    for (; i + 4 <= n; i += 4) {
+        for (size_t l = i; l < i + 4; l++) x[l] = (float)((double)x[l] * sum);
+    }
+    for (; i < n; i++) x[i] = (float)((double)x[i] * sum);
 }
 
 /* Least and largest of 16. Loops of constant length, so that they become vector instructions. */

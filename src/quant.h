@@ -14,8 +14,8 @@
    BINARY     d/8, in steps of 8               hash-like: one bit per dimension around the mean
    PQ         m bits/8                         smallest codes at a given error on correlated data;
                                                with bits = 4 blocks of 32 rows are scanned fastest
-   RABITQ     d bits/8 (d in steps of 64)      one to eight bits after a random rotation: unbiased
-                                               estimates and a bound that needs no assumption on
+   RABITQ     d bits/8, d in steps of 64       one to eight bits after a random rotation: unbiased
+              (4 to 7 bits: of 128)            estimates and a bound that needs no assumption on
                                                data
 
    Estimates are of the metric given in the config: L2, IP or COSINE (rows and queries are then
@@ -100,8 +100,11 @@ RV_API void rv_quant_distance(const rv_quant *quant, const void *prepared, const
 RV_API void rv_quant_gather  (const rv_quant *quant, const void *prepared, const void *codes,
                               const uint32_t *ids, size_t n, float *out, float *bounds);
 /* Distance between what two codes decode to (RABITQ: before the padding to 64 is taken off again,
-   which adds a little noise where dim is not a multiple of 64). */
-RV_API float rv_quant_pair   (const rv_quant *quant, const void *a, const void *b);
+   which adds a little noise where dim is not a multiple of 64). bound (may be NULL): on |result -
+   true distance of the two rows|; it holds always, up to rounding, for every kind, RABITQ too, and
+   about doubles the cost. L2, random rows of 768 dimensions, in parts of the distance: F16 1 in
+   1000, SQ8 and RABITQ of 8 bits 2 in 100, SQ4 and RABITQ of 4 bits a third, with one bit twice. */
+RV_API float rv_quant_pair   (const rv_quant *quant, const void *a, const void *b, float *bound);
 
 /* Blocks of 32 rows for PQ with bits = 4 and RABITQ with bits = 1: table look-ups in registers.
    Sums are rounded to 16 bits, which the bounds include. block bytes: 0 for the other kinds. */

@@ -112,7 +112,7 @@ static void rv__quant_measure(rv_quant *quant)
     case RV_QUANT_BINARY: quant->payload = rv__round_up(dim, 64) / 8; break;
     case RV_QUANT_PQ: quant->payload = (quant->config.m * bits + 7) / 8; break;
     case RV_QUANT_RABITQ:
-        quant->payload = quant->padded * bits / 8;
+        quant->payload = rv__rabitq_payload(quant->padded, quant->config.bits);
         factors = RV__RABITQ_TAIL - 2;
         break;
     default: quant->payload = 4 + dim; break;
@@ -286,9 +286,10 @@ typedef struct rv__quant_job {
 static size_t rv__quant_refused(const rv_quant *quant, const float *row)
 {
     const size_t dim = quant->config.dim;
-    size_t bad = rv__find_not_finite(row, dim);
+    const uint32_t top = quant->kernels->peak_f32(row, dim);
+    size_t bad = top < 0x7F800000u ? dim : rv__find_not_finite(row, dim);
     if (bad == dim && quant->config.kind == RV_QUANT_F16 &&
-        quant->config.metric != RV_METRIC_COSINE) {
+        quant->config.metric != RV_METRIC_COSINE && rv__from_bits_f32((int32_t)top) >= 65520.0f) {
         for (bad = 0; bad < dim && fabsf(row[bad]) < 65520.0f;) bad++;
     }
     return bad;
@@ -490,20 +491,53 @@ RV_API void rv_quant_gather(const rv_quant *quant, const void *prepared, const v
         quant->ops->distance(quant, head, data, (const unsigned char *)codes, ids, n, out, bounds);
 }
 
-RV_API float rv_quant_pair(const rv_quant *quant, const void *a, const void *b)
+/* The bound of a pair whose decoded forms have the lengths la and lb and are apart `value` (IP,
+   COSINE: have the product of that size). */
+static float rv__quant_pair_bound(const rv_quant *quant, const unsigned char *a,
+                                  const unsigned char *b, double la, double lb, double value)
+{
+    const int l2 = quant->config.metric == RV_METRIC_L2;
+    /* squares and products that underflow; the same for the lengths */
+    const double least = 1.2e-38, under = least * (double)(quant->config.dim + quant->padded);
+    double e = (double)quant->ops->lost(quant, a) + least;
+    double f = (double)quant->ops->lost(quant, b) + least;
+    if (quant->rotation) { /* roundings of a decoded row; L2: the mean's are the same in both */
+        const double moved = 2e-7 + (l2 ? 0.0 : rv__rotation_error(quant->rotation));
+        e += moved * (la + e);
+        f += moved * (lb + f);
+    }
+    if (quant->config.metric == RV_METRIC_COSINE) { /* of what had length 1 */
+        e += 1e-7;
+        f += 1e-7;
+    }
+    if (l2) {
+        double gap = sqrt(fabs(value) + under) * 1.00001;
+        return (float)(((e + f) * (2.0 * gap + e + f) + 1e-5 * fabs(value)) * 1.000001 + under);
+    }
+    return (float)((e * lb + f * la + e * f + 1e-5 * la * lb) * 1.000001 + 1e-7 * fabs(value) +
+                   under);
+}
+
+RV_API float rv_quant_pair(const rv_quant *quant, const void *a, const void *b, float *bound)
 {
     const size_t wide = quant->rotation ? quant->padded : quant->config.dim;
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    const int op = quant->config.metric == RV_METRIC_L2 ? RV__OP_L2 : RV__OP_IP;
     float x[RV__QUANT_CHUNK], y[RV__QUANT_CHUNK];
-    double sum = 0.0;
+    double sum = 0.0, aa = 0.0, bb = 0.0;
     for (size_t at = 0; at < wide; at += RV__QUANT_CHUNK) {
         size_t n = wide - at < RV__QUANT_CHUNK ? wide - at : RV__QUANT_CHUNK;
-        quant->ops->chunk(quant, (const unsigned char *)a, at, n, x);
-        quant->ops->chunk(quant, (const unsigned char *)b, at, n, y);
-        sum += (double)(quant->config.metric == RV_METRIC_L2
-                            ? quant->kernels->pair_f32[RV__OP_L2](x, y, n)
-                            : quant->kernels->pair_f32[RV__OP_IP](x, y, n));
+        quant->ops->chunk(quant, p, at, n, x);
+        quant->ops->chunk(quant, q, at, n, y);
+        sum += (double)quant->kernels->pair_f32[op](x, y, n);
+        if (bound) {
+            aa += rv__quant_square(x, n);
+            bb += rv__quant_square(y, n);
+        }
     }
-    return (float)(quant->config.metric == RV_METRIC_COSINE ? 1.0 + sum : sum);
+    if (quant->config.metric == RV_METRIC_COSINE) sum += 1.0;
+    if (bound) *bound = rv__quant_pair_bound(quant, p, q, sqrt(aa), sqrt(bb), sum);
+    return (float)sum;
 }
 
 /* ---- blocks ---- */
@@ -550,10 +584,26 @@ RV_API void rv_quant_scan(const rv_quant *quant, const void *prepared, const voi
 
 /* ---- images ---- */
 
+/* The section that holds what training made, and how many floats; NULL: nothing is made. */
+static const char *rv__quant_section(const rv_quant_config *config, size_t *count)
+{
+    switch (config->kind) {
+    case RV_QUANT_SQ8:
+    case RV_QUANT_SQ4:
+    case RV_QUANT_BINARY: *count = 2 * (size_t)config->dim; return "MIDS";
+    case RV_QUANT_PQ: *count = (config->bits == 8 ? 256 : 16) * (size_t)config->dim; return "BOOK";
+    case RV_QUANT_RABITQ: *count = config->dim; return "MEAN";
+    default: *count = 0; return NULL;
+    }
+}
+
 /* Sections behind a tag prefix, so that an index can hold a quantizer in its own image. */
 RV__FN void rv__quant_save(rv__image_writer *w, const rv_quant *quant)
 {
+    const float *made = quant->mid ? quant->mid : quant->book ? quant->book : quant->mean;
     uint32_t conf[8];
+    size_t count;
+    const char *tag = rv__quant_section(&quant->config, &count);
     conf[0] = (uint32_t)quant->config.kind;
     conf[1] = quant->config.dim;
     conf[2] = (uint32_t)quant->config.metric;
@@ -564,13 +614,8 @@ RV__FN void rv__quant_save(rv__image_writer *w, const rv_quant *quant)
     conf[7] = (uint32_t)quant->trained;
     rv__image_section(w, "CONF", 4, conf, 8);
     rv__image_section(w, "SEED", 8, &quant->seed, 1);
-    if (quant->mid) {
-        rv__image_section(w, "MIDS", 4, quant->mid, 2 * (size_t)quant->config.dim);
-        rv__image_section(w, "UNIT", 4, &quant->unit, 1);
-    }
-    if (quant->book)
-        rv__image_section(w, "BOOK", 4, quant->book, rv__quant_pq_size(quant) * quant->config.dim);
-    if (quant->mean) rv__image_section(w, "MEAN", 4, quant->mean, quant->config.dim);
+    if (made) rv__image_section(w, tag, 4, made, count);
+    if (quant->mid) rv__image_section(w, "UNIT", 4, &quant->unit, 1);
 }
 
 static rv_status rv__quant_load_floats(rv_ctx *ctx, const rv__image_reader *r, const char *tag,
@@ -588,19 +633,9 @@ static rv_status rv__quant_load_floats(rv_ctx *ctx, const rv__image_reader *r, c
 static rv_status rv__quant_check_state(rv_ctx *ctx, const rv__image_reader *r,
                                        const rv_quant_config *config)
 {
-    const char *tag = "MIDS";
-    size_t count, wanted = 2 * (size_t)config->dim;
-    if (config->kind == RV_QUANT_PQ) {
-        tag = "BOOK";
-        wanted = (config->bits == 8 ? 256 : 16) * (size_t)config->dim;
-    } else if (config->kind == RV_QUANT_RABITQ) {
-        tag = "MEAN";
-        wanted = config->dim;
-    } else if (config->kind != RV_QUANT_SQ8 && config->kind != RV_QUANT_SQ4 &&
-               config->kind != RV_QUANT_BINARY) {
-        return RV_OK;
-    }
-    if (rv__image_count(r, tag, 4, &count) && count == wanted) return RV_OK;
+    size_t count, wanted;
+    const char *tag = rv__quant_section(config, &wanted);
+    if (!tag || (rv__image_count(r, tag, 4, &count) && count == wanted)) return RV_OK;
     return rv__fail(ctx, RV_ERR_FORMAT, 0, "section %s is missing or of a wrong length", tag);
 }
 
@@ -608,26 +643,27 @@ static rv_status rv__quant_check_state(rv_ctx *ctx, const rv__image_reader *r,
 static rv_status rv__quant_load_state(rv_ctx *ctx, const rv__image_reader *r, rv_quant *quant)
 {
     const size_t dim = quant->config.dim;
+    size_t count;
+    const char *tag = rv__quant_section(&quant->config, &count);
     rv_status status;
+    if (!tag) return RV_OK;
     if (quant->config.kind == RV_QUANT_PQ) {
-        size_t n = rv__quant_pq_size(quant) * dim;
         status = rv__quant_pq_room(ctx, quant);
-        if (!status) status = rv__quant_load_floats(ctx, r, "BOOK", n, quant->book);
+        if (!status) status = rv__quant_load_floats(ctx, r, tag, count, quant->book);
         if (!status) rv__quant_pq_turn(quant);
         return status;
     }
     if (quant->config.kind == RV_QUANT_RABITQ) {
         quant->mean = (float *)rv__get(&quant->alloc, dim + quant->padded, sizeof(float));
         if (!quant->mean) return rv__no_memory(ctx, (dim + quant->padded) * sizeof(float));
-        status = rv__quant_load_floats(ctx, r, "MEAN", dim, quant->mean);
+        status = rv__quant_load_floats(ctx, r, tag, count, quant->mean);
         if (!status) rv_rotation_apply(quant->rotation, quant->mean, quant->mean + dim);
         return status;
     }
-    if (!quant->ops->train) return RV_OK;
-    quant->mid = (float *)rv__get(&quant->alloc, 2 * dim, sizeof(float));
-    if (!quant->mid) return rv__no_memory(ctx, 2 * dim * sizeof(float));
+    quant->mid = (float *)rv__get(&quant->alloc, count, sizeof(float));
+    if (!quant->mid) return rv__no_memory(ctx, count * sizeof(float));
     quant->step = quant->mid + dim;
-    status = rv__quant_load_floats(ctx, r, "MIDS", 2 * dim, quant->mid);
+    status = rv__quant_load_floats(ctx, r, tag, count, quant->mid);
     if (!status) status = rv__quant_load_floats(ctx, r, "UNIT", 1, &quant->unit);
     if (!status && !(quant->unit > 0.0f)) {
         status = rv__fail(ctx, RV_ERR_FORMAT, 0, "section UNIT is not positive");
@@ -704,5 +740,6 @@ RV_API rv_status rv_quant_load(rv_ctx *ctx, const void *image, size_t bytes, rv_
 #undef RV__QUANT_BLOCK
 #undef RV__QUANT_CHUNK
 #undef RV__QUANT_SAMPLE
+#undef RV__QUANT_PQ_NARROW
 #undef RV__RABITQ_TAIL
 #endif /* RV_QUANT_API_C */

@@ -15,6 +15,9 @@
    Kermarrec, Le Scouarnec, Cache locality is not enough: high-performance nearest neighbor search
    with product quantization fast scan, 2015; Quick ADC, 2017. */
 
+/* Runs up to this long of K = 256 centroids are compared as they are, longer ones through tiles. */
+#define RV__QUANT_PQ_NARROW 16u
+
 RV__INLINE size_t rv__quant_pq_first(const rv_quant *quant, size_t s)
 {
     size_t width = quant->config.dim / quant->config.m, more = quant->config.dim % quant->config.m;
@@ -100,22 +103,6 @@ static size_t rv__quant_pq_scratch(const rv_quant *quant)
     return RV__QUANT_BLOCK * 256 + rv__gram_f32_scratch() / sizeof(float);
 }
 
-/* Nearest of 16 centroids of run s. */
-static unsigned rv__quant_pq_nearest16(const rv_quant *quant, const float *x, size_t s)
-{
-    size_t first = rv__quant_pq_first(quant, s), width = rv__quant_pq_width(quant, s);
-    const float *turned = quant->turned + 16 * first, *half = rv__quant_pq_half(quant, s);
-    float score[16];
-    unsigned best = 0;
-    for (size_t c = 0; c < 16; c++) score[c] = half[c];
-    for (size_t j = 0; j < width; j++) {
-        float value = x[first + j];
-        for (size_t c = 0; c < 16; c++) score[c] -= value * turned[16 * j + c];
-    }
-    for (unsigned c = 1; c < 16; c++) best = score[c] < score[best] ? c : best;
-    return best;
-}
-
 static void rv__quant_pq_put(const rv_quant *quant, unsigned char *code, size_t s, unsigned value)
 {
     if (quant->config.bits == 8) {
@@ -133,15 +120,17 @@ RV__INLINE unsigned rv__quant_pq_at(const rv_quant *quant, const unsigned char *
 static void rv__quant_pq_encode(const rv_quant *quant, float *rows, size_t n, unsigned char *codes,
                                 float *scratch)
 {
-    const size_t dim = quant->config.dim, m = quant->config.m;
+    const size_t dim = quant->config.dim, m = quant->config.m, size = rv__quant_pq_size(quant);
     memset(codes, 0, n * quant->code_bytes);
     for (size_t s = 0; s < m; s++) {
         size_t first = rv__quant_pq_first(quant, s), width = rv__quant_pq_width(quant, s);
         const float *half = rv__quant_pq_half(quant, s);
-        if (quant->config.bits == 4) {
+        if (quant->config.bits == 4 || width <= RV__QUANT_PQ_NARROW) {
             for (size_t i = 0; i < n; i++) {
-                rv__quant_pq_put(quant, codes + i * quant->code_bytes, s,
-                                 rv__quant_pq_nearest16(quant, rows + i * dim, s));
+                uint32_t where = quant->kernels->nearest_f32(rows + i * dim + first, width,
+                                                             quant->turned + size * first, half,
+                                                             size);
+                rv__quant_pq_put(quant, codes + i * quant->code_bytes, s, where);
             }
             continue;
         }
@@ -252,7 +241,7 @@ static void rv__quant_pq_distance(const rv_quant *quant, const rv__quant_query *
 
 static const rv__quant_ops rv__quant_pq_ops = {
     rv__quant_pq_train, rv__quant_pq_scratch, rv__quant_pq_encode, rv__quant_pq_chunk,
-    rv__quant_pq_query, rv__quant_pq_prepare, rv__quant_pq_distance,
+    rv__quant_pq_query, rv__quant_pq_prepare, rv__quant_pq_distance, rv__quant_error,
 };
 
 /* ---- blocks of 32: 16 m' bytes of nibbles (m' = m rounded up to even), then 32 bf16 errors ----

@@ -15,9 +15,13 @@
        L2   |x - c|^2 + |q - c|^2 - 2 <x - c, q - c>
        -q x = -<q, c> - <x - c, c> - <x - c, q - c>
 
-   Code: `bits` planes of D bits (plane b holds bit b of y + 2^(bits-1) - 1/2), then f32 h (the
-   first or second term above that belongs to the row), f32 f, u16 65535 t^2, bf16 deviation / |q -
-   c|.
+   Code: the integers y + 2^(bits-1) - 1/2, then f32 h (the first or second term above that belongs
+   to the row), f32 f, u16 65535 t^2, bf16 deviation / |q - c|. Integers of 8 bits are signed bytes,
+   less 128; of 4 to 7 bits the low four are nibbles (D in steps of 128, see rv__kernels); all other
+   bits lie in planes of D bits, the lowest first.
+
+   The decoded s y, s = <y, r> / |y|^2 = f t^2, is the point of y's line nearest to r, at a distance
+   of |r| sqrt(1 - t^2); from this follows the bound between two codes, which needs no probability.
 
    With one bit the code is the signs. With more, the grid's scale is searched on a dozen values,
    then each coordinate may move by one step while that turns y towards r. Queries become signed
@@ -28,16 +32,39 @@
    Gao, Gou, Xu, Yang, Long, Wong, Practical and asymptotically optimal quantization of
    high-dimensional vectors in Euclidean space for approximate nearest neighbor search, 2025.
    Differs from them in the search for the grid's scale, in nearest instead of random rounding of
-   the query (its error enters the bound), and in that the bits of a code lie in planes. */
+   the query (its error enters the bound), and in how the integers are laid out. */
 
 #define RV__RABITQ_TAIL 12u
+
+/* Bits of an integer that are no planes: a byte, a nibble, or none. */
+RV__INLINE unsigned rv__rabitq_whole(unsigned bits)
+{
+    return bits == 8 ? 8u : bits >= 4 ? 4u : 0u;
+}
+
+/* Query elements that the kernel for those wants. */
+RV__INLINE size_t rv__rabitq_elements(size_t padded, unsigned bits)
+{
+    return rv__rabitq_whole(bits) == 4 ? rv__round_up(padded, 128) : padded;
+}
+
+/* Where the planes begin. */
+RV__INLINE size_t rv__rabitq_first(size_t padded, unsigned bits)
+{
+    return rv__rabitq_elements(padded, bits) * rv__rabitq_whole(bits) / 8;
+}
+
+RV__INLINE size_t rv__rabitq_payload(size_t padded, unsigned bits)
+{
+    return rv__rabitq_first(padded, bits) + (bits - rv__rabitq_whole(bits)) * padded / 8;
+}
 
 RV__INLINE unsigned rv__rabitq_levels(const rv_quant *quant)
 {
     return quant->config.bits >= 4 ? 2u : 1u;
 }
 
-/* y + this is the integer in the planes. */
+/* y + this is the integer in the code. */
 RV__INLINE float rv__rabitq_shift(unsigned bits)
 {
     return 0.5f * (float)((1u << bits) - 1u);
@@ -128,12 +155,14 @@ static void rv__rabitq_levels_of(const float *r, size_t n, unsigned bits, float 
     rv__rabitq_polish(r, n, top, k);
 }
 
-/* Planes of the code of r[n]; sums over y in double. */
-RV__FN void rv__rabitq_planes(const float *r, size_t n, unsigned bits, float *k,
-                              unsigned char *planes, double *dot, double *square)
+/* Integers of the code of r[n]; sums over y in double. */
+RV__FN void rv__rabitq_integers(const float *r, size_t n, unsigned bits, float *k,
+                                unsigned char *code, double *dot, double *square)
 {
     const float shift = rv__rabitq_shift(bits);
-    memset(planes, 0, bits * n / 8);
+    const unsigned whole = rv__rabitq_whole(bits);
+    unsigned char *planes = code + rv__rabitq_first(n, bits);
+    memset(code, 0, rv__rabitq_payload(n, bits));
     rv__rabitq_levels_of(r, n, bits, k);
     *dot = *square = 0.0;
     for (size_t j = 0; j < n; j++) {
@@ -141,8 +170,14 @@ RV__FN void rv__rabitq_planes(const float *r, size_t n, unsigned bits, float *k,
         unsigned level = (unsigned)(int)(y + shift);
         *dot += (double)y * (double)r[j];
         *square += (double)y * (double)y;
-        for (unsigned b = 0; b < bits; b++) {
-            planes[b * n / 8 + (j >> 3)] |= (unsigned char)((level >> b & 1u) << (j & 7u));
+        if (whole == 8) code[j] = (unsigned char)(level ^ 128u);
+        if (whole == 4) {
+            code[(j >> 7 << 6) + (j & 63u)] |=
+                (unsigned char)((level & 15u) << ((j & 64u) ? 4 : 0));
+        }
+        for (unsigned b = whole; b < bits; b++) {
+            planes[(b - whole) * n / 8 + (j >> 3)] |=
+                (unsigned char)((level >> b & 1u) << (j & 7u));
         }
     }
 }
@@ -162,7 +197,7 @@ static void rv__rabitq_encode(const rv_quant *quant, float *rows, size_t n, unsi
             shift += (double)row[j] * (double)quant->mean[j];
         }
         rv_rotation_apply(quant->rotation, row, r);
-        rv__rabitq_planes(r, padded, quant->config.bits, k, code, &dot, &square);
+        rv__rabitq_integers(r, padded, quant->config.bits, k, code, &dot, &square);
         if (dot > 0.0 && norm > 0.0) {
             f = norm / dot;
             t2 = dot * dot / (square * norm);
@@ -176,28 +211,68 @@ static void rv__rabitq_encode(const rv_quant *quant, float *rows, size_t n, unsi
     }
 }
 
+/* Elements first..first+n-1 of y. */
+static void rv__rabitq_point(const rv_quant *quant, const unsigned char *code, size_t first,
+                             size_t n, float *out)
+{
+    const unsigned bits = quant->config.bits, whole = rv__rabitq_whole(bits);
+    const unsigned char *planes = code + rv__rabitq_first(quant->padded, bits);
+    float shift = rv__rabitq_shift(bits);
+    uint8_t level[RV__QUANT_CHUNK] = {0}, bit[RV__QUANT_CHUNK];
+    if (whole == 8) { /* less 128 */
+        memcpy(level, code + first, n);
+        shift -= 128.0f;
+    }
+    if (whole == 4) rv__quant_get_nibbles(code, first, n, level);
+    for (unsigned b = whole; b < bits; b++, planes += quant->padded / 8) {
+        rv__quant_get_bits(planes, first, n, bit);
+        for (size_t i = 0; i < n; i += 8) {
+            uint64_t x = rv__load_u64(level + i) | rv__load_u64(bit + i) << b;
+            memcpy(level + i, &x, sizeof x);
+        }
+    }
+    quant->kernels->widen_i8((const int8_t *)level, 1.0f, out, n);
+    for (size_t i = 0; i + 4 <= n; i += 4) { /* chunks of rotated rows are whole */
+        for (size_t l = i; l < i + 4; l++) out[l] -= shift;
+    }
+}
+
 static void rv__rabitq_chunk(const rv_quant *quant, const unsigned char *code, size_t first,
                              size_t n, float *out)
 {
     const unsigned char *tail = code + quant->payload;
     const float *mean = quant->mean + quant->config.dim + first;
-    /* f t^2 = <y, r> / |y|^2, the scale of y that comes nearest to r */
     float scale = rv__quant_get_f32(tail + 4) * (float)rv__load_u16(tail + 8) / 65535.0f;
-    float shift = rv__rabitq_shift(quant->config.bits);
-    for (size_t i = 0; i < n; i++) {
-        size_t j = first + i;
-        unsigned level = 0;
-        for (unsigned b = 0; b < quant->config.bits; b++) {
-            level |= (unsigned)(code[b * quant->padded / 8 + (j >> 3)] >> (j & 7u) & 1) << b;
-        }
-        out[i] = mean[i] + scale * ((float)level - shift);
-    }
+    rv__rabitq_point(quant, code, first, n, out);
+    rv__quant_move(mean, scale, out, n);
 }
 
-/* levels * [padded] bytes, then, with one bit, [padded / 4][16] floats and as many bytes. */
+/* From the factors: |r|^2 (1 - t^2) is t^2 (D - 1) times the squared width; t^2, and with it s, is
+   kept to half of 1 / 65535; and the rotation moves r and the mean by a few parts in 10^6 of their
+   lengths and changes the lengths as much. */
+static float rv__rabitq_lost(const rv_quant *quant, const unsigned char *code)
+{
+    const unsigned char *tail = code + quant->payload;
+    double f = (double)rv__quant_get_f32(tail + 4), width = (double)rv__quant_error(quant, code);
+    double t2 = ((double)rv__load_u16(tail + 8) + 0.5) / 65535.0, square = 0.0, norm, along;
+    const double moved = rv__rotation_error(quant->rotation) + 2e-7;
+    float point[RV__QUANT_CHUNK];
+    for (size_t at = 0; at < quant->padded; at += RV__QUANT_CHUNK) {
+        rv__rabitq_point(quant, code, at, RV__QUANT_CHUNK, point);
+        square += rv__quant_square(point, RV__QUANT_CHUNK);
+    }
+    norm = f * f * square * t2;
+    along = f * f * square * (0.51 / 65535.0) * (0.51 / 65535.0);
+    return (float)(sqrt(width * width * (double)(quant->padded - 1) * t2 + along +
+                        2.0 * moved * norm) +
+                   2.0 * moved * sqrt(norm));
+}
+
+/* levels * [elements] bytes, then, with one bit, [padded / 4][16] floats and as many bytes. */
 static size_t rv__rabitq_query(const rv_quant *quant)
 {
-    size_t bytes = rv__rabitq_levels(quant) * quant->padded;
+    size_t bytes =
+        rv__rabitq_levels(quant) * rv__rabitq_elements(quant->padded, quant->config.bits);
     return quant->config.bits == 1 ? bytes + 4 * quant->padded * (sizeof(float) + 1) : bytes;
 }
 
@@ -235,6 +310,9 @@ static void rv__rabitq_prepare(const rv_quant *quant, float *query, rv__quant_qu
                                unsigned char *data)
 {
     const size_t dim = quant->config.dim, padded = quant->padded;
+    const size_t m = rv__rabitq_elements(padded, quant->config.bits);
+    /* what integers of 8 bits lack goes with the shift */
+    const float shift = rv__rabitq_shift(quant->config.bits) - (quant->config.bits == 8 ? 128 : 0);
     double product = 0.0, square = 0.0;
     float lost;
     int8_t *element = (int8_t *)data;
@@ -248,8 +326,8 @@ static void rv__rabitq_prepare(const rv_quant *quant, float *query, rv__quant_qu
     head->length = (float)sqrt(square);
     head->base = (float)(quant->config.metric == RV_METRIC_L2 ? square :
                          quant->config.metric == RV_METRIC_IP ? -product : 1.0 - product);
-    head->scale = rv__quant_narrow(quant, query, padded, padded, element, &lost);
-    head->offset = rv__rabitq_shift(quant->config.bits) * (float)rv__quant_sum_i8(element, padded);
+    head->scale = rv__quant_narrow(quant, query, padded, m, element, &lost);
+    head->offset = shift * (float)rv__quant_sum_i8(element, padded);
     if (quant->config.bits == 1) {
         rv__rabitq_tables(quant->kernels, query, padded, (float *)(void *)(data + padded),
                           data + rv__rabitq_lut(quant), head);
@@ -257,9 +335,8 @@ static void rv__rabitq_prepare(const rv_quant *quant, float *query, rv__quant_qu
     if (rv__rabitq_levels(quant) == 2) {
         for (size_t j = 0; j < padded; j++) query[j] -= head->scale * (float)element[j];
         /* the scale of the second byte is kept where tables have theirs */
-        head->table_scale = rv__quant_narrow(quant, query, padded, padded, element + padded, &lost);
-        head->table_offset = rv__rabitq_shift(quant->config.bits) *
-                             (float)rv__quant_sum_i8(element + padded, padded);
+        head->table_scale = rv__quant_narrow(quant, query, padded, m, element + m, &lost);
+        head->table_offset = shift * (float)rv__quant_sum_i8(element + m, padded);
     }
     /* rounding points nowhere in particular either: |y| / sqrt(D) of it meets y */
     head->fuzz = lost * rv__rabitq_shift(quant->config.bits);
@@ -276,27 +353,43 @@ static void rv__rabitq_finish(const rv_quant *quant, const rv__quant_query *head
              4e-6f * (fabsf(head->base) + fabsf(h) + fabsf(term));
 }
 
+/* out += scale <integers, element> for n <= 256 codes. */
+static void rv__rabitq_products(const rv_quant *quant, const int8_t *element, float scale,
+                                const unsigned char *codes, const uint32_t *ids, size_t n,
+                                float *out)
+{
+    const unsigned bits = quant->config.bits, whole = rv__rabitq_whole(bits);
+    const size_t first = rv__rabitq_first(quant->padded, bits), plane = quant->padded / 8;
+    int32_t sums[256];
+    if (whole) {
+        rv__dot_scan_fn scan =
+            whole == 8 ? quant->kernels->dot_i8_scan : quant->kernels->dot_u4_scan;
+        scan(element, codes, quant->code_bytes, ids, n, first, sums);
+        for (size_t i = 0; i < n; i++) out[i] += scale * (float)sums[i];
+    }
+    for (unsigned b = whole; b < bits; b++) {
+        float weight = scale * (float)(1u << b);
+        quant->kernels->dot_u1_scan(element, codes + first + (b - whole) * plane,
+                                    quant->code_bytes, ids, n, plane, sums);
+        for (size_t i = 0; i < n; i++) out[i] += weight * (float)sums[i];
+    }
+}
+
 static void rv__rabitq_distance(const rv_quant *quant, const rv__quant_query *head,
                                 const unsigned char *data, const unsigned char *codes,
                                 const uint32_t *ids, size_t n, float *out, float *bounds)
 {
-    const size_t padded = quant->padded, plane = padded / 8;
-    int32_t sums[256];
+    const size_t m = rv__rabitq_elements(quant->padded, quant->config.bits);
     for (size_t at = 0; at < n; at += 256) {
         size_t part = n - at < 256 ? n - at : 256;
         const unsigned char *from = ids ? codes : codes + at * quant->code_bytes;
         const uint32_t *list = ids ? ids + at : NULL;
         for (size_t i = 0; i < part; i++) out[at + i] = 0.0f;
         for (unsigned level = 0; level < rv__rabitq_levels(quant); level++) {
-            const int8_t *element = (const int8_t *)data + level * padded;
+            const int8_t *element = (const int8_t *)data + level * m;
             float scale = level ? head->table_scale : head->scale;
             float offset = level ? head->table_offset : head->offset;
-            for (unsigned b = 0; b < quant->config.bits; b++) {
-                float weight = scale * (float)(1u << b);
-                quant->kernels->dot_u1_scan(element, from + b * plane, quant->code_bytes, list,
-                                            part, plane, sums);
-                for (size_t i = 0; i < part; i++) out[at + i] += weight * (float)sums[i];
-            }
+            rv__rabitq_products(quant, element, scale, from, list, part, out + at);
             for (size_t i = 0; i < part; i++) out[at + i] -= scale * offset;
         }
         for (size_t i = 0; i < part; i++) {
@@ -311,7 +404,7 @@ static void rv__rabitq_distance(const rv_quant *quant, const rv__quant_query *he
 
 static const rv__quant_ops rv__rabitq_ops = {
     rv__rabitq_train, rv__rabitq_scratch, rv__rabitq_encode, rv__rabitq_chunk,
-    rv__rabitq_query, rv__rabitq_prepare, rv__rabitq_distance,
+    rv__rabitq_query, rv__rabitq_prepare, rv__rabitq_distance, rv__rabitq_lost,
 };
 
 /* ---- blocks of 32, one bit: 4 D bytes of nibbles, then h[32], f[32], bf16 e[32] ---- */

@@ -42,19 +42,16 @@ static void rv__quant_row_encode(const rv_quant *quant, float *rows, size_t n, u
         unsigned char *code = codes + i * quant->code_bytes;
         int type = rv__quant_row_type(quant);
         if (type == RV__TYPE_I8) {
-            float top = 0.0f, scale;
-            for (size_t j = 0; j < dim; j++) top = fabsf(row[j]) > top ? fabsf(row[j]) : top;
-            scale = top / 127.0f;
+            uint32_t top = quant->kernels->peak_f32(row, dim);
+            float scale = rv__from_bits_f32((int32_t)top) / 127.0f;
             if (!(scale > 1e-37f)) scale = 0.0f; /* its inverse would not be finite */
             rv__quant_put_f32(code, scale);
-            for (size_t j = 0; j < dim; j++) {
-                int32_t c = scale > 0.0f ? rv__round_i32(row[j] / scale) : 0;
-                code[4 + j] = (unsigned char)(c < -127 ? -127 : c > 127 ? 127 : c);
-            }
+            quant->kernels->narrow_i8(row, scale > 0.0f ? 1.0f / scale : 0.0f,
+                                      (int8_t *)code + 4, dim);
         } else if (type == RV__TYPE_F16) {
-            rv_convert_f32_to_f16(row, (uint16_t *)(void *)code, dim);
+            quant->kernels->narrow_f16(row, (uint16_t *)(void *)code, dim);
         } else {
-            rv_convert_f32_to_bf16(row, (uint16_t *)(void *)code, dim);
+            quant->kernels->narrow_bf16(row, (uint16_t *)(void *)code, dim);
         }
         rv__quant_close(quant, row, code);
     }
@@ -63,12 +60,12 @@ static void rv__quant_row_encode(const rv_quant *quant, float *rows, size_t n, u
 static void rv__quant_row_chunk(const rv_quant *quant, const unsigned char *code, size_t first,
                                 size_t n, float *out)
 {
+    const rv__kernels *kernels = quant->kernels;
     const void *halves = code + 2 * first;
     switch (rv__quant_row_type(quant)) {
-    case RV__TYPE_F16: rv_convert_f16_to_f32((const uint16_t *)halves, out, n); break;
-    case RV__TYPE_BF16: rv_convert_bf16_to_f32((const uint16_t *)halves, out, n); break;
-    default:
-        rv_convert_i8_to_f32((const int8_t *)code + 4 + first, rv__quant_get_f32(code), out, n);
+    case RV__TYPE_F16: kernels->widen_f16((const uint16_t *)halves, out, n); break;
+    case RV__TYPE_BF16: kernels->widen_bf16((const uint16_t *)halves, out, n); break;
+    default: kernels->widen_i8((const int8_t *)code + 4 + first, rv__quant_get_f32(code), out, n);
     }
 }
 
@@ -103,7 +100,7 @@ static void rv__quant_row_distance(const rv_quant *quant, const rv__quant_query 
 
 static const rv__quant_ops rv__quant_row_ops = {
     NULL, rv__quant_row_scratch, rv__quant_row_encode, rv__quant_row_chunk, rv__quant_row_query,
-    rv__quant_row_prepare, rv__quant_row_distance,
+    rv__quant_row_prepare, rv__quant_row_distance, rv__quant_error,
 };
 
 /* ---- SQ8, SQ4, BINARY ---- */
@@ -184,67 +181,161 @@ static rv_status rv__quant_step_train(rv_ctx *ctx, rv_quant *quant, const float 
     return rv__quant_step_range(ctx, quant, sample, s);
 }
 
-/* The level of value j. */
-static float rv__quant_step_level(const rv_quant *quant, const float *row, size_t j)
+/* What the distance of a value from the middle is multiplied with to get its level: 1 / width, or,
+   where that is next to nothing, a number of which no value makes an infinity or a NaN. */
+static void rv__quant_step_inverse(const rv_quant *quant, float *inverse)
 {
-    float offset = row[j] - quant->mid[j], wide = quant->unit * quant->step[j], half, c;
-    if (quant->config.kind == RV_QUANT_BINARY) return offset < 0.0f ? -1.0f : 1.0f;
-    if (!(wide > 1e-37f)) return quant->config.kind == RV_QUANT_SQ8 ? 0.0f : 0.5f;
-    half = rv__quant_step_half(quant);
-    c = offset / wide;
-    if (quant->config.kind == RV_QUANT_SQ8) {
-        c = c < -half ? -half : c > half ? half : c;
-        return (float)rv__round_i32(c);
+    for (size_t j = 0; j < quant->config.dim; j++) {
+        float wide = quant->unit * quant->step[j];
+        inverse[j] = wide > 1e-37f ? 1.0f / wide : 1.2e-38f;
     }
-    c = floorf(c) + 0.5f; /* levels -7.5, -6.5, ... 7.5 */
-    return c < -half ? -half : c > half ? half : c;
 }
 
-static void rv__quant_step_encode(const rv_quant *quant, float *rows, size_t n,
-                                  unsigned char *codes, float *scratch)
+static size_t rv__quant_step_scratch(const rv_quant *quant)
 {
-    const size_t dim = quant->config.dim;
-    (void)scratch;
-    for (size_t i = 0; i < n; i++) {
-        const float *row = rows + i * dim;
-        unsigned char *code = codes + i * quant->code_bytes;
-        double square = 0.0;
-        memset(code, 0, quant->code_bytes);
-        for (size_t j = 0; j < dim; j++) {
-            float c = rv__quant_step_level(quant, row, j);
-            double v = (double)quant->step[j] * (double)c;
-            square += v * v;
-            if (quant->config.kind == RV_QUANT_SQ8) {
-                code[4 + j] = (unsigned char)(int)c;
-            } else if (quant->config.kind == RV_QUANT_SQ4) {
-                unsigned level = (unsigned)(int)(c + 7.5f);
-                code[(j >> 7 << 6) + (j & 63u)] |= (unsigned char)(level << ((j & 64u) ? 4 : 0));
-            } else if (c > 0.0f) {
-                code[j >> 3] |= (unsigned char)(1u << (j & 7u));
-            }
+    return quant->config.dim;
+}
+
+/* out = (row - mid) * inverse + shift. As to the loops, see rv__quant_subtract. */
+static void rv__quant_step_offsets(const float *RV__RESTRICT row, const float *RV__RESTRICT mid,
+                                   const float *RV__RESTRICT inverse, float shift,
+                                   float *RV__RESTRICT out, size_t n)
+{
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        for (size_t l = i; l < i + 4; l++) out[l] = (row[l] - mid[l]) * inverse[l] + shift;
+    }
+    for (; i < n; i++) out[i] = (row[i] - mid[i]) * inverse[i] + shift;
+}
+
+static void rv__quant_step_clamp(float low, float high, float *x, size_t n)
+{
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        for (size_t l = i; l < i + 4; l++) {
+            float capped = x[l] < high ? x[l] : high;
+            x[l] = capped > low ? capped : low;
         }
-        if (quant->config.kind == RV_QUANT_SQ8) rv__quant_put_f32(code, (float)square);
-        if (quant->config.kind == RV_QUANT_SQ4)
-            rv__quant_put_f32(code + quant->payload, (float)square);
-        rv__quant_close(quant, row, code);
+    }
+    for (; i < n; i++) x[i] = x[i] < low ? low : x[i] < high ? x[i] : high;
+}
+
+/* x = (scale * x + shift) * step */
+static void rv__quant_step_scale(float scale, float shift, const float *RV__RESTRICT step,
+                                 float *RV__RESTRICT x, size_t n)
+{
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        for (size_t l = i; l < i + 4; l++) x[l] = (scale * x[l] + shift) * step[l];
+    }
+    for (; i < n; i++) x[i] = (scale * x[i] + shift) * step[i];
+}
+
+/* Into those of rv__quant_get_nibbles; what is past n of a level is zero. */
+static void rv__quant_step_put_nibbles(const uint8_t *level, size_t first, size_t n,
+                                       unsigned char *code)
+{
+    const unsigned shift = (first & 64u) ? 4 : 0;
+    code += first >> 7 << 6;
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t x = rv__load_u64(code + i) | rv__load_u64(level + i) << shift;
+        memcpy(code + i, &x, sizeof x);
+    }
+}
+
+/* Bits of values not below the middle. */
+static void rv__quant_step_put_bits(const float *row, const float *mid, size_t first, size_t n,
+                                    unsigned char *code)
+{
+    size_t j = 0;
+    code += first >> 3;
+    for (; j + 8 <= n; j += 8, row += 8, mid += 8) {
+        unsigned low = (unsigned)!(row[0] < mid[0]) | (unsigned)!(row[1] < mid[1]) << 1 |
+                       (unsigned)!(row[2] < mid[2]) << 2 | (unsigned)!(row[3] < mid[3]) << 3;
+        unsigned high = (unsigned)!(row[4] < mid[4]) | (unsigned)!(row[5] < mid[5]) << 1 |
+                        (unsigned)!(row[6] < mid[6]) << 2 | (unsigned)!(row[7] < mid[7]) << 3;
+        *code++ = (unsigned char)(low | high << 4);
+    }
+    for (size_t i = 0; j + i < n; i++)
+        *code |= (unsigned char)((unsigned)!(row[i] < mid[i]) << i);
+}
+
+/* Elements first..first+n-1 of v; first a multiple of RV__QUANT_CHUNK, n at most that. */
+static void rv__quant_step_values(const rv_quant *quant, const unsigned char *code, size_t first,
+                                  size_t n, float *out)
+{
+    const float *step = quant->step + first;
+    uint8_t level[RV__QUANT_CHUNK];
+    if (quant->config.kind == RV_QUANT_SQ8) {
+        quant->kernels->widen_i8((const int8_t *)code + 4 + first, 1.0f, out, n);
+        rv__quant_step_scale(1.0f, 0.0f, step, out, n);
+    } else if (quant->config.kind == RV_QUANT_SQ4) {
+        rv__quant_get_nibbles(code, first, n, level);
+        quant->kernels->widen_i8((const int8_t *)level, 1.0f, out, n);
+        rv__quant_step_scale(1.0f, -7.5f, step, out, n);
+    } else {
+        rv__quant_get_bits(code, first, n, level);
+        quant->kernels->widen_i8((const int8_t *)level, 1.0f, out, n);
+        rv__quant_step_scale(2.0f, -1.0f, step, out, n);
     }
 }
 
 static void rv__quant_step_chunk(const rv_quant *quant, const unsigned char *code, size_t first,
                                  size_t n, float *out)
 {
+    rv__quant_step_values(quant, code, first, n, out);
+    rv__quant_move(quant->mid + first, quant->unit, out, n);
+}
+
+/* Levels of n elements from `first` on into the code. */
+static void rv__quant_step_put(const rv_quant *quant, const float *row, const float *inverse,
+                               size_t first, size_t n, unsigned char *code)
+{
+    const float *mid = quant->mid + first;
+    float x[RV__QUANT_CHUNK];
+    if (quant->config.kind == RV_QUANT_SQ8) {
+        rv__quant_step_offsets(row + first, mid, inverse + first, 0.0f, x, n);
+        quant->kernels->narrow_i8(x, 1.0f, (int8_t *)code + 4 + first, n);
+    } else if (quant->config.kind == RV_QUANT_SQ4) {
+        /* whole numbers 0..15 for -7.5..7.5 */
+        int8_t level[RV__QUANT_CHUNK] = {0};
+        rv__quant_step_offsets(row + first, mid, inverse + first, 7.5f, x, n);
+        rv__quant_step_clamp(0.0f, 15.0f, x, n);
+        quant->kernels->narrow_i8(x, 1.0f, level, n);
+        rv__quant_step_put_nibbles((const uint8_t *)level, first, n, code);
+    } else {
+        rv__quant_step_put_bits(row + first, mid, first, n, code);
+    }
+}
+
+static void rv__quant_step_row(const rv_quant *quant, const float *row, const float *inverse,
+                               unsigned char *code)
+{
+    const size_t dim = quant->config.dim;
+    double square = 0.0, lost = 0.0;
+    for (size_t at = 0; at < dim; at += RV__QUANT_CHUNK) {
+        const size_t n = dim - at < RV__QUANT_CHUNK ? dim - at : RV__QUANT_CHUNK;
+        float x[RV__QUANT_CHUNK];
+        rv__quant_step_put(quant, row, inverse, at, n, code);
+        rv__quant_step_values(quant, code, at, n, x);
+        if (quant->config.kind != RV_QUANT_BINARY) square += rv__quant_square(x, n);
+        rv__quant_move(quant->mid + at, quant->unit, x, n);
+        rv__quant_subtract(row + at, x, n);
+        lost += rv__quant_square(x, n);
+    }
+    if (quant->config.kind == RV_QUANT_SQ8) rv__quant_put_f32(code, (float)square);
+    if (quant->config.kind == RV_QUANT_SQ4) rv__quant_put_f32(code + quant->payload, (float)square);
+    rv__quant_put_error(quant, code, (float)sqrt(lost));
+}
+
+static void rv__quant_step_encode(const rv_quant *quant, float *rows, size_t n,
+                                  unsigned char *codes, float *scratch)
+{
+    memset(codes, 0, n * quant->code_bytes);
+    rv__quant_step_inverse(quant, scratch);
     for (size_t i = 0; i < n; i++) {
-        size_t j = first + i;
-        float c;
-        if (quant->config.kind == RV_QUANT_SQ8) {
-            int byte = code[4 + j];
-            c = (float)(byte < 128 ? byte : byte - 256);
-        } else if (quant->config.kind == RV_QUANT_SQ4) {
-            c = (float)(code[(j >> 7 << 6) + (j & 63u)] >> ((j & 64u) ? 4 : 0) & 15) - 7.5f;
-        } else {
-            c = (code[j >> 3] >> (j & 7u) & 1) ? 1.0f : -1.0f;
-        }
-        out[i] = quant->mid[j] + quant->unit * quant->step[j] * c;
+        rv__quant_step_row(quant, rows + i * quant->config.dim, scratch,
+                           codes + i * quant->code_bytes);
     }
 }
 
@@ -357,8 +448,8 @@ static void rv__quant_step_distance(const rv_quant *quant, const rv__quant_query
 }
 
 static const rv__quant_ops rv__quant_step_ops = {
-    rv__quant_step_train, rv__quant_row_scratch, rv__quant_step_encode, rv__quant_step_chunk,
-    rv__quant_step_query, rv__quant_step_prepare, rv__quant_step_distance,
+    rv__quant_step_train, rv__quant_step_scratch, rv__quant_step_encode, rv__quant_step_chunk,
+    rv__quant_step_query, rv__quant_step_prepare, rv__quant_step_distance, rv__quant_error,
 };
 
 #endif /* RV_QUANT_SCALAR_C */

@@ -81,6 +81,8 @@ enum { RV__FUN_EXP, RV__FUN_LOG, RV__FUN_TANH, RV__FUN_SIGMOID, RV__FUN_ERF };
 
 #define RV__GEMM_DEPTH 256u /* k walked per packed panel, which stays in the second-level cache */
 #define RV__COLS_MAX 64u    /* widest tile */
+#define RV__SCAN_DIM 4096u  /* longest rows of bfloat16 that scans take four at a time         */
+#define RV__SCAN_CACHE 32768u /* bytes of rows that are taken to be in the first-level cache   */
 
 /* One query against rows; distances are final: cosine finished, dot product negated, no square
    root. query: float[dim], or bits. stride in bytes. ids NULL: rows 0..n-1; else the rows named,
@@ -124,10 +126,14 @@ typedef struct rv__kernels {
            0..63 and the high nibbles 64..127; query: [2 n_bytes].
        u1: bit j is byte j / 8 >> j % 8; query: [8 n_bytes]. */
     rv__dot_scan_fn dot_i8_scan, dot_u4_scan, dot_u1_scan;
-    /* out[i * ldo + j] = dot(a_i, b_j) for all pairs; lda, ldb, ldo in elements; n_bytes a multiple
-       of 64; values -128..127. scratch: rv__gram_i8_scratch(nb, n_bytes) bytes, 64-byte aligned. */
-    void (*gram_i8)(const int8_t *a, size_t lda, size_t na, const int8_t *b, size_t ldb, size_t nb,
-                    size_t n_bytes, int32_t *out, size_t ldo, void *scratch);
+    /* Dot products of two sets of byte rows: pack_i8 prepares the columns, then out[i * ldo + j] =
+       dot(a_i, b_(first + j)). lda, ldb, ldo in elements; n_bytes a multiple of 64; values
+       -128..127. first: a multiple of 64. first + nb may exceed the number of columns up to a
+       multiple of 16; what stands there is of the last one. packed: rv__gram_i8_scratch(nb,
+       n_bytes) bytes, 64-byte aligned. */
+    void (*pack_i8)(const int8_t *b, size_t ldb, size_t nb, size_t n_bytes, void *packed);
+    void (*gram_i8)(const int8_t *a, size_t lda, size_t na, size_t first, size_t nb, size_t n_bytes,
+                    int32_t *out, size_t ldo, void *packed);
     /* The same in floats, any n. scratch: rv__gram_f32_scratch() bytes, 64-byte aligned. */
     void (*gram_f32)(const float *a, size_t lda, size_t na, const float *b, size_t ldb, size_t nb,
                      size_t n, float *out, size_t ldo, void *scratch);
@@ -137,14 +143,27 @@ typedef struct rv__kernels {
        16 m bytes, see rv__pq4_pack. out: [n_blocks * 32]. */
     void (*pq4_scan)(const uint8_t *lut, const uint8_t *codes, size_t m, size_t n_blocks,
                      uint16_t *out);
+    /* The c, lowest of equals, with the least half[c] - sum over j of x[j] turned[j * n_all + c].
+       n_all a multiple of 16. */
+    uint32_t (*nearest_f32)(const float *x, size_t n, const float *turned, const float *half,
+                            size_t n_all);
 
     void (*axpy_f32)(float alpha, const float *x, float *y, size_t n);
     void (*scale_f32)(float alpha, float *y, size_t n);
     void (*add_f32)(const float *x, float *y, size_t n);
     uint32_t (*peak_f32)(const float *x, size_t n);
     size_t (*find_below)(const float *x, size_t begin, size_t n, float bound);
-    float (*line_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
-                      size_t n, size_t order, float *line);
+    void (*line_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
+                     size_t n, float *line);
+    void (*block_i32)(float *line, size_t ld, size_t na, size_t n, const float *h, const float *g,
+                      const float *row_h, const float *row_slope, float *row_low,
+                      float *column_low, size_t ldc);
+    void (*order_low)(const float *row_low, const float *column_low, size_t ldc, size_t n,
+                      size_t order, float *bound);
+    size_t (*list_below)(const float *line, const float *bounds, float bound, size_t begin,
+                         size_t n, uint32_t *out);
+    void (*strike_i32)(const int32_t *dot, const float *h, const float *g, float base, float slope,
+                       size_t n, float *limit);
     void (*widen_f16)(const uint16_t *src, float *dst, size_t n);
     void (*widen_bf16)(const uint16_t *src, float *dst, size_t n);
     void (*widen_i8)(const int8_t *src, float scale, float *dst, size_t n);
@@ -443,6 +462,7 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
 #if defined(RV__AMX)
 #include "simd_amx.inl"
 #else
+#define rv__pack_i8_amx rv__pack_i8_avx512vnni
 #define rv__gram_i8_amx rv__gram_i8_avx512vnni
 #endif
 #endif
@@ -515,16 +535,22 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
      rv__dot_i8_scan_##I,                                                                          \
      rv__dot_u4_scan_##I,                                                                          \
      rv__dot_u1_scan_##I,                                                                          \
+     rv__pack_i8_##G,                                                                              \
      rv__gram_i8_##G,                                                                              \
      rv__gram_f32_##F,                                                                             \
      rv__gemm_f32_##F,                                                                             \
      rv__pq4_scan_##I,                                                                             \
+     rv__nearest_f32_##I,                                                                          \
      rv__axpy_f32_##F,                                                                             \
      rv__scale_f32_##F,                                                                            \
      rv__add_f32_##F,                                                                              \
      rv__peak_f32_##F,                                                                             \
      rv__find_below_##F,                                                                           \
      rv__line_i32_##F,                                                                             \
+     rv__block_i32_##F,                                                                            \
+     rv__order_low_##F,                                                                            \
+     rv__list_below_##F,                                                                           \
+     rv__strike_i32_##F,                                                                           \
      rv__widen_f16_##F,                                                                            \
      rv__widen_bf16_##F,                                                                           \
      rv__widen_i8_##F,                                                                             \
@@ -809,6 +835,8 @@ RV__FN void rv__pq4_pack(const uint8_t *codes, size_t m, uint8_t *block)
 #undef RV__PREFETCH_FAR
 #undef RV__GEMM_DEPTH
 #undef RV__COLS_MAX
+#undef RV__SCAN_DIM
+#undef RV__SCAN_CACHE
 #undef RV__SCAN_ROW
 #undef RV__PAIR_ROW
 #undef RV__TABLE

@@ -28,20 +28,35 @@ RV__AMX_ISA RV__INLINE void rv__amx_block(const int8_t *a, size_t lda, const uin
     _tile_stored(3, out + 16 * ldo + 16, 4 * ldo);
 }
 
-/* Packs as VNNI does, without the shift to unsigned: tiles multiply signed by signed. What does not
-   fill a block goes through copies: of A's last rows in scratch, of results on the stack. */
-RV__AMX_ISA static void rv__gram_i8_amx(const int8_t *a, size_t lda, size_t na, const int8_t *b,
-                                        size_t ldb, size_t nb, size_t n, int32_t *out, size_t ldo,
-                                        void *scratch)
+/* Packs as VNNI does, without the shift to unsigned: tiles multiply signed by signed. */
+RV__AMX_ISA static void rv__pack_i8_amx(const int8_t *b, size_t ldb, size_t nb, size_t n,
+                                        void *packed)
+{
+    const size_t cols = 64;
+    uint32_t *panel = (uint32_t *)(void *)((int8_t *)packed + 32 * n);
+    for (size_t j = 0; j < nb; j += cols, panel += n / 4 * cols) {
+        rv__panel_i8_avx512vnni(b + j * ldb, ldb, nb - j < cols ? nb - j : cols, n, 0, panel);
+    }
+}
+
+/* What does not fill a block goes through copies: of A's last rows in the space before the panels,
+   of results on the stack. A tile takes as long for one row as for sixteen. */
+RV__AMX_ISA static void rv__gram_i8_amx(const int8_t *a, size_t lda, size_t na, size_t first,
+                                        size_t nb, size_t n, int32_t *out, size_t ldo,
+                                        void *packed)
 {
     const size_t cols = 64, panel = n / 4 * cols, whole = na / 32 * 32;
-    int8_t *last = (int8_t *)scratch;
-    uint32_t *packed = (uint32_t *)(void *)(last + 32 * n);
+    int8_t *last = (int8_t *)packed;
+    const uint32_t *b = (const uint32_t *)(void *)(last + 32 * n) + first / cols * panel;
     int32_t edge[32 * 32];
     unsigned char config[64];
-    for (size_t j = 0; j < nb; j += cols) {
-        rv__pack_i8_avx512vnni(b + j * ldb, ldb, nb - j < cols ? nb - j : cols, n, 0,
-                               packed + j / cols * panel);
+    if (na == 1) {
+        int32_t bias = 128 * rv__sum_i8_avx512vnni(a, n);
+        for (size_t j = 0; j < nb; j += cols, b += panel) {
+            rv__row_i8_avx512vnni((const unsigned char *)a, b, nb - j < cols ? nb - j : cols, n / 4,
+                                  bias, 0x80808080u, out + j);
+        }
+        return;
     }
     for (size_t i = whole; i < na; i++) memcpy(last + (i - whole) * n, a + i * lda, n);
     memset(config, 0, sizeof config);
@@ -55,7 +70,7 @@ RV__AMX_ISA static void rv__gram_i8_amx(const int8_t *a, size_t lda, size_t na, 
     for (size_t i = 0; i < na; i += 32) {
         const int rest = i >= whole;
         for (size_t j = 0; j < nb; j += 32) {
-            const uint32_t *columns = packed + j / cols * panel + j % cols;
+            const uint32_t *columns = b + j / cols * panel + j % cols;
             if (!rest && j + 32 <= nb) {
                 rv__amx_block(a + i * lda, lda, columns, cols, n, out + i * ldo + j, ldo);
                 continue;

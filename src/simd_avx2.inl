@@ -72,6 +72,9 @@
     _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)))
 #define rv__vzip2_high(a, b)                                                                       \
     _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)))
+/* Of 16 words those in even, or odd, places. */
+#define rv__veven(a, b) RV__F(pack)(_mm256_shuffle_ps((a), (b), 0x88))
+#define rv__vodd(a, b) RV__F(pack)(_mm256_shuffle_ps((a), (b), 0xDD))
 #define rv__ixor(a, b) _mm256_xor_si256((a), (b))
 #define rv__istore_top16(p, a) RV__F(store_top16)((p), (a))
 #define rv__istore_i8(p, a) RV__F(store_i8)((p), (a))
@@ -80,6 +83,11 @@
 RV__ISA RV__INLINE __m256i RV__F(mask)(size_t n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+RV__ISA RV__INLINE __m256 RV__F(pack)(__m256 a)
+{
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0xD8));
 }
 
 RV__ISA RV__INLINE float RV__F(vsum)(__m256 a)
@@ -274,6 +282,7 @@ RV__ISA RV__INLINE void RV__F(qfold)(__m256i even, __m256i odd, uint16_t *out, i
 #define rv__pzero() _mm256_setzero_si256()
 #define rv__wpop(acc, x) RV__F(v_pop)((acc), (x))
 #define rv__psum(acc) ((uint32_t)RV__F(isum)(acc)) /* sums below 2^32: the upper halves are zero */
+#define rv__psum4(out, a, b, c, d) RV__F(isum4)((out), (a), (b), (c), (d))
 
 /* Mula, Kurz, Lemire, Faster population counts using AVX2 instructions, 2018: nibbles by table. */
 RV__ISA RV__INLINE __m256i RV__F(v_pop)(__m256i acc, __m256i x)

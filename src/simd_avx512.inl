@@ -43,6 +43,14 @@
 #define rv__vpick(mask, a, b) _mm512_mask_blend_ps((mask), (b), (a))
 #define rv__vless(a, b) _mm512_cmp_ps_mask((a), (b), _CMP_LT_OQ)
 #define rv__vmask(less) ((uint32_t)(less))
+/* base + the places of the bits of mask; writes 16 words */
+#define rv__vplaces(out, mask, base)                                                               \
+    _mm512_storeu_si512((out), _mm512_maskz_compress_epi32(                                        \
+                                   (__mmask16)(mask),                                              \
+                                   _mm512_add_epi32(_mm512_set1_epi32((int32_t)(base)),            \
+                                                    _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8,   \
+                                                                      9, 10, 11, 12, 13, 14,       \
+                                                                      15))))
 #define rv__iset(x) _mm512_set1_epi32(x)
 #define rv__iadd(a, b) _mm512_add_epi32((a), (b))
 #define rv__isub(a, b) _mm512_sub_epi32((a), (b))
@@ -79,6 +87,13 @@
     _mm512_castpd_ps(_mm512_maskz_unpacklo_pd(0xFF, _mm512_castps_pd(a), _mm512_castps_pd(b)))
 #define rv__vzip2_high(a, b)                                                                       \
     _mm512_castpd_ps(_mm512_maskz_unpackhi_pd(0xFF, _mm512_castps_pd(a), _mm512_castps_pd(b)))
+/* Of 32 words those in even, or odd, places. */
+#define rv__veven(a, b)                                                                            \
+    _mm512_permutex2var_ps((a), _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24,   \
+                                                  26, 28, 30), (b))
+#define rv__vodd(a, b)                                                                             \
+    _mm512_permutex2var_ps((a), _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25,   \
+                                                  27, 29, 31), (b))
 #define rv__ixor(a, b) _mm512_xor_si512((a), (b))
 #define rv__istore_top16(p, a)                                                                     \
     _mm256_storeu_si256(                                                                           \
@@ -206,8 +221,8 @@ RV__ISA RV__INLINE __m512 RV__F(from_bf16)(__m256i x)
 #define rv__bhigh(a) _mm512_and_si512(_mm512_srli_epi16((a), 4), _mm512_set1_epi8(15))
 #define rv__bbits(p, j) _mm512_maskz_mov_epi8(rv__load_u64((p) + ((j) >> 3)), _mm512_set1_epi8(1))
 #define rv__bsquare(acc, a) RV__F(v_dot_any)((acc), (a), (a))
-#define rv__bl2_i8(acc, a, b) RV__F(v_l2_i8)((acc), (a), (b))
-#define rv__bl2_u8(acc, a, b) RV__F(v_l2_u8)((acc), (a), (b))
+#define rv__bl2_i8(acc, a, b) RV__F(v_squares)((acc), rv__bgap_i8((a), (b)))
+#define rv__bl2_u8(acc, a, b) RV__F(v_squares)((acc), rv__bgap_u8((a), (b)))
 #define rv__bl1_i8(acc, a, b) RV__F(v_l1_i8)((acc), (a), (b))
 #define rv__bl1_u8(acc, a, b) _mm512_add_epi32((acc), _mm512_sad_epu8((a), (b)))
 #define rv__bzero() _mm512_setzero_si512()
@@ -242,20 +257,13 @@ RV__ISA RV__INLINE __m512i RV__F(v_dot_u8)(__m512i acc, __m512i a, __m512i b)
     return RV__F(v_madd)(acc, _mm512_unpackhi_epi8(a, zero), _mm512_unpackhi_epi8(b, zero));
 }
 
-/* Squares of |a - b|, which fits an unsigned byte. */
-RV__ISA RV__INLINE __m512i RV__F(v_l2_u8)(__m512i acc, __m512i a, __m512i b)
+/* Squares of unsigned bytes. */
+RV__ISA RV__INLINE __m512i RV__F(v_squares)(__m512i acc, __m512i d)
 {
     __m512i zero = _mm512_setzero_si512();
-    __m512i d = rv__bgap_u8(a, b);
     __m512i d0 = _mm512_unpacklo_epi8(d, zero), d1 = _mm512_unpackhi_epi8(d, zero);
     acc = RV__F(v_madd)(acc, d0, d0);
     return RV__F(v_madd)(acc, d1, d1);
-}
-
-RV__ISA RV__INLINE __m512i RV__F(v_l2_i8)(__m512i acc, __m512i a, __m512i b)
-{
-    __m512i flip = _mm512_set1_epi8(-128);
-    return RV__F(v_l2_u8)(acc, _mm512_xor_si512(a, flip), _mm512_xor_si512(b, flip));
 }
 
 RV__ISA RV__INLINE __m512i RV__F(v_l1_i8)(__m512i acc, __m512i a, __m512i b)
@@ -350,13 +358,15 @@ RV__ISA RV__INLINE void RV__F(qfold)(__m512i even, __m512i odd, uint16_t *out, i
 /* ---- bits ---- */
 
 #define rv__wload(p) _mm512_loadu_si512((const void *)(p))
-#define rv__wtail(p, n) _mm512_maskz_loadu_epi8(((__mmask64)1 << (n)) - 1u, (const void *)(p))
+#define rv__wtail(p, n)                                                                            \
+    _mm512_maskz_loadu_epi8(~(__mmask64)0 >> (64 - (n)), (const void *)(p)) /* n: 1..64 */
 #define rv__wand(a, b) _mm512_and_si512((a), (b))
 #define rv__wor(a, b) _mm512_or_si512((a), (b))
 #define rv__wxor(a, b) _mm512_xor_si512((a), (b))
 #define rv__padd(a, b) _mm512_add_epi64((a), (b))
 #define rv__pzero() _mm512_setzero_si512()
 #define rv__psum(acc) ((uint32_t)RV__F(isum)(acc)) /* below 2^32: the upper halves are zero */
+#define rv__psum4(out, a, b, c, d) RV__F(isum4)((out), (a), (b), (c), (d))
 #ifdef RV__POPCNT512
 #define rv__wpop(acc, x) _mm512_add_epi64((acc), _mm512_popcnt_epi64(x))
 #else

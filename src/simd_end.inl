@@ -39,6 +39,7 @@
 #undef rv__vpick
 #undef rv__vless
 #undef rv__vmask
+#undef rv__vplaces
 #undef rv__iset
 #undef rv__iadd
 #undef rv__isub
@@ -82,6 +83,8 @@
 #undef rv__gdot
 #undef rv__gquads
 #undef rv__vquads
+#undef rv__veven
+#undef rv__vodd
 #undef rv__vzip_low
 #undef rv__vzip_high
 #undef rv__vzip2_low
@@ -107,6 +110,7 @@
 #undef rv__padd
 #undef rv__pzero
 #undef rv__psum
+#undef rv__psum4
 #undef rv__wpop
 #undef rv__q
 #undef rv__qzero

@@ -76,6 +76,8 @@
     vst1_u8((uint8_t *)(void *)(p), vreinterpret_u8_u16(vshrn_n_u32(vreinterpretq_u32_s32(a), 16)))
 #define rv__istore_i8(p, a) RV__F(store_i8)((p), (a))
 #define rv__vquads(p, s) rv__vload(p)
+#define rv__veven(a, b) vuzp1q_f32((a), (b))
+#define rv__vodd(a, b) vuzp2q_f32((a), (b))
 #define rv__vzip_low(a, b) vzip1q_f32((a), (b))
 #define rv__vzip_high(a, b) vzip2q_f32((a), (b))
 #define rv__vzip2_low(a, b)                                                                        \
@@ -256,3 +258,6 @@ RV__ISA RV__INLINE void RV__F(qfold)(uint8x16_t even, uint8x16_t odd, uint16_t *
 #define rv__pzero() vdupq_n_u64(0)
 #define rv__wpop(acc, x) vpadalq_u32((acc), vpaddlq_u16(vpaddlq_u8(vcntq_u8(x))))
 #define rv__psum(acc) vaddvq_u64(acc)
+#define rv__psum4(out, a, b, c, d)                                                                 \
+    vst1q_s32((out), vreinterpretq_s32_u32(vcombine_u32(vmovn_u64(vpaddq_u64((a), (b))),           \
+                                                        vmovn_u64(vpaddq_u64((c), (d))))))

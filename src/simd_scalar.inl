@@ -27,6 +27,8 @@
 #define rv__vsum(a) (a)
 #define rv__vmaximum(a) (a)
 #define rv__vround(a) rv__round_i32(a)
+#define rv__veven(a, b) (a) /* of one lane: never called */
+#define rv__vodd(a, b) (b)
 #define rv__vfloat(a) ((float)(a))
 #define rv__vbits(a) rv__bits_f32(a)
 #define rv__vfrom(a) rv__from_bits_f32(a)
@@ -34,6 +36,7 @@
 #define rv__vless(a, b) ((a) < (b))
 #define rv__vmask(less) ((uint32_t)(less))
 #define rv__iset(x) (x)
+#define rv__ixor(a, b) ((a) ^ (b))
 /* Wraps, as vector lanes do. */
 #define rv__iadd(a, b) ((int32_t)((uint32_t)(a) + (uint32_t)(b)))
 #define rv__isub(a, b) ((int32_t)((uint32_t)(a) - (uint32_t)(b)))
@@ -116,3 +119,6 @@ RV__INLINE int32_t rv__gdot_scalar(int32_t acc, int32_t b, int32_t a)
 #define rv__pzero() ((uint64_t)0)
 #define rv__wpop(acc, x) ((acc) + rv__pop64(x))
 #define rv__psum(acc) (acc)
+#define rv__psum4(out, a, b, c, d)                                                                 \
+    ((out)[0] = (int32_t)(a), (out)[1] = (int32_t)(b), (out)[2] = (int32_t)(c),                    \
+     (out)[3] = (int32_t)(d))

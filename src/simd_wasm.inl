@@ -68,6 +68,8 @@
 #define rv__istore_top16(p, a) RV__F(store_top16)((p), (a))
 #define rv__istore_i8(p, a) RV__F(store_i8)((p), (a))
 #define rv__vquads(p, s) rv__vload(p)
+#define rv__veven(a, b) wasm_i32x4_shuffle((a), (b), 0, 2, 4, 6)
+#define rv__vodd(a, b) wasm_i32x4_shuffle((a), (b), 1, 3, 5, 7)
 #define rv__vzip_low(a, b) wasm_i32x4_shuffle((a), (b), 0, 4, 1, 5)
 #define rv__vzip_high(a, b) wasm_i32x4_shuffle((a), (b), 2, 6, 3, 7)
 #define rv__vzip2_low(a, b) wasm_i64x2_shuffle((a), (b), 0, 2)
@@ -271,3 +273,4 @@ RV__INLINE void RV__F(qfold)(v128_t even, v128_t odd, uint16_t *out, int add)
     wasm_i32x4_add((acc), wasm_u32x4_extadd_pairwise_u16x8(                                        \
                               wasm_u16x8_extadd_pairwise_u8x16(wasm_i8x16_popcnt(x))))
 #define rv__psum(acc) ((uint32_t)RV__F(isum)(acc))
+#define rv__psum4(out, a, b, c, d) RV__F(isum4)((out), (a), (b), (c), (d))

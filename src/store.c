@@ -141,6 +141,7 @@ static rv_status rv__store_blocks_get(rv_ctx *ctx, const rv__store *s, size_t ca
                                       int holes, rv__store_blocks *b)
 {
     size_t wanted = 0;
+    rv_status status;
     int ok = 1;
     memset(b, 0, sizeof *b);
     if (capacity == 0) return RV_OK;
@@ -160,30 +161,26 @@ static rv_status rv__store_blocks_get(rv_ctx *ctx, const rv__store *s, size_t ca
         b->map_size = rv__store_map_size(capacity);
         b->map = b->keys ? (uint32_t *)rv__get(&s->alloc, b->map_size, sizeof(uint32_t)) : NULL;
         ok = b->map != NULL;
-        if (ok) memset(b->map, 0xFF, b->map_size * sizeof(uint32_t));
     }
     if (ok && holes) {
         wanted = capacity / 8;
-        b->removed =
-            (uint64_t *)rv__get_zero(&s->alloc, rv__store_words(capacity), sizeof(uint64_t));
+        b->removed = (uint64_t *)rv__get(&s->alloc, rv__store_words(capacity), sizeof(uint64_t));
         ok = b->removed != NULL;
     }
-    if (ok) return RV_OK;
-    rv__store_blocks_put(s, b, capacity);
-    return rv__no_memory(ctx, wanted);
+    status = ok ? RV_OK : rv__no_memory(ctx, wanted);
+    if (!status && b->map) {
+        status = rv__fill_polled(ctx, b->map, 0xFF, b->map_size * sizeof(uint32_t));
+    }
+    if (!status && b->removed) {
+        status = rv__fill_polled(ctx, b->removed, 0, rv__store_words(capacity) * sizeof(uint64_t));
+    }
+    if (status) rv__store_blocks_put(s, b, capacity);
+    return status;
 }
 
-/* Puts blocks in place of the ones the store has, which are given back. */
-static void rv__store_adopt(rv__store *s, rv__store_blocks *b, size_t capacity)
+/* Puts blocks in place of the ones the store has, which are for others to give back. */
+static void rv__store_adopt(rv__store *s, const rv__store_blocks *b, size_t capacity)
 {
-    rv__store_blocks old;
-    old.rows = s->rows;
-    old.norms = s->norms;
-    old.keys = s->keys;
-    old.removed = s->removed;
-    old.map = s->map;
-    old.map_size = s->map_size;
-    rv__store_blocks_put(s, &old, s->capacity);
     s->rows = b->rows;
     s->norms = b->norms;
     s->keys = b->keys;
@@ -193,10 +190,39 @@ static void rv__store_adopt(rv__store *s, rv__store_blocks *b, size_t capacity)
     s->capacity = (uint32_t)capacity;
 }
 
+/* Gives back the arrays of s that `keep` does not share. */
+static void rv__store_drop(const rv__store *s, const rv__store *keep)
+{
+    rv__store_blocks b;
+    b.rows = s->rows == keep->rows ? NULL : s->rows;
+    b.norms = s->norms == keep->norms ? NULL : s->norms;
+    b.keys = s->keys == keep->keys ? NULL : s->keys;
+    b.removed = s->removed == keep->removed ? NULL : s->removed;
+    b.map = s->map == keep->map ? NULL : s->map;
+    b.map_size = s->map_size;
+    rv__store_blocks_put(s, &b, s->capacity);
+}
+
+/* A store made by rv__store_compacted takes the place of the one it was made from. */
+RV__FN void rv__store_swap(rv__store *s, const rv__store *with)
+{
+    rv__store_drop(s, with);
+    *s = *with;
+}
+
+/* ... or is given up. */
+RV__FN void rv__store_discard(const rv__store *s, rv__store *made)
+{
+    rv__store_drop(made, s);
+    *made = *s;
+}
+
 RV__FN void rv__store_free(rv__store *s)
 {
     rv__store_blocks none;
+    rv__store empty;
     memset(&none, 0, sizeof none);
+    memset(&empty, 0, sizeof empty);
     if (s->viewed) {
         rv__put(&s->alloc, s->map, s->map_size, sizeof(uint32_t));
         s->rows = NULL;
@@ -205,19 +231,29 @@ RV__FN void rv__store_free(rv__store *s)
         s->map = NULL;
         s->viewed = 0;
     }
+    rv__store_drop(s, &empty);
     rv__store_adopt(s, &none, 0);
     s->n = s->n_removed = s->hint = 0;
 }
 
+/* Bytes of the arrays, also of those that lie in an image: rows with their lengths, and what keys
+   need. */
+RV__FN void rv__store_measure(const rv__store *s, size_t *vectors, size_t *keys)
+{
+    *vectors = s->rows ? (size_t)s->capacity * s->stride : 0;
+    if (s->norms) *vectors += (size_t)s->capacity * sizeof(float);
+    *keys = s->map ? s->map_size * sizeof(uint32_t) : 0;
+    if (s->keys) *keys += (size_t)s->capacity * sizeof(uint64_t);
+    if (s->removed) *keys += rv__store_words(s->capacity) * sizeof(uint64_t);
+}
+
+/* Bytes that the store itself holds. */
 RV__FN size_t rv__store_bytes(const rv__store *s)
 {
-    size_t bytes = s->map ? s->map_size * sizeof(uint32_t) : 0;
-    if (s->viewed) return bytes;
-    if (s->rows) bytes += (size_t)s->capacity * s->stride;
-    if (s->norms) bytes += (size_t)s->capacity * sizeof(float);
-    if (s->keys) bytes += (size_t)s->capacity * sizeof(uint64_t);
-    if (s->removed) bytes += rv__store_words(s->capacity) * sizeof(uint64_t);
-    return bytes;
+    size_t vectors, keys;
+    if (s->viewed) return s->map ? s->map_size * sizeof(uint32_t) : 0;
+    rv__store_measure(s, &vectors, &keys);
+    return vectors + keys;
 }
 
 /* ---- making ---- */
@@ -354,9 +390,12 @@ static rv_status rv__store_keyed(rv_ctx *ctx, rv__store *s)
         rv__put(&s->alloc, keys, s->capacity, sizeof(uint64_t));
         return rv__no_memory(ctx, rv__mul(s->capacity, sizeof(uint64_t)));
     }
-    for (uint32_t slot = 0; slot < s->n; slot++) keys[slot] = slot;
-    memset(map, 0xFF, map_size * sizeof(uint32_t));
-    status = rv__store_fill_map(ctx, map, map_size, keys, s->removed, s->n);
+    status = rv__fill_polled(ctx, map, 0xFF, map_size * sizeof(uint32_t));
+    for (uint32_t slot = 0; slot < s->n && !status; slot++) {
+        if (slot % RV__STORE_PIECE == 0) status = rv__poll(ctx);
+        keys[slot] = slot;
+    }
+    if (!status) status = rv__store_fill_map(ctx, map, map_size, keys, s->removed, s->n);
     if (status) {
         rv__put(&s->alloc, keys, s->capacity, sizeof(uint64_t));
         rv__put(&s->alloc, map, map_size, sizeof(uint32_t));
@@ -390,9 +429,9 @@ static void rv__store_move_rows(void *arg, size_t lane, size_t begin, size_t end
     }
 }
 
-/* Moves n slots into arrays of a new capacity; all or nothing. */
-static rv_status rv__store_move(rv_ctx *ctx, rv__store *s, size_t capacity, size_t n,
-                                const uint32_t *old_of_new, int keyed, int holes)
+/* A store with n slots of s in arrays of its own. On failure there is nothing to free. */
+static rv_status rv__store_moved(rv_ctx *ctx, const rv__store *s, size_t capacity, size_t n,
+                                 const uint32_t *old_of_new, int keyed, int holes, rv__store *to)
 {
     rv__store_move_job job;
     rv__store_blocks b;
@@ -404,6 +443,7 @@ static rv_status rv__store_move(rv_ctx *ctx, rv__store *s, size_t capacity, size
     status = rv__parallel_for(ctx, n, 64, RV__STORE_PIECE, rv__store_move_rows, &job);
     for (size_t i = 0; !status && b.removed && i < n; i++) {
         uint32_t old = old_of_new ? old_of_new[i] : (uint32_t)i;
+        if (i % RV__STORE_PIECE == 0) status = rv__poll(ctx);
         if (!rv__store_live(s, old)) b.removed[i / 64] |= (uint64_t)1 << (i % 64);
     }
     if (!status && b.keys) {
@@ -413,11 +453,22 @@ static rv_status rv__store_move(rv_ctx *ctx, rv__store *s, size_t capacity, size
         rv__store_blocks_put(s, &b, capacity);
         return status;
     }
-    rv__store_adopt(s, &b, capacity);
-    s->n = (uint32_t)n;
-    s->hint = 0;
-    if (!holes) s->n_removed = 0;
+    *to = *s;
+    rv__store_adopt(to, &b, capacity);
+    to->n = (uint32_t)n;
+    to->hint = 0;
+    if (!holes) to->n_removed = 0;
     return RV_OK;
+}
+
+/* Moves n slots into arrays of a new capacity; all or nothing. */
+static rv_status rv__store_move(rv_ctx *ctx, rv__store *s, size_t capacity, size_t n,
+                                const uint32_t *old_of_new, int keyed, int holes)
+{
+    rv__store to;
+    rv_status status = rv__store_moved(ctx, s, capacity, n, old_of_new, keyed, holes, &to);
+    if (!status) rv__store_swap(s, &to);
+    return status;
 }
 
 /* Room for capacity rows in all, removed ones included. */
@@ -447,32 +498,54 @@ RV__FN rv_status rv__store_grow(rv_ctx *ctx, rv__store *s, size_t more)
     return rv__store_reserve(ctx, s, need < 16 ? 16 : need);
 }
 
-/* Closes the gaps of removed rows, keeps the order and gives spare room back. new_slot: [n before],
-   the new slot of each old one or RV__NO_SLOT; may be NULL. */
-RV__FN rv_status rv__store_compact(rv_ctx *ctx, rv__store *s, uint32_t *new_slot)
+/* The live slots of s in order, and the new slot of each old one or RV__NO_SLOT (either may be
+   NULL); *keyed becomes 1 when a slot changes. */
+static rv_status rv__store_number(rv_ctx *ctx, const rv__store *s, uint32_t *old_of_new,
+                                  uint32_t *new_slot, int *keyed)
 {
-    uint32_t live = s->n - s->n_removed, at = 0, old_n = s->n, *old_of_new = NULL;
+    uint32_t at = 0;
+    for (uint32_t slot = 0; slot < s->n; slot++) {
+        const int live = rv__store_live(s, slot);
+        rv_status status = slot % RV__STORE_PIECE ? RV_OK : rv__poll(ctx);
+        if (status) return status;
+        if (new_slot) new_slot[slot] = live ? at : RV__NO_SLOT;
+        if (!live) continue;
+        if (slot != at) *keyed = 1;
+        if (old_of_new) old_of_new[at] = slot;
+        at++;
+    }
+    return RV_OK;
+}
+
+/* A store without the gaps of removed rows and without spare room, rows in the same order. It
+   shares the arrays of s when there is nothing to close; it is taken by rv__store_swap or given up
+   by rv__store_discard. new_slot: [n], the new slot of each old one or RV__NO_SLOT; may be NULL. */
+RV__FN rv_status rv__store_compacted(rv_ctx *ctx, const rv__store *s, uint32_t *new_slot,
+                                     rv__store *to)
+{
+    uint32_t live = s->n - s->n_removed, *old_of_new = NULL;
     int keyed = s->keys != NULL;
     rv_status status = rv__store_writable(ctx, s);
     if (status) return status;
+    *to = *s;
     if (s->n_removed) {
         old_of_new = (uint32_t *)rv__get(&s->alloc, live, sizeof(uint32_t));
         if (!old_of_new) return rv__no_memory(ctx, (size_t)live * sizeof(uint32_t));
-        for (uint32_t slot = 0; slot < s->n; slot++) {
-            if (!rv__store_live(s, slot)) continue;
-            if (slot != at) keyed = 1;
-            old_of_new[at++] = slot;
-        }
     }
-    if (s->n_removed || s->capacity != s->n || s->removed) {
-        status = rv__store_move(ctx, s, live, live, old_of_new, keyed, 0);
-    }
-    if (!status && new_slot) {
-        for (uint32_t slot = 0; slot < old_n; slot++)
-            new_slot[slot] = old_of_new ? RV__NO_SLOT : slot;
-        for (uint32_t i = 0; old_of_new && i < live; i++) new_slot[old_of_new[i]] = i;
+    if (old_of_new || new_slot) status = rv__store_number(ctx, s, old_of_new, new_slot, &keyed);
+    if (!status && (s->n_removed || s->capacity != s->n || s->removed)) {
+        status = rv__store_moved(ctx, s, live, live, old_of_new, keyed, 0, to);
     }
     rv__put(&s->alloc, old_of_new, live, sizeof(uint32_t));
+    return status;
+}
+
+/* Closes the gaps of removed rows in place. */
+RV__FN rv_status rv__store_compact(rv_ctx *ctx, rv__store *s, uint32_t *new_slot)
+{
+    rv__store to;
+    rv_status status = rv__store_compacted(ctx, s, new_slot, &to);
+    if (!status) rv__store_swap(s, &to);
     return status;
 }
 
@@ -840,7 +913,7 @@ static rv_status rv__store_encode_many(rv_ctx *ctx, rv__store *s, const void *ve
     job.bytes = rv__store_vector_bytes(s);
     for (size_t i = 0; i < lanes; i++) job.bad[i] = SIZE_MAX;
     status =
-        rv__parallel_for(ctx, n, 64, 1 + ((size_t)1 << 20) / s->dim, rv__store_encode_rows, &job);
+        rv__parallel_for(ctx, n, 64, 1 + ((size_t)1 << 18) / s->dim, rv__store_encode_rows, &job);
     if (status) return status;
     for (size_t i = 0; i < lanes; i++) bad = job.bad[i] < bad ? job.bad[i] : bad;
     if (bad == SIZE_MAX) return RV_OK;
@@ -1141,8 +1214,8 @@ static rv_status rv__store_load_map(rv_ctx *ctx, rv__store *s)
     s->map_size = rv__store_map_size(s->capacity);
     s->map = (uint32_t *)rv__get(&s->alloc, s->map_size, sizeof(uint32_t));
     if (!s->map) return rv__no_memory(ctx, rv__mul(s->map_size, sizeof(uint32_t)));
-    memset(s->map, 0xFF, s->map_size * sizeof(uint32_t));
-    status = rv__store_fill_map(ctx, s->map, s->map_size, s->keys, s->removed, s->n);
+    status = rv__fill_polled(ctx, s->map, 0xFF, s->map_size * sizeof(uint32_t));
+    if (!status) status = rv__store_fill_map(ctx, s->map, s->map_size, s->keys, s->removed, s->n);
     if (status != RV_ERR_EXISTS) return status;
     return rv__fail(ctx, RV_ERR_FORMAT, 0, "a key appears twice in the image");
 }

@@ -32,7 +32,7 @@ static void rv__topk_sift(const float *values, uint32_t *heap, size_t n, size_t 
 
 RV_API size_t rv_topk_f32(const float *values, size_t n, size_t k, uint32_t *index, float *out)
 {
-    const rv__kernels *kernels = rv__kernels_for(RV_ISA_BEST);
+    const rv__kernels *kernels = rv__kernels_now();
     size_t i;
     if (k > n) k = n;
     if (k == 0) return 0;
@@ -61,4 +61,62 @@ RV_API size_t rv_topk_f32(const float *values, size_t n, size_t k, uint32_t *ind
     return k;
 }
 
+/* ---- hits, for the indexes ---- */
+
+#define RV__HITS_PIECE 4096u /* hits moved between two polls */
+
+/* The order of hits: by distance, equal ones by key. */
+RV__FN int rv__hit_before(const rv_hit *a, const rv_hit *b)
+{
+    uint32_t x = rv__order_f32(a->distance), y = rv__order_f32(b->distance);
+    return x != y ? x < y : a->key < b->key;
+}
+
+/* Sifts hit down from a place of a heap whose root is the last in order. */
+static void rv__hits_sift(rv_hit *heap, size_t n, size_t at, rv_hit hit)
+{
+    size_t child;
+    while ((child = 2 * at + 1) < n) {
+        if (child + 1 < n && rv__hit_before(&heap[child], &heap[child + 1])) child++;
+        if (!rv__hit_before(&hit, &heap[child])) break;
+        heap[at] = heap[child];
+        at = child;
+    }
+    heap[at] = hit;
+}
+
+/* Keeps the cap first hits in such a heap; offered: how many came before this one. */
+RV__FN void rv__hits_offer(rv_hit *heap, size_t cap, size_t offered, rv_hit hit)
+{
+    size_t at = offered;
+    if (offered >= cap) {
+        if (cap && rv__hit_before(&hit, &heap[0])) rv__hits_sift(heap, cap, 0, hit);
+        return;
+    }
+    while (at > 0 && rv__hit_before(&heap[(at - 1) / 2], &hit)) {
+        heap[at] = heap[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    heap[at] = hit;
+}
+
+/* Sorts hits, nearest first. Canceled, they are in some order. */
+RV__FN rv_status rv__hits_sort(rv_ctx *ctx, rv_hit *hits, size_t n)
+{
+    for (size_t i = n / 2; i-- > 0;) {
+        rv_status status = i % RV__HITS_PIECE ? RV_OK : rv__poll(ctx);
+        if (status) return status;
+        rv__hits_sift(hits, n, i, hits[i]);
+    }
+    while (n > 1) {
+        rv_hit last = hits[--n];
+        rv_status status = n % RV__HITS_PIECE ? RV_OK : rv__poll(ctx);
+        if (status) return status;
+        hits[n] = hits[0];
+        rv__hits_sift(hits, n, 0, last);
+    }
+    return RV_OK;
+}
+
+#undef RV__HITS_PIECE
 #endif /* RV_TOPK_C */

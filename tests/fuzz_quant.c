@@ -65,7 +65,8 @@ static void read_codes(rv_ctx *ctx, const rv_quant *quant, const float *query, u
     float out[64], bounds[64];
     REQUIRE(prepared && blocks);
     REQUIRE(rv_quant_decode(ctx, quant, codes, SOME, rows) == RV_OK);
-    (void)rv_quant_pair(quant, codes, codes + rv_quant_code_bytes(quant));
+    (void)rv_quant_pair(quant, codes, codes + rv_quant_code_bytes(quant), NULL);
+    (void)rv_quant_pair(quant, codes, codes + rv_quant_code_bytes(quant), bounds);
     if (rv_quant_prepare(ctx, quant, query, prepared) == RV_OK) {
         rv_quant_distance(quant, prepared, codes, SOME, out, bounds);
         rv_quant_gather(quant, prepared, codes, ids, 4, out, bounds);

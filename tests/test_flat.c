@@ -1205,6 +1205,25 @@ static void test_polls(void)
     faults.cancel_at = 0;
     RV_OKAY(&ctx, rv_flat_search(&ctx, index, x, 1, NULL, &hit, &n_hits));
     RV_EQUAL(hit.key, 0);
+    { /* putting all rows into order is asked, too, also between the heaps of two workers */
+        rv_hit *all = (rv_hit *)malloc(n * sizeof *all);
+        const size_t step = 4096;
+        size_t first = faults.polls;
+        if (!all) exit(2);
+        RV_OKAY(&ctx, rv_flat_search(&ctx, index, x, n, NULL, all, &n_hits));
+        RV_EQUAL(n_hits, n);
+        for (size_t i = 0; i < n; i++) RV_EQUAL(all[i].key, i);
+        RV_CHECK(faults.polls - first >= n / step);
+        ctx.parallel = backwards;
+        for (ctx.workers = 1; ctx.workers <= 2; ctx.workers++) {
+            faults.cancel_at = 0;
+            first = faults.polls;
+            RV_OKAY(&ctx, rv_flat_search(&ctx, index, x, n, NULL, all, &n_hits));
+            faults.cancel_at = 2 * faults.polls - first; /* the last poll of the same search */
+            RV_EQUAL(rv_flat_search(&ctx, index, x, n, NULL, all, &n_hits), RV_ERR_CANCELED);
+        }
+        free(all);
+    }
     rv_flat_destroy(index);
     RV_EQUAL(faults.live_blocks, 0);
     free(x);

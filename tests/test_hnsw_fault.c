@@ -443,7 +443,7 @@ static rv_status body_edit(rv_ctx *ctx, void *arg)
     if (!result) result = rv_hnsw_compact(ctx, index);
     if (index) still_good(index, count, set->queries);
     rv_hnsw_destroy(index);
-    /* what is put off (a repair after a removal, the upper levels of a compaction) is no failure */
+    /* a repair after a removal that is put off is no failure */
     if (!result && faults->fired) result = faults->cancel_at ? RV_ERR_CANCELED : RV_ERR_MEMORY;
     return result;
 }
@@ -528,6 +528,79 @@ static rv_status body_image(rv_ctx *ctx, void *arg)
     return result;
 }
 
+/* Repair and compaction are made beside the old graph, in which everything stays reachable. */
+static rv_status body_compact(rv_ctx *ctx, void *arg)
+{
+    const blob *b = (const blob *)arg;
+    float query[DIM];
+    rv_hnsw *index = NULL;
+    size_t count = 0;
+    rv_status result = rv_hnsw_load(ctx, b->image, b->bytes, NULL, NULL, &index);
+    for (size_t i = 0; i < DIM; i++) query[i] = (float)i / (float)DIM;
+    for (uint64_t key = 0; key < 60 && !result; key++) result = rv_hnsw_remove(ctx, index, 9 * key);
+    if (!result) {
+        count = rv_hnsw_count(index);
+        result = rv_hnsw_compact(ctx, index);
+        still_good(index, count, query);
+        for (uint64_t key = 0; key < 10; key++) {
+            RV_CHECK(!rv_hnsw_contains(index, 9 * key));
+            RV_CHECK(rv_hnsw_contains(index, 9 * key + 1));
+        }
+    }
+    rv_hnsw_destroy(index);
+    return result;
+}
+
+/* Answers so long that they are put into order in heaps, which poll. */
+static rv_status body_many(rv_ctx *ctx, void *arg)
+{
+    enum { MANY = 1500 };
+    const rv_hnsw *index = (const rv_hnsw *)arg;
+    static const uint8_t bits[] = {0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF};
+    rv_hit *hits = (rv_hit *)malloc(2 * MANY * sizeof *hits), hit;
+    float query[2 * DIM];
+    size_t n_hits[2] = {0, 0};
+    rv_hnsw_options options;
+    rv_hnsw_iter *iter = NULL;
+    rv_filter filter;
+    rv_status result;
+    if (!hits) exit(2);
+    for (size_t i = 0; i < 2 * DIM; i++) query[i] = (float)i / (float)DIM;
+    memset(&options, 0, sizeof options);
+    memset(&filter, 0, sizeof filter);
+    filter.bits = bits;
+    filter.n_bits = 64;
+    result = rv_hnsw_search(ctx, index, query, MANY, 0, hits, n_hits);
+    options.filter = &filter;
+    if (!result) result = rv_hnsw_search_with(ctx, index, query, MANY, &options, hits, n_hits);
+    if (!result) RV_EQUAL(n_hits[0], 64);
+    options.filter = NULL;
+    if (!result) result = rv_hnsw_range(ctx, index, query, 1e9f, &options, hits, MANY, n_hits);
+    if (!result)
+        result = rv_hnsw_search_batch(ctx, index, query, 2, MANY, &options, hits, n_hits);
+    options.ef = MANY;
+    if (!result) result = rv_hnsw_iter_create(ctx, index, query, &options, &iter);
+    if (!result) {
+        size_t count = 0, stopped = 0;
+        float last = -1.0f;
+        for (;;) {
+            rv_status status = rv_hnsw_iter_next(ctx, iter, &hit);
+            if (status == RV_DONE) break;
+            if (status == RV_OK) {
+                if (count++ < (size_t)MANY) RV_CHECK(hit.distance >= last);
+                last = hit.distance;
+            } else {
+                result = status;
+            }
+            if (status != RV_OK && ++stopped > 3) break;
+        }
+        if (stopped <= 3) RV_EQUAL(count, rv_hnsw_count(index));
+    }
+    rv_hnsw_iter_destroy(iter);
+    free(hits);
+    return result;
+}
+
 static void sweep(rv_test_body body, void *arg, int must_poll)
 {
     RV_CHECK(rv_test_oom_sweep(body, arg) > 1);
@@ -601,6 +674,78 @@ static void test_faults_of_reads(void)
         rv_hnsw_destroy(index);
     }
     hnsw_set_free(&set);
+}
+
+static void test_faults_of_compaction(void)
+{
+    static const size_t which[] = {0, 6};
+    hnsw_set set;
+    rv_ctx ctx;
+    rv_test_ctx(&ctx);
+    hnsw_set_make(&set, 560, 1, DIM, 254);
+    for (size_t i = 0; i < RV_COUNT_OF(which); i++) {
+        form f = forms[which[i]];
+        rv_hnsw *index;
+        blob b;
+        f.removed = 0;
+        index = build_form(&ctx, &f, &set, 560);
+        b.image = save(index, &b.bytes);
+        rv_hnsw_destroy(index);
+        rv_test_row("form", which[i]);
+        sweep(body_compact, &b, 1);
+        sign_aligned_free(b.image);
+    }
+    hnsw_set_free(&set);
+}
+
+static void test_faults_of_long_answers(void)
+{
+    static const size_t which[] = {0, 6};
+    const size_t n = RV_SCALED(2200u, 1600u);
+    hnsw_set set;
+    rv_ctx ctx;
+    rv_test_ctx(&ctx);
+    hnsw_set_make(&set, n, 1, DIM, 255);
+    for (size_t i = 0; i < RV_COUNT_OF(which); i++) {
+        form f = forms[which[i]];
+        rv_hnsw *index;
+        f.removed = 0;
+        index = build_form(&ctx, &f, &set, n);
+        rv_test_row("form", which[i]);
+        sweep(body_many, index, 1);
+        rv_hnsw_destroy(index);
+    }
+    hnsw_set_free(&set);
+}
+
+/* Growing polls at least once a megabyte. */
+static void test_polls_of_reserve(void)
+{
+    const size_t n = RV_SCALED(100000u, 1000u);
+    rv_test_faults faults;
+    rv_hnsw_config config;
+    rv_hnsw *index = NULL;
+    float row[DIM] = {0};
+    size_t before;
+    rv_ctx ctx;
+    rv_test_ctx_faults(&ctx, &faults);
+    memset(&config, 0, sizeof config);
+    config.dim = DIM;
+    RV_OKAY(&ctx, rv_hnsw_create(&ctx, &config, &index));
+    RV_OKAY(&ctx, rv_hnsw_reserve(&ctx, index, n));
+    RV_CHECK(faults.polls >= 32 * sizeof(uint32_t) * n / 1048576u); /* links */
+    before = faults.polls;
+    RV_OKAY(&ctx, rv_hnsw_add(&ctx, index, 123456789, row)); /* keys and their map */
+    RV_CHECK(faults.polls - before >= sizeof(uint32_t) * n / 1048576u);
+    faults.cancel_at = faults.polls + 1;
+    RV_EQUAL(rv_hnsw_reserve(&ctx, index, 2 * n), RV_ERR_CANCELED);
+    still_good(index, 1, row);
+    rv_hnsw_destroy(index);
+    index = NULL;
+    config.capacity = n;
+    RV_EQUAL(rv_hnsw_create(&ctx, &config, &index), RV_ERR_CANCELED);
+    RV_CHECK(index == NULL);
+    RV_EQUAL(faults.live_blocks, 0);
 }
 
 /* The moment at which an index that grew row by row learns its codes. */
@@ -705,6 +850,9 @@ int main(void)
     RV_RUN(test_faults_of_build);
     RV_RUN(test_faults_of_edits);
     RV_RUN(test_faults_of_reads);
+    RV_RUN(test_faults_of_compaction);
+    RV_RUN(test_faults_of_long_answers);
+    RV_RUN(test_polls_of_reserve);
     RV_RUN(test_faults_of_learning);
     RV_RUN(test_huge_sizes);
     return rv_test_end();

@@ -578,6 +578,64 @@ static void test_seed(void)
     hnsw_set_free(&set);
 }
 
+/* All rows in one answer: sorted, each once, with the distances of a scan. */
+static void test_all_rows(void)
+{
+    static const rv_hnsw_codes codes[] = {RV_HNSW_CODES_NONE, RV_HNSW_CODES_PCA,
+                                          RV_HNSW_CODES_RABITQ};
+    const size_t n = RV_SCALED(3000u, 1200u);
+    rv_hit *hits = (rv_hit *)malloc(n * sizeof *hits), *truth = (rv_hit *)malloc(n * sizeof *truth);
+    uint64_t *keys = (uint64_t *)malloc(n * sizeof *keys);
+    rv_flat_config flat_config;
+    rv_flat *flat = NULL;
+    hnsw_set set;
+    rv_ctx ctx;
+    size_t n_hits = 0, n_truth = 0;
+    if (!hits || !truth || !keys) exit(2);
+    rv_test_ctx(&ctx);
+    hnsw_set_make(&set, n, 1, 24, 91);
+    memcpy(set.rows + 24, set.rows, 24 * sizeof(float)); /* a tie, decided by key */
+    for (size_t i = 0; i < n; i++) keys[i] = (i * 7919) % n;
+    memset(&flat_config, 0, sizeof flat_config);
+    flat_config.dim = 24;
+    RV_OKAY(&ctx, rv_flat_create(&ctx, &flat_config, &flat));
+    RV_OKAY(&ctx, rv_flat_build(&ctx, flat, keys, set.rows, n));
+    RV_OKAY(&ctx, rv_flat_search(&ctx, flat, set.queries, n, NULL, truth, &n_truth));
+    for (size_t c = 0; c < RV_COUNT_OF(codes); c++) {
+        rv_hnsw_config config;
+        rv_hnsw *index = NULL;
+        size_t same = 0;
+        rv_test_row("codes", c);
+        memset(&config, 0, sizeof config);
+        config.dim = 24;
+        config.codes = codes[c];
+        RV_OKAY(&ctx, rv_hnsw_create(&ctx, &config, &index));
+        RV_OKAY(&ctx, rv_hnsw_build(&ctx, index, keys, set.rows, n));
+        RV_OKAY(&ctx, rv_hnsw_search(&ctx, index, set.queries, n, 0, hits, &n_hits));
+        RV_EQUAL(n_hits, n);
+        for (size_t i = 0; i < n_hits; i++) {
+            RV_NEAR(hits[i].distance, truth[i].distance, 1e-4 * (double)truth[i].distance + 1e-6);
+            if (i == 0) continue;
+            RV_CHECK(hits[i - 1].distance < hits[i].distance ||
+                     (hits[i - 1].distance == hits[i].distance && hits[i - 1].key < hits[i].key));
+        }
+        /* a part of them, for which the ranking may stop early */
+        RV_OKAY(&ctx, rv_hnsw_search(&ctx, index, set.queries, n / 2, n, hits, &n_hits));
+        RV_EQUAL(n_hits, n / 2);
+        for (size_t i = 0; i < n_hits; i++) {
+            same += hits[i].distance <= truth[n / 2 - 1].distance * 1.0001f;
+            if (i > 0) RV_CHECK(hits[i - 1].distance <= hits[i].distance);
+        }
+        RV_CHECK(same >= n / 2 - n / 100);
+        rv_hnsw_destroy(index);
+    }
+    rv_flat_destroy(flat);
+    hnsw_set_free(&set);
+    free(hits);
+    free(truth);
+    free(keys);
+}
+
 int main(void)
 {
     rv_test_begin("hnsw_query");
@@ -592,5 +650,6 @@ int main(void)
     RV_RUN(test_batch);
 #endif
     RV_RUN(test_seed);
+    RV_RUN(test_all_rows);
     return rv_test_end();
 }

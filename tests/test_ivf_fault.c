@@ -54,6 +54,32 @@ static void check_view(ivf_bed *b, const unsigned char *image, size_t bytes, rv_
     sign_aligned_free(copy);
 }
 
+/* What the statistics of a loaded and of a viewed index say, against what the heap counts: every
+   block is 128 bytes longer than what it holds. */
+static void check_bytes(const unsigned char *image, size_t bytes, rv_custom_fn custom)
+{
+    rv_ivf_stats copy, view;
+    for (int viewed = 0; viewed < 2; viewed++) {
+        rv_ivf_stats *stats = viewed ? &view : &copy;
+        rv_test_faults faults;
+        rv_ivf *index = NULL;
+        rv_status status;
+        rv_ctx ctx;
+        rv_test_ctx_faults(&ctx, &faults);
+        status = viewed ? rv_ivf_view(&ctx, image, bytes, custom, NULL, &index)
+                        : rv_ivf_load(&ctx, image, bytes, custom, NULL, &index);
+        if (status == RV_ERR_UNSUPPORTED) return; /* big-endian */
+        RV_EQUAL(status, RV_OK);
+        rv_ivf_stats_get(index, stats);
+        RV_EQUAL(rv_ivf_bytes(index) + 128 * faults.live_blocks, faults.live_bytes);
+        if (viewed) RV_CHECK(stats->total_bytes > rv_ivf_bytes(index));
+        else RV_EQUAL(stats->total_bytes, rv_ivf_bytes(index));
+        rv_ivf_destroy(index);
+    }
+    /* where the arrays lie makes no difference to what there is */
+    RV_CHECK(memcmp(&copy, &view, sizeof copy) == 0);
+}
+
 static void test_save_load_view(void)
 {
     for (size_t f = 0; f < RV_COUNT_OF(ivf_forms); f++) {
@@ -82,6 +108,7 @@ static void test_save_load_view(void)
         RV_OKAY(&b.ctx, rv_ivf_check(&b.ctx, other));
         rv_ivf_destroy(other);
         check_view(&b, image, bytes, ivf_form_custom(f));
+        check_bytes(image, bytes, ivf_form_custom(f));
         sign_aligned_free(image);
         ivf_bed_close(&b);
     }
@@ -383,6 +410,67 @@ static void test_faults(void)
     }
 }
 
+/* One list of so many rows that its scan, the choice of the nearest and their order all poll. */
+static rv_status body_long(rv_ctx *ctx, void *arg)
+{
+    const rv_ivf *index = (const rv_ivf *)arg;
+    const size_t n = rv_ivf_count(index), k = n / 2;
+    const float query[2] = {0.25f, 0.5f};
+    rv_hit *hits = (rv_hit *)ivf_room(n * sizeof *hits), hit;
+    rv_ivf_options options;
+    rv_ivf_iter *iter = NULL;
+    size_t n_hits = 0, given = 0, stopped = 0;
+    float last = -1.0f;
+    rv_status status = rv_ivf_search(ctx, index, query, k, 0, hits, &n_hits);
+    if (!status) {
+        RV_EQUAL(n_hits, k);
+        for (size_t i = 1; i < k; i++) RV_CHECK(hits[i - 1].distance <= hits[i].distance);
+        status = rv_ivf_range(ctx, index, query, 1e9f, NULL, hits, k, &n_hits);
+        if (!status) RV_EQUAL(n_hits, n);
+    }
+    memset(&options, 0, sizeof options);
+    options.rerank = (uint32_t)k;
+    if (!status) status = rv_ivf_iter_create(ctx, index, query, &options, &iter);
+    while (iter && given < k && stopped < 4) {
+        rv_status next = rv_ivf_iter_next(ctx, iter, &hit);
+        if (next == RV_OK) {
+            given++;
+            RV_CHECK(hit.distance >= last); /* also after it was stopped */
+            last = hit.distance;
+        } else {
+            status = next;
+            stopped++;
+        }
+    }
+    rv_ivf_iter_destroy(iter);
+    free(hits);
+    return status;
+}
+
+static void test_faults_of_long_lists(void)
+{
+    const size_t n = 70000;
+    float *rows;
+    rv_ivf_config config;
+    rv_ivf *index = NULL;
+    rv_test_rng rng;
+    rv_ctx ctx;
+    if (RV_TEST_SCALE > 4) return; /* what polls is a number of rows */
+    rows = (float *)ivf_room(2 * n * sizeof(float));
+    rv_test_ctx(&ctx);
+    rv_test_seed(&rng, 311);
+    rv_test_fill(&rng, rows, 2 * n);
+    memset(&config, 0, sizeof config);
+    config.dim = 2;
+    config.n_lists = 1;
+    config.codes = RV_IVF_CODES_NONE;
+    RV_OKAY(&ctx, rv_ivf_create(&ctx, &config, &index));
+    RV_OKAY(&ctx, rv_ivf_build(&ctx, index, NULL, rows, n));
+    RV_CHECK(rv_test_cancel_sweep(body_long, index) > 20);
+    rv_ivf_destroy(index);
+    free(rows);
+}
+
 int main(void)
 {
     rv_test_begin("ivf_fault");
@@ -392,5 +480,6 @@ int main(void)
     RV_RUN(test_hostile_images);
     RV_RUN(test_quantizer_of_other_rows);
     RV_RUN(test_faults);
+    RV_RUN(test_faults_of_long_lists);
     return rv_test_end();
 }

@@ -288,6 +288,63 @@ static void test_faults(void)
     RV_CHECK(rv_test_cancel_sweep(sweep, rows) > 8);
 }
 
+typedef struct wide {
+    const float *rows;
+    size_t n, dim;
+    float *centroids;
+} wide;
+
+static rv_status body_wide(rv_ctx *ctx, void *arg)
+{
+    const wide *w = (const wide *)arg;
+    rv_kmeans_config config;
+    memset(&config, 0, sizeof config);
+    config.k = 2;
+    config.iterations = 2;
+    return rv_kmeans_train(ctx, &config, w->rows, 0, w->n, w->dim, w->centroids, NULL, NULL);
+}
+
+/* Clusters of so many wide rows that they are summed in pieces: still the mean, still the same bits
+   for any number of workers, and every piece polls. */
+static void test_large_clusters(void)
+{
+    const size_t n = 1000, dim = 4100;
+    float *rows, *one, *other;
+    wide w;
+    rv_test_rng rng;
+    rv_ctx ctx;
+    if (RV_TEST_SCALE > 4) return; /* 16 MB, and seconds on an emulator */
+    rows = (float *)malloc(n * dim * sizeof(float));
+    one = (float *)malloc(2 * dim * sizeof(float));
+    other = (float *)malloc(2 * dim * sizeof(float));
+    if (!rows || !one || !other) exit(2);
+    rv_test_ctx(&ctx);
+    rv_test_seed(&rng, 81);
+    rv_test_fill(&rng, rows, n * dim);
+    for (size_t i = 0; i < n * dim; i++) rows[i] += i / dim % 10 ? 5.0f : -5.0f; /* 900 and 100 */
+    w.rows = rows;
+    w.n = n;
+    w.dim = dim;
+    w.centroids = one;
+    RV_OKAY(&ctx, body_wide(&ctx, &w));
+    for (size_t j = 0; j < dim; j += 41) {
+        double sum[2] = {0, 0};
+        const size_t large = one[j] > 0 ? 0 : 1;
+        for (size_t i = 0; i < n; i++) sum[i % 10 == 0] += (double)rows[i * dim + j];
+        RV_NEAR(one[large * dim + j], sum[0] / 900, 1e-6);
+        RV_NEAR(one[(1 - large) * dim + j], sum[1] / 100, 1e-6);
+    }
+    w.centroids = other;
+    ctx.parallel = backwards;
+    ctx.workers = 3;
+    RV_OKAY(&ctx, body_wide(&ctx, &w));
+    RV_CHECK(memcmp(one, other, 2 * dim * sizeof(float)) == 0);
+    if (!RV_TEST_FORCED) RV_CHECK(rv_test_cancel_sweep(body_wide, &w) > 10);
+    free(rows);
+    free(one);
+    free(other);
+}
+
 int main(void)
 {
     rv_test_begin("kmeans");
@@ -298,5 +355,6 @@ int main(void)
     RV_RUN(test_workers);
     RV_RUN(test_errors);
     RV_RUN(test_faults);
+    RV_RUN(test_large_clusters);
     return rv_test_end();
 }

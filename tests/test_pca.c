@@ -224,6 +224,45 @@ static rv_status sweep(rv_ctx *ctx, void *arg)
     return status;
 }
 
+/* The product in double, for few rows and for many, within a block of columns and beyond it; any
+   basis will do. */
+static void test_restore(void)
+{
+    static const size_t dims[] = {1, 5, 255, 256, 257, 600}, counts[] = {0, 1, 7, 8, 33};
+    float mean[600], *basis, *x, *back;
+    rv_test_rng rng;
+    rv_ctx ctx;
+    rv_test_ctx(&ctx);
+    rv_test_seed(&rng, 9);
+    basis = (float *)malloc(600 * 600 * sizeof(float));
+    x = (float *)malloc(33 * 600 * sizeof(float));
+    back = (float *)malloc(33 * 600 * sizeof(float));
+    rv_test_fill(&rng, mean, 600);
+    rv_test_fill(&rng, basis, 600 * 600);
+    rv_test_fill(&rng, x, 33 * 600);
+    for (size_t t = 0; t < RV_COUNT_OF(dims) * RV_COUNT_OF(counts) * 3; t++) {
+        const size_t dim = dims[t / 3 % RV_COUNT_OF(dims)], n = counts[t / 3 / RV_COUNT_OF(dims)];
+        const size_t n_out = t % 3 == 0 ? 1 : t % 3 == 1 ? (dim + 1) / 2 : dim;
+        const float *from = t % 2 ? mean : NULL;
+        rv_test_row("dim", dim * 100 + n);
+        RV_OKAY(&ctx, rv_pca_restore(&ctx, from, basis, dim, n_out, x, n, back));
+        for (size_t i = 0; i < n; i++) {
+            for (size_t j = 0; j < dim; j++) {
+                double sum = from ? (double)from[j] : 0, magnitude = fabs(sum);
+                for (size_t c = 0; c < n_out; c++) {
+                    double term = (double)x[i * n_out + c] * (double)basis[c * dim + j];
+                    sum += term;
+                    magnitude += fabs(term);
+                }
+                RV_NEAR(back[i * dim + j], sum, 4e-6 * magnitude);
+            }
+        }
+    }
+    free(basis);
+    free(x);
+    free(back);
+}
+
 static void test_faults(void)
 {
     float rows[60 * 40];
@@ -241,6 +280,7 @@ int main(void)
     RV_RUN(test_degenerate);
     RV_RUN(test_captured);
     RV_RUN(test_apply);
+    RV_RUN(test_restore);
     RV_RUN(test_workers);
     RV_RUN(test_errors);
     RV_RUN(test_faults);

@@ -294,7 +294,7 @@ static void test_pair_gather(void)
             for (size_t i = 0; i + 1 < 40; i++) {
                 double magnitude, exact;
                 float pair = rv_quant_pair(b.quant, b.codes + i * b.code_bytes,
-                                           b.codes + (i + 1) * b.code_bytes);
+                                           b.codes + (i + 1) * b.code_bytes, NULL);
                 exact = measure(m == 2 ? RV_METRIC_IP : METRICS[m], b.decoded + i * 192,
                                 b.decoded + (i + 1) * 192, 192, 1, &magnitude);
                 RV_NEAR(pair, m == 2 ? 1 + exact : exact, 1e-5 * magnitude);
@@ -317,11 +317,220 @@ static void test_pair_gather(void)
     }
 }
 
+/* Rows as training saw them, the last nine far from it: zero, huge, tiny, equal, nearly equal. */
+static void pair_rows(rv_quant_kind kind, float *rows, size_t n, size_t dim, float scale)
+{
+    rv_test_rng rng;
+    float *last = rows + (n - 9) * dim;
+    rv_test_seed(&rng, 77 + dim);
+    fill(&rng, rows, n, dim);
+    for (size_t j = 0; j < dim; j++) {
+        last[j] = last[dim + j] = 0;
+        last[2 * dim + j] *= kind == RV_QUANT_F16 ? 2000.0f : 1e15f;
+        last[3 * dim + j] *= kind == RV_QUANT_F16 ? -2000.0f : -1e12f;
+        last[4 * dim + j] *= 1e-12f;
+        last[5 * dim + j] *= 1e-25f;
+        last[6 * dim + j] = last[7 * dim + j];
+        last[8 * dim + j] = last[7 * dim + j] * 1.0001f;
+    }
+    for (size_t i = 0; i < n * dim; i++) rows[i] *= scale;
+}
+
+/* The largest |distance of rows a, b - distance of what they decode to| that the lengths of what
+   was lost allow. */
+static double pair_most(rv_metric metric, const float *rows, const float *back, size_t a, size_t b,
+                        size_t dim)
+{
+    double lost[2] = {0, 0}, length[2] = {0, 0}, gap = 0, under = 2e-38 * (double)dim;
+    const size_t row[2] = {a, b};
+    for (int t = 0; t < 2; t++) {
+        double square = 0;
+        for (size_t j = 0; j < dim; j++) {
+            double x = (double)rows[row[t] * dim + j];
+            square += x * x;
+        }
+        if (metric != RV_METRIC_COSINE || square == 0) square = 1;
+        for (size_t j = 0; j < dim; j++) {
+            double y = (double)back[row[t] * dim + j];
+            double d = (double)rows[row[t] * dim + j] / sqrt(square) - y;
+            lost[t] += d * d;
+            length[t] += y * y;
+        }
+        /* floats have 24 bits, rotations of them some less, and they end at 1e-38 */
+        lost[t] = sqrt(lost[t]) + 1e-5 * sqrt(length[t]) + 2e-38;
+        length[t] = sqrt(length[t]);
+    }
+    for (size_t j = 0; j < dim; j++) {
+        double d = (double)back[a * dim + j] - (double)back[b * dim + j];
+        gap += d * d;
+    }
+    gap += under;
+    if (metric == RV_METRIC_L2)
+        return (lost[0] + lost[1]) * (2 * sqrt(gap) + lost[0] + lost[1]) + 1e-5 * gap + under;
+    return under + lost[0] * length[1] + lost[1] * length[0] + lost[0] * lost[1] +
+           1e-5 * length[0] * length[1] + (metric == RV_METRIC_COSINE ? 1e-6 : 0);
+}
+
+/* Every pair of neighbours, and of rows far apart: the true distance, in double, lies within the
+   bound; and the bound is what the triangle inequality gives for rows that lost what these lost,
+   measured here from the decoded rows, with room for two bytes and for the rotation. */
+static void check_pair(rv_quant_kind kind, uint32_t bits, rv_metric metric, size_t dim,
+                       float scale)
+{
+    /* of the distance, on average; RABITQ by bits */
+    static const double share[] = {0.03, 0.04, 0.6, 0.001, 0.007, 4, 4};
+    static const double rabitq[] = {0, 2.5, 1.5, 0.8, 0.4, 0.2, 0.11, 0.06, 0.04};
+    const size_t n = 300;
+    double bounds = 0, distances = 0;
+    rv_quant_config config;
+    rv_quant *quant;
+    float *rows = (float *)room(n * dim * sizeof(float)), *back;
+    unsigned char *codes;
+    size_t bytes;
+    rv_ctx ctx;
+    rv_test_ctx(&ctx);
+    rv_test_row(rv_quant_kind_at((size_t)kind)->name, dim * 100 + bits * 10 + (size_t)metric);
+    pair_rows(kind, rows, n, dim, scale);
+    memset(&config, 0, sizeof config);
+    config.kind = kind;
+    config.bits = bits;
+    config.metric = metric;
+    config.dim = (uint32_t)dim;
+    config.iterations = kind == RV_QUANT_PQ ? 1 : 0;
+    RV_OKAY(&ctx, rv_quant_create(&ctx, &config, &quant));
+    RV_OKAY(&ctx, rv_quant_train(&ctx, quant, rows, 0, n - 9));
+    bytes = rv_quant_code_bytes(quant);
+    codes = (unsigned char *)room(n * bytes);
+    back = (float *)room(n * dim * sizeof(float));
+    RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, rows, 0, n, codes));
+    RV_OKAY(&ctx, rv_quant_decode(&ctx, quant, codes, n, back));
+    for (size_t i = 0; i < 2 * n; i++) {
+        const size_t a = i % n, b = i < n ? (a + 1) % n : (7 * a + 3) % n;
+        double magnitude, exact = measure(metric, rows + a * dim, rows + b * dim, dim, 0,
+                                          &magnitude);
+        float bound, pair = rv_quant_pair(quant, codes + a * bytes, codes + b * bytes, &bound);
+        RV_CHECK(fabs((double)pair - exact) <= (double)bound);
+        RV_CHECK(rv_quant_pair(quant, codes + a * bytes, codes + b * bytes, NULL) == pair);
+        if (dim % 64 == 0) {
+            double most = pair_most(metric, rows, back, a, b, dim);
+            bounds += a + 9 < n && b + 9 < n ? (double)bound : 0;
+            distances += a + 9 < n && b + 9 < n ? exact : 0;
+            RV_CHECK((double)bound <= most * (kind == RV_QUANT_RABITQ ? 1.25 : 1.02));
+            /* few pairs come near their bound: a bound that is too small shows here */
+            RV_CHECK(kind != RV_QUANT_RABITQ || (double)bound >= most * 0.99 - 1e-6);
+        }
+    }
+    if (metric == RV_METRIC_L2)
+        RV_CHECK(bounds <= distances * (kind == RV_QUANT_RABITQ ? rabitq[bits] : share[kind]));
+    rv_quant_destroy(quant);
+    free(rows);
+    free(back);
+    free(codes);
+}
+
+static void test_pair_bound(void)
+{
+    static const size_t dims[] = {1, 3, 63, 65, 768};
+    static const float scales[] = {1, 1e-18f, 8};
+    for (size_t d = 0; d < RV_COUNT_OF(dims); d++) {
+        const size_t dim = dims[d] == 768 ? RV_SCALED(768, 64) : dims[d];
+        for (size_t kind = 0; kind < N_KINDS; kind++) {
+            const uint32_t first = kind == RV_QUANT_PQ ? 4 : kind == RV_QUANT_RABITQ ? 1 : 0;
+            const uint32_t step = kind == RV_QUANT_PQ ? 4 : kind == RV_QUANT_RABITQ ? 1 : 9;
+            for (uint32_t bits = first; bits <= 8; bits += step) {
+                for (size_t m = 0; m < 3; m++) {
+                    for (size_t s = 0; s < RV_COUNT_OF(scales); s++) {
+                        if (s > 0 && (kind == RV_QUANT_F16 || bits != first)) continue;
+                        check_pair((rv_quant_kind)kind, bits, METRICS[m], dim, scales[s]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* Each run of a row decodes to a centroid that no other is nearer than. All centroids are what
+   codes of one value decode to. */
+static void check_nearest(uint32_t bits, size_t dim, size_t m)
+{
+    const size_t size = (size_t)1 << bits, n = 300;
+    float *rows = (float *)room(n * dim * sizeof(float)), *back, *book;
+    unsigned char *codes;
+    size_t bytes;
+    rv_quant_config config;
+    rv_quant *quant;
+    rv_test_rng rng;
+    rv_ctx ctx;
+    rv_test_ctx(&ctx);
+    rv_test_seed(&rng, dim);
+    rv_test_row(bits == 4 ? "4 bits" : "8 bits", dim * 100 + m);
+    fill(&rng, rows, n, dim);
+    memset(&config, 0, sizeof config);
+    config.kind = RV_QUANT_PQ;
+    config.bits = bits;
+    config.dim = (uint32_t)dim;
+    config.m = (uint32_t)m;
+    config.iterations = 1;
+    RV_OKAY(&ctx, rv_quant_create(&ctx, &config, &quant));
+    RV_OKAY(&ctx, rv_quant_train(&ctx, quant, rows, 0, n));
+    bytes = rv_quant_code_bytes(quant);
+    codes = (unsigned char *)room(n * bytes);
+    back = (float *)room(n * dim * sizeof(float));
+    book = (float *)room(size * dim * sizeof(float));
+    for (size_t c = 0; c < size; c++)
+        memset(codes + c * bytes, (int)(bits == 4 ? c | c << 4 : c), bytes);
+    RV_OKAY(&ctx, rv_quant_decode(&ctx, quant, codes, size, book));
+    RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, rows, 0, n, codes));
+    RV_OKAY(&ctx, rv_quant_decode(&ctx, quant, codes, n, back));
+    for (size_t i = 0; i < n; i++) {
+        size_t from = 0;
+        for (size_t s = 0; s < m; s++) {
+            const size_t to = from + dim / m + (s < dim % m);
+            double least = 1e300, got = 0, magnitude = 0;
+            for (size_t c = 0; c < size; c++) {
+                double sum = 0, square = 0;
+                for (size_t j = from; j < to; j++) {
+                    double d = (double)rows[i * dim + j] - (double)book[c * dim + j];
+                    sum += d * d;
+                    square += (double)book[c * dim + j] * (double)book[c * dim + j];
+                }
+                least = sum < least ? sum : least;
+                magnitude = square > magnitude ? square : magnitude;
+            }
+            for (size_t j = from; j < to; j++) {
+                double x = (double)rows[i * dim + j], d = x - (double)back[i * dim + j];
+                got += d * d;
+                magnitude += x * x;
+            }
+            RV_CHECK(got <= least + 4e-6 * magnitude);
+            from = to;
+        }
+    }
+    rv_quant_destroy(quant);
+    free(rows);
+    free(codes);
+    free(back);
+    free(book);
+}
+
+static void test_nearest(void)
+{
+    static const struct {
+        size_t dim, m;
+    } cases[] = {{1, 1}, {7, 2}, {16, 1}, {17, 1}, {30, 30}, {70, 3}};
+    for (size_t t = 0; t < RV_COUNT_OF(cases); t++) {
+        check_nearest(4, cases[t].dim, cases[t].m);
+        check_nearest(8, cases[t].dim, cases[t].m);
+    }
+}
+
 /* Integer sums are exact: every instruction set gives the same estimate of the same code, up to the
    float factors around them; float kinds differ by rounding. */
 static void test_isa(void)
 {
-    for (size_t kind = 0; kind < N_KINDS; kind++) {
+    for (size_t turn = 0; turn < N_KINDS + 7; turn++) {
+        const size_t kind = turn < N_KINDS ? turn : (size_t)RV_QUANT_RABITQ;
+        const uint32_t bits = turn < N_KINDS ? 0 : (uint32_t)(turn - N_KINDS + 2);
         bed b;
         size_t bytes = 0;
         unsigned char *image, *other_codes;
@@ -329,8 +538,8 @@ static void test_isa(void)
         float out[120];
         void *prepared;
         rv_ctx ctx;
-        rv_test_row(rv_quant_kind_at(kind)->name, 0);
-        if (!bed_open(&b, (rv_quant_kind)kind, 0, RV_METRIC_L2, 130, 120, 17)) return;
+        rv_test_row(rv_quant_kind_at(kind)->name, bits);
+        if (!bed_open(&b, (rv_quant_kind)kind, bits, RV_METRIC_L2, 130, 120, 17)) return;
         RV_OKAY(&b.ctx, rv_quant_save(&b.ctx, b.quant, NULL, 0, &bytes));
         image = (unsigned char *)room(bytes);
         RV_OKAY(&b.ctx, rv_quant_save(&b.ctx, b.quant, image, bytes, &bytes));
@@ -741,6 +950,23 @@ static rv_quant *golden_make(rv_ctx *ctx, rv_quant_config *config, rv_quant_kind
     return quant;
 }
 
+/* Rows [n + 1, dim]: n are encoded and decoded into back (may be NULL), the last is the query whose
+   distances go to out, their bounds to bounds (may be NULL). Takes the quantizer; the codes are the
+   caller's. */
+static unsigned char *golden_run(rv_ctx *ctx, rv_quant *quant, const float *rows, size_t n,
+                                 size_t dim, float *back, float *out, float *bounds)
+{
+    unsigned char *codes = (unsigned char *)room(n * rv_quant_code_bytes(quant));
+    void *prepared = room(rv_quant_query_bytes(quant));
+    RV_OKAY(ctx, rv_quant_encode(ctx, quant, rows, 0, n, codes));
+    if (back) RV_OKAY(ctx, rv_quant_decode(ctx, quant, codes, n, back));
+    RV_OKAY(ctx, rv_quant_prepare(ctx, quant, rows + n * dim, prepared));
+    rv_quant_distance(quant, prepared, codes, n, out, bounds);
+    free(prepared);
+    rv_quant_destroy(quant);
+    return codes;
+}
+
 static void test_golden_rotation(void)
 {
     for (size_t i = 0; i < RV_COUNT_OF(rv_golden_rotation); i++) {
@@ -766,19 +992,12 @@ static void test_golden_rabitq(void)
     float rows[(N + 1) * DIM], back[N * DIM], out[N], bounds[N];
     rv_quant_config config;
     rv_quant *quant;
-    unsigned char *codes;
-    void *prepared;
     rv_ctx ctx;
     rv_test_ctx(&ctx);
     ctx.seed = 7;
     golden_rows(rows, N + 1, DIM);
     quant = golden_make(&ctx, &config, RV_QUANT_RABITQ, RV_METRIC_L2, DIM, rows, N);
-    codes = (unsigned char *)room(N * rv_quant_code_bytes(quant));
-    prepared = room(rv_quant_query_bytes(quant));
-    RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, rows, 0, N, codes));
-    RV_OKAY(&ctx, rv_quant_decode(&ctx, quant, codes, N, back));
-    RV_OKAY(&ctx, rv_quant_prepare(&ctx, quant, rows + N * DIM, prepared));
-    rv_quant_distance(quant, prepared, codes, N, out, bounds);
+    free(golden_run(&ctx, quant, rows, N, DIM, back, out, bounds));
     for (size_t i = 0; i < N; i++) {
         const double slack = rv_golden_rabitq[i].slack, bound = rv_golden_rabitq[i].bound;
         double lost = 0;
@@ -791,9 +1010,6 @@ static void test_golden_rabitq(void)
         /* kept rounded up to 8 bits, and room for the rounding of the query */
         RV_CHECK((double)bounds[i] >= bound && (double)bounds[i] <= 1.01 * bound + slack);
     }
-    free(codes);
-    free(prepared);
-    rv_quant_destroy(quant);
 }
 
 /* Nearest centroids of a given book and the sums of asymmetric distances. */
@@ -807,7 +1023,6 @@ static void test_golden_pq(void)
         size_t code_bytes;
         rv_quant_config config;
         rv_quant *quant;
-        void *prepared;
         rv_ctx ctx;
         rv_test_ctx(&ctx);
         rv_test_row(rv_metric_name((rv_metric)metric), 0);
@@ -821,11 +1036,7 @@ static void test_golden_pq(void)
         quant = golden_make(&ctx, &config, RV_QUANT_PQ, (rv_metric)metric, DIM, rows, SIZE);
         quant = golden_load(&ctx, quant, "BOOK", book, SIZE * DIM, 0);
         code_bytes = rv_quant_code_bytes(quant);
-        codes = (unsigned char *)room(N * code_bytes);
-        prepared = room(rv_quant_query_bytes(quant));
-        RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, rows, 0, N, codes));
-        RV_OKAY(&ctx, rv_quant_prepare(&ctx, quant, rows + N * DIM, prepared));
-        rv_quant_distance(quant, prepared, codes, N, out, NULL);
+        codes = golden_run(&ctx, quant, rows, N, DIM, NULL, out, NULL);
         for (size_t i = 0; i < N; i++) {
             const unsigned char *code = codes + i * code_bytes;
             RV_EQUAL(code[0] & 15, rv_golden_pq[i].code[0]);
@@ -834,8 +1045,6 @@ static void test_golden_pq(void)
             RV_NEAR(out[i], metric ? rv_golden_pq[i].ip : rv_golden_pq[i].l2, 1e-4);
         }
         free(codes);
-        free(prepared);
-        rv_quant_destroy(quant);
     }
 }
 
@@ -845,10 +1054,8 @@ static void test_golden_scalar(void)
     enum { DIM = 9, N = RV_COUNT_OF(rv_golden_sq8) };
     for (int four = 0; four < 2; four++) {
         float rows[(N + 1) * DIM], back[N * DIM], out[N], mids[2 * DIM];
-        unsigned char *codes;
         rv_quant_config config;
         rv_quant *quant;
-        void *prepared;
         rv_ctx ctx;
         rv_test_ctx(&ctx);
         rv_test_row(four ? "sq4" : "sq8", 0);
@@ -861,21 +1068,13 @@ static void test_golden_scalar(void)
         quant = golden_make(&ctx, &config, four ? RV_QUANT_SQ4 : RV_QUANT_SQ8, RV_METRIC_L2, DIM,
                             rows, N);
         quant = golden_load(&ctx, quant, "MIDS", mids, 2 * DIM, four ? 2.0f : 0.125f);
-        codes = (unsigned char *)room(N * rv_quant_code_bytes(quant));
-        prepared = room(rv_quant_query_bytes(quant));
-        RV_OKAY(&ctx, rv_quant_encode(&ctx, quant, rows, 0, N, codes));
-        RV_OKAY(&ctx, rv_quant_decode(&ctx, quant, codes, N, back));
-        RV_OKAY(&ctx, rv_quant_prepare(&ctx, quant, rows + N * DIM, prepared));
-        rv_quant_distance(quant, prepared, codes, N, out, NULL);
+        free(golden_run(&ctx, quant, rows, N, DIM, back, out, NULL));
         for (size_t i = 0; i < N; i++) {
             const double *decoded = four ? rv_golden_sq4[i].decoded : rv_golden_sq8[i].decoded;
             for (size_t j = 0; j < DIM; j++) RV_NEAR(back[i * DIM + j], decoded[j], 1e-6);
             RV_NEAR(out[i], four ? rv_golden_sq4[i].l2 : rv_golden_sq8[i].l2,
                     1e-4 + (four ? rv_golden_sq4[i].slack : rv_golden_sq8[i].slack));
         }
-        free(codes);
-        free(prepared);
-        rv_quant_destroy(quant);
     }
 }
 
@@ -946,6 +1145,8 @@ int main(void)
     RV_RUN(test_bits);
     RV_RUN(test_blocks);
     RV_RUN(test_pair_gather);
+    RV_RUN(test_pair_bound);
+    RV_RUN(test_nearest);
     RV_RUN(test_isa);
     RV_RUN(test_edges);
     RV_RUN(test_single_row);

@@ -264,6 +264,48 @@ static void test_parallel_cancel(void)
     RV_EQUAL(rv_test_cancel_sweep(loop_body, &m), 20);
 }
 
+/* Polled writes: the bytes, a poll for each megabyte, nothing behind the end, and a block that
+   stays when growing is canceled. */
+static void test_polled_writes(void)
+{
+    const size_t bytes = 2 * RV__PIECE + 5;
+    rv_test_faults faults;
+    rv_status status = RV_OK;
+    rv_alloc alloc;
+    rv_ctx ctx;
+    unsigned char *a, *b;
+    rv_test_ctx_faults(&ctx, &faults);
+    alloc = rv__allocator(&ctx);
+    a = (unsigned char *)rv__get(&alloc, bytes + 1, 1);
+    if (!a) exit(2);
+    a[bytes] = 7;
+    RV_EQUAL(rv__fill_polled(&ctx, a, 0x5A, bytes), RV_OK);
+    RV_EQUAL(faults.polls, 3);
+    for (size_t i = 0; i < bytes; i++) RV_CHECK(a[i] == 0x5A);
+    RV_EQUAL(a[bytes], 7);
+    RV_EQUAL(rv__fill_polled(&ctx, a, 0, 0), RV_OK);
+    RV_EQUAL(faults.polls, 3);
+    a[RV__PIECE] = 9;
+    faults.cancel_at = faults.polls + 3;
+    b = (unsigned char *)rv__regrow_polled(&ctx, &alloc, a, bytes + 1, bytes + 100, 1, &status);
+    RV_CHECK(b == NULL);
+    RV_EQUAL(status, RV_ERR_CANCELED);
+    RV_EQUAL(faults.live_blocks, 1);
+    RV_EQUAL(a[RV__PIECE], 9);
+    faults.cancel_at = 0;
+    faults.fail_at = faults.allocs + 1;
+    faults.fail_count = 1;
+    RV_CHECK(!rv__regrow_polled(&ctx, &alloc, a, bytes + 1, bytes + 100, 1, &status));
+    RV_EQUAL(status, RV_ERR_MEMORY);
+    b = (unsigned char *)rv__regrow_polled(&ctx, &alloc, a, bytes + 1, bytes + 100, 1, &status);
+    RV_EQUAL(status, RV_OK);
+    if (!b) return;
+    RV_EQUAL(b[RV__PIECE], 9);
+    RV_EQUAL(b[bytes], 7);
+    rv__put(&alloc, b, bytes + 100, 1);
+    RV_EQUAL(faults.live_blocks, 0);
+}
+
 int main(void)
 {
     rv_test_begin("white_base");
@@ -276,5 +318,6 @@ int main(void)
     RV_RUN(test_random);
     RV_RUN(test_parallel_for);
     RV_RUN(test_parallel_cancel);
+    RV_RUN(test_polled_writes);
     return rv_test_end();
 }

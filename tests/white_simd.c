@@ -188,6 +188,67 @@ static void test_scan(void)
     }
 }
 
+/* A distance does not depend on the place of its row: the same bits in a scan of more rows than a
+   cache holds, in a short one, in a gather. */
+static void check_places(const rv__kernels *k, int metric, int type, size_t n, rv_test_rng *rng)
+{
+    const size_t bytes = rv_dtype_bytes((rv_dtype)type, n),
+                 n_rows = 40000 / bytes + 9 + rv_test_below(rng, 4);
+    const rv__scan_fn scan = k->scan[metric][type];
+    unsigned char *raw = (unsigned char *)malloc(bytes * n_rows);
+    double *value = (double *)malloc(sizeof(double) * n * (n_rows + 1)),
+           *query = value + n * n_rows;
+    float *q32 = (float *)malloc(4 * n), *all = (float *)malloc(4 * n_rows),
+          *out = (float *)malloc(4 * n_rows), few[8];
+    uint32_t *ids = (uint32_t *)malloc(4 * n_rows);
+    block rows;
+    if (!raw || !value || !q32 || !all || !out || !ids) exit(2);
+    random_row(rng, RV_DTYPE_F32, n, (unsigned char *)q32, query);
+    for (size_t r = 0; r < n_rows; r++) {
+        random_row(rng, type, n, raw + r * bytes, value + r * n);
+        ids[r] = (uint32_t)rv_test_below(rng, n_rows);
+    }
+    rows = block_of(raw, bytes * n_rows, 0);
+    scan(q32, rows.at, bytes, NULL, n_rows, n, all);
+    scan(q32, rows.at, bytes, ids, n_rows, n, out);
+    for (size_t r = 0; r < n_rows; r++) {
+        double bound, want = reference(metric, query, value + r * n, n, &bound);
+        const size_t count = r + 8 < n_rows ? 1 + r % 8 : 1;
+        RV_NEAR((double)all[r], want, bound);
+        RV_EQUAL(rv__bits_f32(out[r]), rv__bits_f32(all[ids[r]]));
+        scan(q32, (const unsigned char *)rows.at + r * bytes, bytes, NULL, count, n, few);
+        for (size_t i = 0; i < count; i++)
+            RV_EQUAL(rv__bits_f32(few[i]), rv__bits_f32(all[r + i]));
+    }
+    free(rows.heap);
+    free(raw);
+    free(value);
+    free(q32);
+    free(all);
+    free(out);
+    free(ids);
+}
+
+static void test_places(void)
+{
+    static const size_t lengths[] = {40, 97, 384, 4100};
+    const rv__kernels *list[16];
+    size_t n_tables = tables(list);
+    rv_test_rng rng;
+    rv_test_seed(&rng, 31);
+    for (size_t t = 0; t < n_tables; t++) {
+        for (int metric = 0; metric <= RV_METRIC_LINF; metric++) {
+            for (size_t y = 0; y < RV_COUNT_OF(types); y++) {
+                for (size_t i = t % 2; i < RV_COUNT_OF(lengths); i += RV_TEST_SCALE > 1 ? 3 : 1) {
+                    rv_test_row(rv_dtype_name(types[y]),
+                                lengths[i] + 10000 * (size_t)metric + 100000 * t);
+                    check_places(list[t], metric, (int)types[y], lengths[i], &rng);
+                }
+            }
+        }
+    }
+}
+
 /* ab, aa, bb, each within the random walk of its own sum of magnitudes. */
 static void check_parts(const rv__kernels *k, const void *x, const void *y, const double *a,
                         const double *b, size_t n)
@@ -529,6 +590,40 @@ static void test_bits(void)
     }
 }
 
+/* Rows of bits behind each other, up to the end of their block. */
+static void test_bit_rows(void)
+{
+    enum { ROWS = 11 };
+    const rv__kernels *list[16];
+    const size_t n_tables = tables(list);
+    uint8_t *raw = (uint8_t *)malloc(ROWS * 1536), query[1536];
+    rv_test_rng rng;
+    if (!raw) exit(2);
+    rv_test_seed(&rng, 32);
+    for (size_t t = 0; t < n_tables; t++) {
+        for (size_t i = 0; i < LENGTHS; i++) {
+            const size_t n = length_at(i), count = 1 + i % ROWS;
+            float out[ROWS];
+            block rows, q;
+            for (size_t j = 0; j < n; j++) query[j] = (uint8_t)rv_test_u64(&rng);
+            for (size_t j = 0; j < n * count; j++) raw[j] = (uint8_t)rv_test_u64(&rng);
+            rows = block_of(raw, n * count, i % 4);
+            q = block_of(query, n, i / 4 % 4);
+            rv_test_row("table, n", 10000 * t + n);
+            list[t]->scan_hamming(q.at, rows.at, n, NULL, count, 8 * n, out);
+            for (size_t r = 0; r < count; r++) {
+                uint32_t differ = 0;
+                for (size_t j = 0; j < n; j++)
+                    differ += (uint32_t)popcount(query[j] ^ raw[r * n + j]);
+                RV_CHECK(out[r] == (float)differ);
+            }
+            free(rows.heap);
+            free(q.heap);
+        }
+    }
+    free(raw);
+}
+
 /* The element j of a packed row. */
 static int code_at(int code, const uint8_t *row, size_t j)
 {
@@ -592,48 +687,52 @@ static void test_gram_i8(void)
 {
     static const struct {
         size_t na, nb, n;
-    } rows[] = {{1, 1, 64},    {6, 64, 64},   {7, 65, 128}, {5, 3, 192},
+    } rows[] = {{1, 1, 64},    {6, 64, 64},  {7, 65, 128}, {5, 3, 192},   {1, 200, 128},
                 {13, 130, 64}, {33, 33, 256}, {40, 16, 64}, {64, 100, 320}};
     const rv__kernels *list[16];
     const size_t n_tables = tables(list);
     rv_test_rng rng;
     rv_test_seed(&rng, 6);
     for (size_t t = 0; t < n_tables; t++) {
-        for (size_t i = 0; i < RV_COUNT_OF(rows) * 2; i++) {
-            const size_t na = rows[i / 2].na, nb = rows[i / 2].nb, n = rows[i / 2].n;
-            const size_t lda = n + 64 * (i % 3), ldb = n + 64 * (i % 2), ldo = nb + i % 3;
+        for (size_t i = 0; i < RV_COUNT_OF(rows) * 3; i++) {
+            const size_t na = rows[i / 3].na, nb = rows[i / 3].nb, n = rows[i / 3].n;
+            const size_t lda = n + 64 * (i % 3), ldb = n + 64 * (i % 2);
+            /* the last time: from the second panel to the end of the padding */
+            const size_t first = i % 3 == 2 && nb > 64 ? 64 : 0;
+            const size_t wanted = (i % 3 == 2 ? rv__round_up(nb, 16) : nb) - first;
+            const size_t ldo = wanted + i % 3;
             rv_alloc alloc = rv__allocator(NULL);
             size_t bytes = rv__gram_i8_scratch(nb, n);
-            void *scratch = rv__get(&alloc, bytes, 1);
+            void *packed = rv__get(&alloc, bytes, 1);
             int8_t *a = (int8_t *)malloc(na * lda), *b = (int8_t *)malloc(nb * ldb);
             int32_t *out = (int32_t *)malloc(4 * na * ldo);
             if (!a || !b || !out) exit(2);
             for (size_t j = 0; j < na * lda; j++)
-                a[j] = (int8_t)(i % 2 ? -128 : (int)rv_test_below(&rng, 256) - 128);
+                a[j] = (int8_t)(i % 3 == 1 ? -128 : (int)rv_test_below(&rng, 256) - 128);
             for (size_t j = 0; j < nb * ldb; j++)
-                b[j] = (int8_t)(i % 2 ? -128 : (int)rv_test_below(&rng, 256) - 128);
+                b[j] = (int8_t)(i % 3 == 1 ? -128 : (int)rv_test_below(&rng, 256) - 128);
             memset(out, 0x55, 4 * na * ldo);
-            list[t]->gram_i8(a, lda, na, b, ldb, nb, n, out, ldo, scratch);
+            list[t]->pack_i8(b, ldb, nb, n, packed);
+            list[t]->gram_i8(a, lda, na, first, wanted, n, out, ldo, packed);
             rv_test_row("table, row", 100 * t + i);
             for (size_t r = 0; r < na; r++) {
                 for (size_t c = 0; c < ldo; c++) {
+                    const size_t column = first + c < nb ? first + c : nb - 1;
                     int32_t want = 0;
-                    for (size_t j = 0; c < nb && j < n; j++)
-                        want += a[r * lda + j] * b[c * ldb + j];
+                    for (size_t j = 0; j < n; j++) want += a[r * lda + j] * b[column * ldb + j];
                     RV_EQUAL(out[r * ldo + c],
-                             c < nb ? want : 0x55555555); /* nothing beside the result */
+                             c < wanted ? want : 0x55555555); /* nothing beside the result */
                 }
             }
             free(a);
             free(b);
             free(out);
-            rv__put(&alloc, scratch, bytes, 1);
+            rv__put(&alloc, packed, bytes, 1);
         }
     }
 }
 
-/* Distances of byte codes: each within rounding of the sum in double; the bound is one of them and
-   at least `order` do not exceed it, but not many more. */
+/* Distances of byte codes: each within rounding of the sum in double. */
 static void test_line_i32(void)
 {
     static const size_t counts[] = {0, 1, 15, 16, 17, 64, 100, 257, 512};
@@ -642,32 +741,170 @@ static void test_line_i32(void)
     rv_test_rng rng;
     rv_test_seed(&rng, 14);
     for (size_t t = 0; t < n_tables; t++) {
-        for (size_t i = 0; i < RV_COUNT_OF(counts) * 19; i++) {
-            const size_t n = counts[i / 19], order = i % 19;
+        for (size_t i = 0; i < RV_COUNT_OF(counts); i++) {
+            const size_t n = counts[i];
             int32_t dot[512];
-            float h[512], g[512], *line = (float *)malloc(4 * n + 1), bound;
-            size_t within = 0, same = 0;
+            float h[512], g[512], *line = (float *)malloc(4 * n + 1);
             if (!line) exit(2);
             rv_test_fill(&rng, h, 512);
             rv_test_fill(&rng, g, 512);
-            for (size_t j = 0; j < n; j++)
-                dot[j] = (int32_t)rv_test_below(&rng, order == 7 ? 3 : 2000000) - 1000000;
-            bound = list[t]->line_i32(dot, h, g, 0.25f, -0.001f, n, order, line);
+            for (size_t j = 0; j < n; j++) dot[j] = (int32_t)rv_test_below(&rng, 2000000) - 1000000;
+            list[t]->line_i32(dot, h, g, 0.25f, -0.001f, n, line);
             rv_test_row("table, row", 100 * t + i);
             for (size_t j = 0; j < n; j++) {
                 double product = (double)-0.001f * (double)g[j] * dot[j];
                 RV_NEAR(line[j], 0.25 + (double)h[j] + product,
                         4 * U * (0.25 + fabs((double)h[j]) + fabs(product)));
-                within += line[j] <= bound;
-                same += rv__order_f32(line[j]) == rv__order_f32(bound);
-            }
-            if (n < 16 || order - 1 >= 16) {
-                RV_EQUAL(rv__order_f32(bound), rv__order_f32(rv__infinity()));
-            } else {
-                RV_CHECK(same >= 1 && within >= order);
-                if (n == 512 && order <= 6) RV_CHECK(within <= 2 * order + 8);
             }
             free(line);
+        }
+    }
+}
+
+/* Distances of a block are those of line_i32, bit by bit; the least ones are the minima of their
+   classes, found here one by one. */
+static void test_block_i32(void)
+{
+    static const size_t rows[] = {1, 3, 4, 6, 64, 67};
+    enum { N = 96, LD = 100, NA = 67 };
+    const rv__kernels *list[16];
+    const size_t n_tables = tables(list);
+    rv_test_rng rng;
+    rv_test_seed(&rng, 15);
+    for (size_t t = 0; t < n_tables; t++) {
+        for (size_t i = 0; i < RV_COUNT_OF(rows) * 3; i++) {
+            const size_t na = rows[i / 3], n = i % 3 == 2 ? 0 : N;
+            int32_t dot[NA * LD];
+            float cell[NA * LD], want[N], h[N], g[N], row_h[NA], slope[NA];
+            float row_low[NA * 16], column_low[16 * LD], row_want[NA * 16], column_want[16 * LD];
+            rv_test_fill(&rng, h, N);
+            rv_test_fill(&rng, g, N);
+            rv_test_fill(&rng, row_h, NA);
+            rv_test_fill(&rng, slope, NA);
+            for (size_t j = 0; j < NA * LD; j++)
+                dot[j] = (int32_t)rv_test_below(&rng, 2000) - 1000;
+            memcpy(cell, dot, sizeof dot);
+            rv_test_fill(&rng, row_low, NA * 16);
+            for (size_t j = 0; j < NA * 16; j++) row_low[j] = row_low[j] * 100.0f;
+            for (size_t j = 0; j < 16 * LD; j++)
+                column_low[j] = j % 7 ? rv__infinity() : -300.0f;
+            memcpy(row_want, row_low, sizeof row_low);
+            memcpy(column_want, column_low, sizeof column_low);
+            list[t]->block_i32(cell, LD, na, n, h, g, row_h, slope, row_low,
+                               i % 3 == 0 ? column_low : NULL, LD);
+            rv_test_row("table, row", 100 * t + i);
+            for (size_t r = 0; r < na && n; r++) {
+                list[t]->line_i32(dot + r * LD, h, g, row_h[r], slope[r], N, want);
+                RV_EQUAL(memcmp(cell + r * LD, want, sizeof want), 0);
+                RV_EQUAL(memcmp(cell + r * LD + N, dot + r * LD + N, 4 * (LD - N)), 0);
+                for (size_t j = 0; j < N; j++) {
+                    float *low = &row_want[16 * r + j % 16];
+                    float *column = &column_want[r / 4 % 16 * LD + j];
+                    *low = want[j] < *low ? want[j] : *low;
+                    if (i % 3 == 0) *column = want[j] < *column ? want[j] : *column;
+                }
+            }
+            RV_EQUAL(memcmp(row_low, row_want, sizeof row_low), 0);
+            RV_EQUAL(memcmp(column_low, column_want, sizeof column_low), 0);
+        }
+    }
+}
+
+static int by_value(const void *a, const void *b)
+{
+    float x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+/* The order-th smallest of 16 classes, by qsort. */
+static void test_order_low(void)
+{
+    enum { N = 48, LD = 64 };
+    const rv__kernels *list[16];
+    const size_t n_tables = tables(list);
+    rv_test_rng rng;
+    rv_test_seed(&rng, 16);
+    for (size_t t = 0; t < n_tables; t++) {
+        for (size_t order = 1; order <= 16; order++) {
+            for (int both = 0; both < 2; both++) {
+                float row_low[16 * N], column_low[16 * LD], bound[N];
+                rv_test_fill(&rng, row_low, 16 * N);
+                rv_test_fill(&rng, column_low, 16 * LD);
+                for (size_t j = 0; j < 16 * N; j += 5) row_low[j] = rv__infinity();
+                list[t]->order_low(row_low, both ? column_low : NULL, LD, N, order, bound);
+                rv_test_row("table, order", 100 * t + order);
+                for (size_t j = 0; j < N; j++) {
+                    float class_low[16];
+                    for (size_t c = 0; c < 16; c++) {
+                        class_low[c] = row_low[16 * j + c];
+                        if (both && column_low[c * LD + j] < class_low[c])
+                            class_low[c] = column_low[c * LD + j];
+                    }
+                    qsort(class_low, 16, sizeof *class_low, by_value);
+                    RV_EQUAL(memcmp(&bound[j], &class_low[order - 1], sizeof(float)), 0);
+                }
+            }
+        }
+    }
+}
+
+static void test_list_below(void)
+{
+    enum { N = 96 };
+    const rv__kernels *list[16];
+    const size_t n_tables = tables(list);
+    rv_test_rng rng;
+    rv_test_seed(&rng, 17);
+    for (size_t t = 0; t < n_tables; t++) {
+        for (size_t i = 0; i < 60; i++) {
+            const size_t begin = 16 * (i % 3), n = begin + 16 * (i % 4);
+            const int own = i % 5 != 0; /* a bound for every position */
+            float line[N], bounds[N], bound = (float)(i % 7) * 0.3f - 0.9f;
+            uint32_t out[N + 16];
+            size_t count, at = 0;
+            rv_test_fill(&rng, line, N);
+            rv_test_fill(&rng, bounds, N);
+            if (i % 6 == 1) bound = -rv__infinity();
+            if (i % 6 == 2) bounds[begin + 3] = rv__infinity();
+            line[begin + 5] = i % 2 ? bound : bounds[begin + 5]; /* equal is not below */
+            count = list[t]->list_below(line, own ? bounds : NULL, bound, begin, n, out);
+            rv_test_row("table, round", 100 * t + i);
+            for (size_t j = begin; j < n; j++) {
+                if (!(line[j] < bound) && !(own && line[j] < bounds[j])) continue;
+                RV_CHECK(at < count && out[at] == j);
+                at++;
+            }
+            RV_EQUAL(at, count);
+        }
+    }
+}
+
+/* What line_i32 puts below the limit becomes -infinity, all else stays. */
+static void test_strike_i32(void)
+{
+    enum { N = 80 };
+    const rv__kernels *list[16];
+    const size_t n_tables = tables(list);
+    rv_test_rng rng;
+    rv_test_seed(&rng, 18);
+    for (size_t t = 0; t < n_tables; t++) {
+        for (size_t i = 0; i < 40; i++) {
+            const size_t n = 16 * (i % 6);
+            int32_t dot[N];
+            float h[N], g[N], limit[N], want[N], line[N];
+            rv_test_fill(&rng, h, N);
+            rv_test_fill(&rng, g, N);
+            rv_test_fill(&rng, limit, N);
+            for (size_t j = 0; j < N; j++) dot[j] = (int32_t)rv_test_below(&rng, 2000) - 1000;
+            list[t]->line_i32(dot, h, g, 0.1f, 0.001f, N, line);
+            if (i % 2) limit[7] = line[7]; /* equal: stays */
+            for (size_t j = 0; j < N; j++)
+                want[j] = j < n && line[j] < limit[j] ? -rv__infinity() : limit[j];
+            list[t]->strike_i32(dot, h, g, 0.1f, 0.001f, n, limit);
+            rv_test_row("table, round", 100 * t + i);
+            RV_EQUAL(memcmp(limit, want, sizeof want), 0);
         }
     }
 }
@@ -1084,6 +1321,7 @@ int main(void)
 {
     rv_test_begin("white_simd");
     RV_RUN(test_scan);
+    RV_RUN(test_places);
     RV_RUN(test_pairs);
     RV_RUN(test_meaning);
     RV_RUN(test_meaning_of_narrow);
@@ -1091,9 +1329,14 @@ int main(void)
     RV_RUN(test_byte_pairs);
     RV_RUN(test_largest_byte);
     RV_RUN(test_bits);
+    RV_RUN(test_bit_rows);
     RV_RUN(test_codes);
     RV_RUN(test_gram_i8);
     RV_RUN(test_line_i32);
+    RV_RUN(test_block_i32);
+    RV_RUN(test_order_low);
+    RV_RUN(test_list_below);
+    RV_RUN(test_strike_i32);
     RV_RUN(test_gram_f32);
     RV_RUN(test_pq4);
     RV_RUN(test_arrays);
