@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 cce72fb747cd40cca440b38d838f60cae7cce439c40ac609dad8415801f9969e */
+/* Version 0.1.0, parts sha256 42e54ebe71ff04ab98f29ff58de20dbcf8db27845beb09476b528557a59a53d5 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -841,8 +841,9 @@ RV_API void      rv_hnsw_destroy(rv_hnsw *index); /* NULL is fine */
 /* Adds n packed rows at once, all or none; keys NULL: 0..n-1 (then the index must be empty). Into
    an empty index the graph is made as a batch, parallel through ctx; the bits of the result depend
    on the rows, the config, the seed and the instruction set, not on the number of workers. Rows
-   for a filled index are inserted one by one. Cancelled or out of memory: the index is as
-   before. */
+   for a filled index are inserted one by one; when they are at least a quarter of those it has, the
+   graph of all is made again instead, which holds all rows twice for a while (not
+   where the vectors were dropped). Cancelled or out of memory: the index is as before. */
 RV_API rv_status rv_hnsw_build  (rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys,
                                  const void *vectors, size_t n);
 RV_API rv_status rv_hnsw_add    (rv_ctx *ctx, rv_hnsw *index, uint64_t key, const void *vector);
@@ -2496,145 +2497,132 @@ RV__ISA RV__INLINE void RV__F(terms_rest)(int op, int type, const unsigned char 
     }
 }
 
-/* Elements 0 .. n - 1, n a multiple of 2 LANES. The processor fetches ahead of one stream of
-   addresses, but stops at the end of a page: fetching a line in four a page ahead saves up to
-   a sixth of the time of rows from memory; fetching every line costs more than it saves. */
-RV__ISA RV__INLINE void RV__F(terms_row)(int op, int type, const unsigned char *row,
-                                         const unsigned char *query, size_t page, rv__v factor,
-                                         size_t n, RV__F(sums) *s)
+/* Adds up the lanes of four rows at once. */
+RV__ISA RV__INLINE void RV__F(fold4)(int op, rv__v a, rv__v b, rv__v c, rv__v d, float *out)
 {
-    const size_t step = 2 * RV__LANES, size = rv__type_bytes(type);
-    for (size_t i = 0; i < n; i += step) {
-        if (i * size % (size == 4 ? 128u : 256u) == 0)
-            RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
-        RV__F(terms)(op, type, row, query, factor, i, s);
-    }
-}
-
-/* The four distances from their sums. rows: behind the scales. */
-RV__ISA RV__INLINE void RV__F(four_finish)(int op, int type, const unsigned char *query,
-                                           const unsigned char *const *rows, const float *scale,
-                                           size_t n, float qq, const RV__F(sums) *s, float *out)
-{
-    rv__v x0 = RV__F(join)(op, s[0].a0, s[0].a1), x1 = RV__F(join)(op, s[1].a0, s[1].a1);
-    rv__v x2 = RV__F(join)(op, s[2].a0, s[2].a1), x3 = RV__F(join)(op, s[3].a0, s[3].a1);
     if (op == RV__OP_LINF) {
-        out[0] = rv__vmaximum(x0);
-        out[1] = rv__vmaximum(x1);
-        out[2] = rv__vmaximum(x2);
-        out[3] = rv__vmaximum(x3);
-        return;
-    }
-    rv__vsum4(out, x0, x1, x2, x3);
-    if (op == RV__OP_IP) {
-        out[0] *= -scale[0];
-        out[1] *= -scale[1];
-        out[2] *= -scale[2];
-        out[3] *= -scale[3];
-    }
-    if (op == RV__OP_COSINE) {
-        float rr[4];
-        rv__vsum4(rr, rv__vadd(s[0].b0, s[0].b1), rv__vadd(s[1].b0, s[1].b1),
-                  rv__vadd(s[2].b0, s[2].b1), rv__vadd(s[3].b0, s[3].b1));
-        for (size_t k = 0; k < 4; k++)
-            out[k] = rv__cosine_finish(RV__TYPE_F32, type, query, rows[k], scale[k], n, out[k], qq,
-                                       rr[k]);
+        out[0] = rv__vmaximum(a);
+        out[1] = rv__vmaximum(b);
+        out[2] = rv__vmaximum(c);
+        out[3] = rv__vmaximum(d);
+    } else {
+        rv__vsum4(out, a, b, c, d);
     }
 }
 
-/* One to four rows against one query, in one of two orders. mixed: a step of every row in turn,
-   which shares the loads of the query, for rows that are in a cache or on their way there. Else row
-   after row, which reads memory fastest. coming, or NULL: as much memory, to fetch on the way.
-   plain: the query before it was ordered. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, int mixed, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char **rows,
-                                    size_t count, const unsigned char *coming, size_t page,
-                                    size_t n, float qq, float *out)
+/* plain: the query before it was ordered. */
+RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *plain,
+                                       const unsigned char *row, float scale, size_t n, float qq,
+                                       float sum, float squares)
+{
+    if (op == RV__OP_IP) return sum * -scale;
+    if (op != RV__OP_COSINE) return sum;
+    return rv__cosine_finish(RV__TYPE_F32, type, plain, row, scale, n, sum, qq, squares);
+}
+
+/* Rows one after the other, which is how memory is read fastest: the processor fetches ahead of one
+   stream of addresses. It stops at the end of a page; to fetch a line in four a page ahead saves up
+   to a sixth of the time of long rows, to fetch every line costs more than it saves. */
+RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query,
+                                    const unsigned char *plain, const unsigned char *row,
+                                    size_t page, size_t n, float qq)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
-    float f[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-    const rv__v zero = rv__vzero();
-    rv__v g[4] = {zero, zero, zero, zero};
-    RV__F(sums) s[4] = {{zero, zero, zero, zero}, {zero, zero, zero, zero},
-                        {zero, zero, zero, zero}, {zero, zero, zero, zero}};
-    if (type == RV__TYPE_I8) {
-        f[0] = rv__load_f32(rows[0]);
-        f[1] = rv__load_f32(rows[1]);
-        f[2] = rv__load_f32(rows[2]);
-        f[3] = rv__load_f32(rows[3]);
-        g[0] = rv__vset(f[0]);
-        g[1] = rv__vset(f[1]);
-        g[2] = rv__vset(f[2]);
-        g[3] = rv__vset(f[3]);
-        rows[0] += 4;
-        rows[1] += 4;
-        rows[2] += 4;
-        rows[3] += 4;
+    const float scale = type == RV__TYPE_I8 ? rv__load_f32(row) : 1.0f;
+    const rv__v factor = rv__vset(scale), zero = rv__vzero();
+    float sum[4], squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    RV__F(sums) s = {zero, zero, zero, zero};
+    if (type == RV__TYPE_I8) row += 4;
+    for (size_t i = 0; i < whole; i += step) {
+        if (i * size % (size == 4 ? 128u : 256u) == 0)
+            RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
+        RV__F(terms)(op, type, row, query, factor, i, &s);
     }
-    if (mixed && count > 2) {
-        for (size_t i = 0; i < whole; i += step) {
-            for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
-                RV__PREFETCH(coming + 4 * i * size + j);
-            RV__F(terms)(op, type, rows[0], query, g[0], i, &s[0]);
-            RV__F(terms)(op, type, rows[1], query, g[1], i, &s[1]);
-            RV__F(terms)(op, type, rows[2], query, g[2], i, &s[2]);
-            RV__F(terms)(op, type, rows[3], query, g[3], i, &s[3]);
-        }
-    } else {
-        RV__F(terms_row)(op, type, rows[0], query, page, g[0], whole, &s[0]);
-        if (count > 1) RV__F(terms_row)(op, type, rows[1], query, page, g[1], whole, &s[1]);
-        if (count > 2) RV__F(terms_row)(op, type, rows[2], query, page, g[2], whole, &s[2]);
-        if (count > 3) RV__F(terms_row)(op, type, rows[3], query, page, g[3], whole, &s[3]);
-        if (count < 2) s[1] = s[0];
-        if (count < 3) s[2] = s[0];
-        if (count < 4) s[3] = s[0];
-    }
-    if (whole < n) {
-        RV__F(terms_rest)(op, type, rows[0], query, g[0], whole, n, &s[0]);
-        RV__F(terms_rest)(op, type, rows[1], query, g[1], whole, n, &s[1]);
-        RV__F(terms_rest)(op, type, rows[2], query, g[2], whole, n, &s[2]);
-        RV__F(terms_rest)(op, type, rows[3], query, g[3], whole, n, &s[3]);
-    }
-    RV__F(four_finish)(op, type, plain, rows, f, n, qq, s, out);
+    if (whole < n) RV__F(terms_rest)(op, type, row, query, factor, whole, n, &s);
+    s.a0 = RV__F(join)(op, s.a0, s.a1); /* added up as if there were four: the same bits */
+    s.b0 = rv__vadd(s.b0, s.b1);
+    RV__F(fold4)(op, s.a0, s.a0, s.a0, s.a0, sum);
+    if (op == RV__OP_COSINE) rv__vsum4(squares, s.b0, s.b0, s.b0, s.b0);
+    return RV__F(finish)(op, type, plain, row, scale, n, qq, sum[0], squares[0]);
 }
 
-/* See rv__scan_fn. */
+/* Four rows, a step of each in turn, which shares the loads of the query: for rows that are in a
+   cache or on their way there. coming, or NULL: as much memory, to fetch meanwhile. */
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
+                                    const unsigned char *plain, const unsigned char *r0,
+                                    const unsigned char *r1, const unsigned char *r2,
+                                    const unsigned char *r3, const unsigned char *coming, size_t n,
+                                    float qq, float *out)
+{
+    const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
+    const size_t head = type == RV__TYPE_I8 ? 4 : 0;
+    const float f0 = head ? rv__load_f32(r0) : 1.0f, f1 = head ? rv__load_f32(r1) : 1.0f;
+    const float f2 = head ? rv__load_f32(r2) : 1.0f, f3 = head ? rv__load_f32(r3) : 1.0f;
+    const rv__v g0 = rv__vset(f0), g1 = rv__vset(f1), g2 = rv__vset(f2), g3 = rv__vset(f3);
+    const rv__v zero = rv__vzero();
+    float squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    RV__F(sums) s0 = {zero, zero, zero, zero}, s1 = s0, s2 = s0, s3 = s0;
+    r0 += head;
+    r1 += head;
+    r2 += head;
+    r3 += head;
+    for (size_t i = 0; i < whole; i += step) {
+        for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
+            RV__PREFETCH(coming + 4 * i * size + j);
+        RV__F(terms)(op, type, r0, query, g0, i, &s0);
+        RV__F(terms)(op, type, r1, query, g1, i, &s1);
+        RV__F(terms)(op, type, r2, query, g2, i, &s2);
+        RV__F(terms)(op, type, r3, query, g3, i, &s3);
+    }
+    if (whole < n) {
+        RV__F(terms_rest)(op, type, r0, query, g0, whole, n, &s0);
+        RV__F(terms_rest)(op, type, r1, query, g1, whole, n, &s1);
+        RV__F(terms_rest)(op, type, r2, query, g2, whole, n, &s2);
+        RV__F(terms_rest)(op, type, r3, query, g3, whole, n, &s3);
+    }
+    RV__F(fold4)(op, RV__F(join)(op, s0.a0, s0.a1), RV__F(join)(op, s1.a0, s1.a1),
+                 RV__F(join)(op, s2.a0, s2.a1), RV__F(join)(op, s3.a0, s3.a1), out);
+    if (op == RV__OP_COSINE)
+        rv__vsum4(squares, rv__vadd(s0.b0, s0.b1), rv__vadd(s1.b0, s1.b1),
+                  rv__vadd(s2.b0, s2.b1), rv__vadd(s3.b0, s3.b1));
+    out[0] = RV__F(finish)(op, type, plain, r0, f0, n, qq, out[0], squares[0]);
+    out[1] = RV__F(finish)(op, type, plain, r1, f1, n, qq, out[1], squares[1]);
+    out[2] = RV__F(finish)(op, type, plain, r2, f2, n, qq, out[2], squares[2]);
+    out[3] = RV__F(finish)(op, type, plain, r3, f3, n, qq, out[3], squares[3]);
+}
+
+/* See rv__scan_fn. order: the query as RV__F(terms) wants it. */
 RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, const void *order,
                                        const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     const unsigned char *plain = (const unsigned char *)query, *q = (const unsigned char *)order;
     const size_t bytes = (type == RV__TYPE_I8 ? 4 : 0) + dim * rv__type_bytes(type);
-    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
-    /* Of short rows of floats the processor keeps up by itself, and is slower when helped. */
-    const size_t page = ids || (type == RV__TYPE_F32 && stride <= 512) ? 0 : 4096;
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0, page = ids ? 0 : 4096;
+    const int large = !ids && n * stride > RV__SCAN_CACHE;
     /* Bytes take longer to convert than to read. */
     const int narrow = type == RV__TYPE_I8 || type == RV__TYPE_U8;
-    const int mixed = narrow || ids || n * stride <= RV__SCAN_CACHE;
-    const int fetch = narrow && !ids && stride > 256 && n * stride > RV__SCAN_CACHE;
-    float qq = 0.0f, last[4];
-    size_t fetched = 0;
+    const int fetch = narrow && large && stride > 256;
+    float qq = 0.0f;
+    size_t i = 0, fetched = 0;
     if (op == RV__OP_COSINE) {
         qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, plain, plain, 1.0f, dim);
     }
-    for (size_t i = 0; i < n; i += 4) {
-        const size_t count = n - i < 4 ? n - i : 4;
-        const size_t i1 = count > 1 ? i + 1 : i, i2 = count > 2 ? i + 2 : i;
-        const size_t i3 = count > 3 ? i + 3 : i;
-        const unsigned char *r[4], *coming = NULL;
+    for (; (narrow || !large) && i + 4 <= n; i += 4) {
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        const unsigned char *r1 = rows + (ids ? ids[i + 1] : i + 1) * stride;
+        const unsigned char *r2 = rows + (ids ? ids[i + 2] : i + 2) * stride;
+        const unsigned char *r3 = rows + (ids ? ids[i + 3] : i + 3) * stride, *coming = NULL;
         if (ids) {
             for (; fetched < n && fetched < i + 4 + ahead; fetched++)
                 rv__touch(rows + ids[fetched] * stride, bytes);
         }
-        r[0] = rows + (ids ? ids[i] : i) * stride;
-        r[1] = rows + (ids ? ids[i1] : i1) * stride;
-        r[2] = rows + (ids ? ids[i2] : i2) * stride;
-        r[3] = rows + (ids ? ids[i3] : i3) * stride;
-        if (fetch && n - i > 8 && (n - i - 8) * stride > 2048) coming = r[0] + 4 * stride + 2048;
-        RV__F(four)(op, type, mixed, q, plain, r, count, coming, page, dim, qq,
-                    count < 4 ? last : out + i);
-        if (count < 4) memcpy(out + i, last, count * sizeof(float));
+        if (fetch && (n - i - 4) * stride > 4 * stride + 2048) coming = r3 + stride + 2048;
+        RV__F(four)(op, type, q, plain, r0, r1, r2, r3, coming, dim, qq, out + i);
     }
+    for (; ids && fetched < n; fetched++) rv__touch(rows + ids[fetched] * stride, bytes);
+    for (; i < n; i++)
+        out[i] = RV__F(row)(op, type, q, plain, rows + (ids ? ids[i] : i) * stride, page, dim, qq);
 }
 
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
@@ -2657,13 +2645,13 @@ RV__ISA RV__INLINE void RV__F(scan_bf16)(int op, const void *query, const unsign
     for (size_t i = 0; i < n && dim > RV__SCAN_DIM; i++)
         out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, p, rows + (ids ? ids[i] : i) * stride,
                             1.0f, dim);
-    if (dim > RV__SCAN_DIM) return;
+    if (dim > RV__SCAN_DIM || n == 0) return;
     for (size_t i = 0; i < whole && L > 1; i += 2 * L) {
         rv__v a = rv__vload(p + 4 * i), b = rv__vload(p + 4 * (i + L));
         rv__vstore(q + i, rv__veven(a, b));
         rv__vstore(q + i + L, rv__vodd(a, b));
     }
-    memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
+    if (whole < dim) memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
     RV__F(scan_as)(op, RV__TYPE_BF16, query, L > 1 ? (const void *)q : query, rows, stride, ids, n,
                    dim, out);
 }
@@ -4955,145 +4943,132 @@ RV__ISA RV__INLINE void RV__F(terms_rest)(int op, int type, const unsigned char 
     }
 }
 
-/* Elements 0 .. n - 1, n a multiple of 2 LANES. The processor fetches ahead of one stream of
-   addresses, but stops at the end of a page: fetching a line in four a page ahead saves up to
-   a sixth of the time of rows from memory; fetching every line costs more than it saves. */
-RV__ISA RV__INLINE void RV__F(terms_row)(int op, int type, const unsigned char *row,
-                                         const unsigned char *query, size_t page, rv__v factor,
-                                         size_t n, RV__F(sums) *s)
+/* Adds up the lanes of four rows at once. */
+RV__ISA RV__INLINE void RV__F(fold4)(int op, rv__v a, rv__v b, rv__v c, rv__v d, float *out)
 {
-    const size_t step = 2 * RV__LANES, size = rv__type_bytes(type);
-    for (size_t i = 0; i < n; i += step) {
-        if (i * size % (size == 4 ? 128u : 256u) == 0)
-            RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
-        RV__F(terms)(op, type, row, query, factor, i, s);
-    }
-}
-
-/* The four distances from their sums. rows: behind the scales. */
-RV__ISA RV__INLINE void RV__F(four_finish)(int op, int type, const unsigned char *query,
-                                           const unsigned char *const *rows, const float *scale,
-                                           size_t n, float qq, const RV__F(sums) *s, float *out)
-{
-    rv__v x0 = RV__F(join)(op, s[0].a0, s[0].a1), x1 = RV__F(join)(op, s[1].a0, s[1].a1);
-    rv__v x2 = RV__F(join)(op, s[2].a0, s[2].a1), x3 = RV__F(join)(op, s[3].a0, s[3].a1);
     if (op == RV__OP_LINF) {
-        out[0] = rv__vmaximum(x0);
-        out[1] = rv__vmaximum(x1);
-        out[2] = rv__vmaximum(x2);
-        out[3] = rv__vmaximum(x3);
-        return;
-    }
-    rv__vsum4(out, x0, x1, x2, x3);
-    if (op == RV__OP_IP) {
-        out[0] *= -scale[0];
-        out[1] *= -scale[1];
-        out[2] *= -scale[2];
-        out[3] *= -scale[3];
-    }
-    if (op == RV__OP_COSINE) {
-        float rr[4];
-        rv__vsum4(rr, rv__vadd(s[0].b0, s[0].b1), rv__vadd(s[1].b0, s[1].b1),
-                  rv__vadd(s[2].b0, s[2].b1), rv__vadd(s[3].b0, s[3].b1));
-        for (size_t k = 0; k < 4; k++)
-            out[k] = rv__cosine_finish(RV__TYPE_F32, type, query, rows[k], scale[k], n, out[k], qq,
-                                       rr[k]);
+        out[0] = rv__vmaximum(a);
+        out[1] = rv__vmaximum(b);
+        out[2] = rv__vmaximum(c);
+        out[3] = rv__vmaximum(d);
+    } else {
+        rv__vsum4(out, a, b, c, d);
     }
 }
 
-/* One to four rows against one query, in one of two orders. mixed: a step of every row in turn,
-   which shares the loads of the query, for rows that are in a cache or on their way there. Else row
-   after row, which reads memory fastest. coming, or NULL: as much memory, to fetch on the way.
-   plain: the query before it was ordered. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, int mixed, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char **rows,
-                                    size_t count, const unsigned char *coming, size_t page,
-                                    size_t n, float qq, float *out)
+/* plain: the query before it was ordered. */
+RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *plain,
+                                       const unsigned char *row, float scale, size_t n, float qq,
+                                       float sum, float squares)
+{
+    if (op == RV__OP_IP) return sum * -scale;
+    if (op != RV__OP_COSINE) return sum;
+    return rv__cosine_finish(RV__TYPE_F32, type, plain, row, scale, n, sum, qq, squares);
+}
+
+/* Rows one after the other, which is how memory is read fastest: the processor fetches ahead of one
+   stream of addresses. It stops at the end of a page; to fetch a line in four a page ahead saves up
+   to a sixth of the time of long rows, to fetch every line costs more than it saves. */
+RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query,
+                                    const unsigned char *plain, const unsigned char *row,
+                                    size_t page, size_t n, float qq)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
-    float f[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-    const rv__v zero = rv__vzero();
-    rv__v g[4] = {zero, zero, zero, zero};
-    RV__F(sums) s[4] = {{zero, zero, zero, zero}, {zero, zero, zero, zero},
-                        {zero, zero, zero, zero}, {zero, zero, zero, zero}};
-    if (type == RV__TYPE_I8) {
-        f[0] = rv__load_f32(rows[0]);
-        f[1] = rv__load_f32(rows[1]);
-        f[2] = rv__load_f32(rows[2]);
-        f[3] = rv__load_f32(rows[3]);
-        g[0] = rv__vset(f[0]);
-        g[1] = rv__vset(f[1]);
-        g[2] = rv__vset(f[2]);
-        g[3] = rv__vset(f[3]);
-        rows[0] += 4;
-        rows[1] += 4;
-        rows[2] += 4;
-        rows[3] += 4;
+    const float scale = type == RV__TYPE_I8 ? rv__load_f32(row) : 1.0f;
+    const rv__v factor = rv__vset(scale), zero = rv__vzero();
+    float sum[4], squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    RV__F(sums) s = {zero, zero, zero, zero};
+    if (type == RV__TYPE_I8) row += 4;
+    for (size_t i = 0; i < whole; i += step) {
+        if (i * size % (size == 4 ? 128u : 256u) == 0)
+            RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
+        RV__F(terms)(op, type, row, query, factor, i, &s);
     }
-    if (mixed && count > 2) {
-        for (size_t i = 0; i < whole; i += step) {
-            for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
-                RV__PREFETCH(coming + 4 * i * size + j);
-            RV__F(terms)(op, type, rows[0], query, g[0], i, &s[0]);
-            RV__F(terms)(op, type, rows[1], query, g[1], i, &s[1]);
-            RV__F(terms)(op, type, rows[2], query, g[2], i, &s[2]);
-            RV__F(terms)(op, type, rows[3], query, g[3], i, &s[3]);
-        }
-    } else {
-        RV__F(terms_row)(op, type, rows[0], query, page, g[0], whole, &s[0]);
-        if (count > 1) RV__F(terms_row)(op, type, rows[1], query, page, g[1], whole, &s[1]);
-        if (count > 2) RV__F(terms_row)(op, type, rows[2], query, page, g[2], whole, &s[2]);
-        if (count > 3) RV__F(terms_row)(op, type, rows[3], query, page, g[3], whole, &s[3]);
-        if (count < 2) s[1] = s[0];
-        if (count < 3) s[2] = s[0];
-        if (count < 4) s[3] = s[0];
-    }
-    if (whole < n) {
-        RV__F(terms_rest)(op, type, rows[0], query, g[0], whole, n, &s[0]);
-        RV__F(terms_rest)(op, type, rows[1], query, g[1], whole, n, &s[1]);
-        RV__F(terms_rest)(op, type, rows[2], query, g[2], whole, n, &s[2]);
-        RV__F(terms_rest)(op, type, rows[3], query, g[3], whole, n, &s[3]);
-    }
-    RV__F(four_finish)(op, type, plain, rows, f, n, qq, s, out);
+    if (whole < n) RV__F(terms_rest)(op, type, row, query, factor, whole, n, &s);
+    s.a0 = RV__F(join)(op, s.a0, s.a1); /* added up as if there were four: the same bits */
+    s.b0 = rv__vadd(s.b0, s.b1);
+    RV__F(fold4)(op, s.a0, s.a0, s.a0, s.a0, sum);
+    if (op == RV__OP_COSINE) rv__vsum4(squares, s.b0, s.b0, s.b0, s.b0);
+    return RV__F(finish)(op, type, plain, row, scale, n, qq, sum[0], squares[0]);
 }
 
-/* See rv__scan_fn. */
+/* Four rows, a step of each in turn, which shares the loads of the query: for rows that are in a
+   cache or on their way there. coming, or NULL: as much memory, to fetch meanwhile. */
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
+                                    const unsigned char *plain, const unsigned char *r0,
+                                    const unsigned char *r1, const unsigned char *r2,
+                                    const unsigned char *r3, const unsigned char *coming, size_t n,
+                                    float qq, float *out)
+{
+    const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
+    const size_t head = type == RV__TYPE_I8 ? 4 : 0;
+    const float f0 = head ? rv__load_f32(r0) : 1.0f, f1 = head ? rv__load_f32(r1) : 1.0f;
+    const float f2 = head ? rv__load_f32(r2) : 1.0f, f3 = head ? rv__load_f32(r3) : 1.0f;
+    const rv__v g0 = rv__vset(f0), g1 = rv__vset(f1), g2 = rv__vset(f2), g3 = rv__vset(f3);
+    const rv__v zero = rv__vzero();
+    float squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    RV__F(sums) s0 = {zero, zero, zero, zero}, s1 = s0, s2 = s0, s3 = s0;
+    r0 += head;
+    r1 += head;
+    r2 += head;
+    r3 += head;
+    for (size_t i = 0; i < whole; i += step) {
+        for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
+            RV__PREFETCH(coming + 4 * i * size + j);
+        RV__F(terms)(op, type, r0, query, g0, i, &s0);
+        RV__F(terms)(op, type, r1, query, g1, i, &s1);
+        RV__F(terms)(op, type, r2, query, g2, i, &s2);
+        RV__F(terms)(op, type, r3, query, g3, i, &s3);
+    }
+    if (whole < n) {
+        RV__F(terms_rest)(op, type, r0, query, g0, whole, n, &s0);
+        RV__F(terms_rest)(op, type, r1, query, g1, whole, n, &s1);
+        RV__F(terms_rest)(op, type, r2, query, g2, whole, n, &s2);
+        RV__F(terms_rest)(op, type, r3, query, g3, whole, n, &s3);
+    }
+    RV__F(fold4)(op, RV__F(join)(op, s0.a0, s0.a1), RV__F(join)(op, s1.a0, s1.a1),
+                 RV__F(join)(op, s2.a0, s2.a1), RV__F(join)(op, s3.a0, s3.a1), out);
+    if (op == RV__OP_COSINE)
+        rv__vsum4(squares, rv__vadd(s0.b0, s0.b1), rv__vadd(s1.b0, s1.b1),
+                  rv__vadd(s2.b0, s2.b1), rv__vadd(s3.b0, s3.b1));
+    out[0] = RV__F(finish)(op, type, plain, r0, f0, n, qq, out[0], squares[0]);
+    out[1] = RV__F(finish)(op, type, plain, r1, f1, n, qq, out[1], squares[1]);
+    out[2] = RV__F(finish)(op, type, plain, r2, f2, n, qq, out[2], squares[2]);
+    out[3] = RV__F(finish)(op, type, plain, r3, f3, n, qq, out[3], squares[3]);
+}
+
+/* See rv__scan_fn. order: the query as RV__F(terms) wants it. */
 RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, const void *order,
                                        const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     const unsigned char *plain = (const unsigned char *)query, *q = (const unsigned char *)order;
     const size_t bytes = (type == RV__TYPE_I8 ? 4 : 0) + dim * rv__type_bytes(type);
-    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
-    /* Of short rows of floats the processor keeps up by itself, and is slower when helped. */
-    const size_t page = ids || (type == RV__TYPE_F32 && stride <= 512) ? 0 : 4096;
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0, page = ids ? 0 : 4096;
+    const int large = !ids && n * stride > RV__SCAN_CACHE;
     /* Bytes take longer to convert than to read. */
     const int narrow = type == RV__TYPE_I8 || type == RV__TYPE_U8;
-    const int mixed = narrow || ids || n * stride <= RV__SCAN_CACHE;
-    const int fetch = narrow && !ids && stride > 256 && n * stride > RV__SCAN_CACHE;
-    float qq = 0.0f, last[4];
-    size_t fetched = 0;
+    const int fetch = narrow && large && stride > 256;
+    float qq = 0.0f;
+    size_t i = 0, fetched = 0;
     if (op == RV__OP_COSINE) {
         qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, plain, plain, 1.0f, dim);
     }
-    for (size_t i = 0; i < n; i += 4) {
-        const size_t count = n - i < 4 ? n - i : 4;
-        const size_t i1 = count > 1 ? i + 1 : i, i2 = count > 2 ? i + 2 : i;
-        const size_t i3 = count > 3 ? i + 3 : i;
-        const unsigned char *r[4], *coming = NULL;
+    for (; (narrow || !large) && i + 4 <= n; i += 4) {
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        const unsigned char *r1 = rows + (ids ? ids[i + 1] : i + 1) * stride;
+        const unsigned char *r2 = rows + (ids ? ids[i + 2] : i + 2) * stride;
+        const unsigned char *r3 = rows + (ids ? ids[i + 3] : i + 3) * stride, *coming = NULL;
         if (ids) {
             for (; fetched < n && fetched < i + 4 + ahead; fetched++)
                 rv__touch(rows + ids[fetched] * stride, bytes);
         }
-        r[0] = rows + (ids ? ids[i] : i) * stride;
-        r[1] = rows + (ids ? ids[i1] : i1) * stride;
-        r[2] = rows + (ids ? ids[i2] : i2) * stride;
-        r[3] = rows + (ids ? ids[i3] : i3) * stride;
-        if (fetch && n - i > 8 && (n - i - 8) * stride > 2048) coming = r[0] + 4 * stride + 2048;
-        RV__F(four)(op, type, mixed, q, plain, r, count, coming, page, dim, qq,
-                    count < 4 ? last : out + i);
-        if (count < 4) memcpy(out + i, last, count * sizeof(float));
+        if (fetch && (n - i - 4) * stride > 4 * stride + 2048) coming = r3 + stride + 2048;
+        RV__F(four)(op, type, q, plain, r0, r1, r2, r3, coming, dim, qq, out + i);
     }
+    for (; ids && fetched < n; fetched++) rv__touch(rows + ids[fetched] * stride, bytes);
+    for (; i < n; i++)
+        out[i] = RV__F(row)(op, type, q, plain, rows + (ids ? ids[i] : i) * stride, page, dim, qq);
 }
 
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
@@ -5116,13 +5091,13 @@ RV__ISA RV__INLINE void RV__F(scan_bf16)(int op, const void *query, const unsign
     for (size_t i = 0; i < n && dim > RV__SCAN_DIM; i++)
         out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, p, rows + (ids ? ids[i] : i) * stride,
                             1.0f, dim);
-    if (dim > RV__SCAN_DIM) return;
+    if (dim > RV__SCAN_DIM || n == 0) return;
     for (size_t i = 0; i < whole && L > 1; i += 2 * L) {
         rv__v a = rv__vload(p + 4 * i), b = rv__vload(p + 4 * (i + L));
         rv__vstore(q + i, rv__veven(a, b));
         rv__vstore(q + i + L, rv__vodd(a, b));
     }
-    memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
+    if (whole < dim) memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
     RV__F(scan_as)(op, RV__TYPE_BF16, query, L > 1 ? (const void *)q : query, rows, stride, ids, n,
                    dim, out);
 }
@@ -7502,145 +7477,132 @@ RV__ISA RV__INLINE void RV__F(terms_rest)(int op, int type, const unsigned char 
     }
 }
 
-/* Elements 0 .. n - 1, n a multiple of 2 LANES. The processor fetches ahead of one stream of
-   addresses, but stops at the end of a page: fetching a line in four a page ahead saves up to
-   a sixth of the time of rows from memory; fetching every line costs more than it saves. */
-RV__ISA RV__INLINE void RV__F(terms_row)(int op, int type, const unsigned char *row,
-                                         const unsigned char *query, size_t page, rv__v factor,
-                                         size_t n, RV__F(sums) *s)
+/* Adds up the lanes of four rows at once. */
+RV__ISA RV__INLINE void RV__F(fold4)(int op, rv__v a, rv__v b, rv__v c, rv__v d, float *out)
 {
-    const size_t step = 2 * RV__LANES, size = rv__type_bytes(type);
-    for (size_t i = 0; i < n; i += step) {
-        if (i * size % (size == 4 ? 128u : 256u) == 0)
-            RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
-        RV__F(terms)(op, type, row, query, factor, i, s);
-    }
-}
-
-/* The four distances from their sums. rows: behind the scales. */
-RV__ISA RV__INLINE void RV__F(four_finish)(int op, int type, const unsigned char *query,
-                                           const unsigned char *const *rows, const float *scale,
-                                           size_t n, float qq, const RV__F(sums) *s, float *out)
-{
-    rv__v x0 = RV__F(join)(op, s[0].a0, s[0].a1), x1 = RV__F(join)(op, s[1].a0, s[1].a1);
-    rv__v x2 = RV__F(join)(op, s[2].a0, s[2].a1), x3 = RV__F(join)(op, s[3].a0, s[3].a1);
     if (op == RV__OP_LINF) {
-        out[0] = rv__vmaximum(x0);
-        out[1] = rv__vmaximum(x1);
-        out[2] = rv__vmaximum(x2);
-        out[3] = rv__vmaximum(x3);
-        return;
-    }
-    rv__vsum4(out, x0, x1, x2, x3);
-    if (op == RV__OP_IP) {
-        out[0] *= -scale[0];
-        out[1] *= -scale[1];
-        out[2] *= -scale[2];
-        out[3] *= -scale[3];
-    }
-    if (op == RV__OP_COSINE) {
-        float rr[4];
-        rv__vsum4(rr, rv__vadd(s[0].b0, s[0].b1), rv__vadd(s[1].b0, s[1].b1),
-                  rv__vadd(s[2].b0, s[2].b1), rv__vadd(s[3].b0, s[3].b1));
-        for (size_t k = 0; k < 4; k++)
-            out[k] = rv__cosine_finish(RV__TYPE_F32, type, query, rows[k], scale[k], n, out[k], qq,
-                                       rr[k]);
+        out[0] = rv__vmaximum(a);
+        out[1] = rv__vmaximum(b);
+        out[2] = rv__vmaximum(c);
+        out[3] = rv__vmaximum(d);
+    } else {
+        rv__vsum4(out, a, b, c, d);
     }
 }
 
-/* One to four rows against one query, in one of two orders. mixed: a step of every row in turn,
-   which shares the loads of the query, for rows that are in a cache or on their way there. Else row
-   after row, which reads memory fastest. coming, or NULL: as much memory, to fetch on the way.
-   plain: the query before it was ordered. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, int mixed, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char **rows,
-                                    size_t count, const unsigned char *coming, size_t page,
-                                    size_t n, float qq, float *out)
+/* plain: the query before it was ordered. */
+RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *plain,
+                                       const unsigned char *row, float scale, size_t n, float qq,
+                                       float sum, float squares)
+{
+    if (op == RV__OP_IP) return sum * -scale;
+    if (op != RV__OP_COSINE) return sum;
+    return rv__cosine_finish(RV__TYPE_F32, type, plain, row, scale, n, sum, qq, squares);
+}
+
+/* Rows one after the other, which is how memory is read fastest: the processor fetches ahead of one
+   stream of addresses. It stops at the end of a page; to fetch a line in four a page ahead saves up
+   to a sixth of the time of long rows, to fetch every line costs more than it saves. */
+RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query,
+                                    const unsigned char *plain, const unsigned char *row,
+                                    size_t page, size_t n, float qq)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
-    float f[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-    const rv__v zero = rv__vzero();
-    rv__v g[4] = {zero, zero, zero, zero};
-    RV__F(sums) s[4] = {{zero, zero, zero, zero}, {zero, zero, zero, zero},
-                        {zero, zero, zero, zero}, {zero, zero, zero, zero}};
-    if (type == RV__TYPE_I8) {
-        f[0] = rv__load_f32(rows[0]);
-        f[1] = rv__load_f32(rows[1]);
-        f[2] = rv__load_f32(rows[2]);
-        f[3] = rv__load_f32(rows[3]);
-        g[0] = rv__vset(f[0]);
-        g[1] = rv__vset(f[1]);
-        g[2] = rv__vset(f[2]);
-        g[3] = rv__vset(f[3]);
-        rows[0] += 4;
-        rows[1] += 4;
-        rows[2] += 4;
-        rows[3] += 4;
+    const float scale = type == RV__TYPE_I8 ? rv__load_f32(row) : 1.0f;
+    const rv__v factor = rv__vset(scale), zero = rv__vzero();
+    float sum[4], squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    RV__F(sums) s = {zero, zero, zero, zero};
+    if (type == RV__TYPE_I8) row += 4;
+    for (size_t i = 0; i < whole; i += step) {
+        if (i * size % (size == 4 ? 128u : 256u) == 0)
+            RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
+        RV__F(terms)(op, type, row, query, factor, i, &s);
     }
-    if (mixed && count > 2) {
-        for (size_t i = 0; i < whole; i += step) {
-            for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
-                RV__PREFETCH(coming + 4 * i * size + j);
-            RV__F(terms)(op, type, rows[0], query, g[0], i, &s[0]);
-            RV__F(terms)(op, type, rows[1], query, g[1], i, &s[1]);
-            RV__F(terms)(op, type, rows[2], query, g[2], i, &s[2]);
-            RV__F(terms)(op, type, rows[3], query, g[3], i, &s[3]);
-        }
-    } else {
-        RV__F(terms_row)(op, type, rows[0], query, page, g[0], whole, &s[0]);
-        if (count > 1) RV__F(terms_row)(op, type, rows[1], query, page, g[1], whole, &s[1]);
-        if (count > 2) RV__F(terms_row)(op, type, rows[2], query, page, g[2], whole, &s[2]);
-        if (count > 3) RV__F(terms_row)(op, type, rows[3], query, page, g[3], whole, &s[3]);
-        if (count < 2) s[1] = s[0];
-        if (count < 3) s[2] = s[0];
-        if (count < 4) s[3] = s[0];
-    }
-    if (whole < n) {
-        RV__F(terms_rest)(op, type, rows[0], query, g[0], whole, n, &s[0]);
-        RV__F(terms_rest)(op, type, rows[1], query, g[1], whole, n, &s[1]);
-        RV__F(terms_rest)(op, type, rows[2], query, g[2], whole, n, &s[2]);
-        RV__F(terms_rest)(op, type, rows[3], query, g[3], whole, n, &s[3]);
-    }
-    RV__F(four_finish)(op, type, plain, rows, f, n, qq, s, out);
+    if (whole < n) RV__F(terms_rest)(op, type, row, query, factor, whole, n, &s);
+    s.a0 = RV__F(join)(op, s.a0, s.a1); /* added up as if there were four: the same bits */
+    s.b0 = rv__vadd(s.b0, s.b1);
+    RV__F(fold4)(op, s.a0, s.a0, s.a0, s.a0, sum);
+    if (op == RV__OP_COSINE) rv__vsum4(squares, s.b0, s.b0, s.b0, s.b0);
+    return RV__F(finish)(op, type, plain, row, scale, n, qq, sum[0], squares[0]);
 }
 
-/* See rv__scan_fn. */
+/* Four rows, a step of each in turn, which shares the loads of the query: for rows that are in a
+   cache or on their way there. coming, or NULL: as much memory, to fetch meanwhile. */
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
+                                    const unsigned char *plain, const unsigned char *r0,
+                                    const unsigned char *r1, const unsigned char *r2,
+                                    const unsigned char *r3, const unsigned char *coming, size_t n,
+                                    float qq, float *out)
+{
+    const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
+    const size_t head = type == RV__TYPE_I8 ? 4 : 0;
+    const float f0 = head ? rv__load_f32(r0) : 1.0f, f1 = head ? rv__load_f32(r1) : 1.0f;
+    const float f2 = head ? rv__load_f32(r2) : 1.0f, f3 = head ? rv__load_f32(r3) : 1.0f;
+    const rv__v g0 = rv__vset(f0), g1 = rv__vset(f1), g2 = rv__vset(f2), g3 = rv__vset(f3);
+    const rv__v zero = rv__vzero();
+    float squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    RV__F(sums) s0 = {zero, zero, zero, zero}, s1 = s0, s2 = s0, s3 = s0;
+    r0 += head;
+    r1 += head;
+    r2 += head;
+    r3 += head;
+    for (size_t i = 0; i < whole; i += step) {
+        for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
+            RV__PREFETCH(coming + 4 * i * size + j);
+        RV__F(terms)(op, type, r0, query, g0, i, &s0);
+        RV__F(terms)(op, type, r1, query, g1, i, &s1);
+        RV__F(terms)(op, type, r2, query, g2, i, &s2);
+        RV__F(terms)(op, type, r3, query, g3, i, &s3);
+    }
+    if (whole < n) {
+        RV__F(terms_rest)(op, type, r0, query, g0, whole, n, &s0);
+        RV__F(terms_rest)(op, type, r1, query, g1, whole, n, &s1);
+        RV__F(terms_rest)(op, type, r2, query, g2, whole, n, &s2);
+        RV__F(terms_rest)(op, type, r3, query, g3, whole, n, &s3);
+    }
+    RV__F(fold4)(op, RV__F(join)(op, s0.a0, s0.a1), RV__F(join)(op, s1.a0, s1.a1),
+                 RV__F(join)(op, s2.a0, s2.a1), RV__F(join)(op, s3.a0, s3.a1), out);
+    if (op == RV__OP_COSINE)
+        rv__vsum4(squares, rv__vadd(s0.b0, s0.b1), rv__vadd(s1.b0, s1.b1),
+                  rv__vadd(s2.b0, s2.b1), rv__vadd(s3.b0, s3.b1));
+    out[0] = RV__F(finish)(op, type, plain, r0, f0, n, qq, out[0], squares[0]);
+    out[1] = RV__F(finish)(op, type, plain, r1, f1, n, qq, out[1], squares[1]);
+    out[2] = RV__F(finish)(op, type, plain, r2, f2, n, qq, out[2], squares[2]);
+    out[3] = RV__F(finish)(op, type, plain, r3, f3, n, qq, out[3], squares[3]);
+}
+
+/* See rv__scan_fn. order: the query as RV__F(terms) wants it. */
 RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, const void *order,
                                        const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     const unsigned char *plain = (const unsigned char *)query, *q = (const unsigned char *)order;
     const size_t bytes = (type == RV__TYPE_I8 ? 4 : 0) + dim * rv__type_bytes(type);
-    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
-    /* Of short rows of floats the processor keeps up by itself, and is slower when helped. */
-    const size_t page = ids || (type == RV__TYPE_F32 && stride <= 512) ? 0 : 4096;
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0, page = ids ? 0 : 4096;
+    const int large = !ids && n * stride > RV__SCAN_CACHE;
     /* Bytes take longer to convert than to read. */
     const int narrow = type == RV__TYPE_I8 || type == RV__TYPE_U8;
-    const int mixed = narrow || ids || n * stride <= RV__SCAN_CACHE;
-    const int fetch = narrow && !ids && stride > 256 && n * stride > RV__SCAN_CACHE;
-    float qq = 0.0f, last[4];
-    size_t fetched = 0;
+    const int fetch = narrow && large && stride > 256;
+    float qq = 0.0f;
+    size_t i = 0, fetched = 0;
     if (op == RV__OP_COSINE) {
         qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, plain, plain, 1.0f, dim);
     }
-    for (size_t i = 0; i < n; i += 4) {
-        const size_t count = n - i < 4 ? n - i : 4;
-        const size_t i1 = count > 1 ? i + 1 : i, i2 = count > 2 ? i + 2 : i;
-        const size_t i3 = count > 3 ? i + 3 : i;
-        const unsigned char *r[4], *coming = NULL;
+    for (; (narrow || !large) && i + 4 <= n; i += 4) {
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        const unsigned char *r1 = rows + (ids ? ids[i + 1] : i + 1) * stride;
+        const unsigned char *r2 = rows + (ids ? ids[i + 2] : i + 2) * stride;
+        const unsigned char *r3 = rows + (ids ? ids[i + 3] : i + 3) * stride, *coming = NULL;
         if (ids) {
             for (; fetched < n && fetched < i + 4 + ahead; fetched++)
                 rv__touch(rows + ids[fetched] * stride, bytes);
         }
-        r[0] = rows + (ids ? ids[i] : i) * stride;
-        r[1] = rows + (ids ? ids[i1] : i1) * stride;
-        r[2] = rows + (ids ? ids[i2] : i2) * stride;
-        r[3] = rows + (ids ? ids[i3] : i3) * stride;
-        if (fetch && n - i > 8 && (n - i - 8) * stride > 2048) coming = r[0] + 4 * stride + 2048;
-        RV__F(four)(op, type, mixed, q, plain, r, count, coming, page, dim, qq,
-                    count < 4 ? last : out + i);
-        if (count < 4) memcpy(out + i, last, count * sizeof(float));
+        if (fetch && (n - i - 4) * stride > 4 * stride + 2048) coming = r3 + stride + 2048;
+        RV__F(four)(op, type, q, plain, r0, r1, r2, r3, coming, dim, qq, out + i);
     }
+    for (; ids && fetched < n; fetched++) rv__touch(rows + ids[fetched] * stride, bytes);
+    for (; i < n; i++)
+        out[i] = RV__F(row)(op, type, q, plain, rows + (ids ? ids[i] : i) * stride, page, dim, qq);
 }
 
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
@@ -7663,13 +7625,13 @@ RV__ISA RV__INLINE void RV__F(scan_bf16)(int op, const void *query, const unsign
     for (size_t i = 0; i < n && dim > RV__SCAN_DIM; i++)
         out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, p, rows + (ids ? ids[i] : i) * stride,
                             1.0f, dim);
-    if (dim > RV__SCAN_DIM) return;
+    if (dim > RV__SCAN_DIM || n == 0) return;
     for (size_t i = 0; i < whole && L > 1; i += 2 * L) {
         rv__v a = rv__vload(p + 4 * i), b = rv__vload(p + 4 * (i + L));
         rv__vstore(q + i, rv__veven(a, b));
         rv__vstore(q + i + L, rv__vodd(a, b));
     }
-    memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
+    if (whole < dim) memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
     RV__F(scan_as)(op, RV__TYPE_BF16, query, L > 1 ? (const void *)q : query, rows, stride, ids, n,
                    dim, out);
 }
@@ -11846,145 +11808,132 @@ RV__ISA RV__INLINE void RV__F(terms_rest)(int op, int type, const unsigned char 
     }
 }
 
-/* Elements 0 .. n - 1, n a multiple of 2 LANES. The processor fetches ahead of one stream of
-   addresses, but stops at the end of a page: fetching a line in four a page ahead saves up to
-   a sixth of the time of rows from memory; fetching every line costs more than it saves. */
-RV__ISA RV__INLINE void RV__F(terms_row)(int op, int type, const unsigned char *row,
-                                         const unsigned char *query, size_t page, rv__v factor,
-                                         size_t n, RV__F(sums) *s)
+/* Adds up the lanes of four rows at once. */
+RV__ISA RV__INLINE void RV__F(fold4)(int op, rv__v a, rv__v b, rv__v c, rv__v d, float *out)
 {
-    const size_t step = 2 * RV__LANES, size = rv__type_bytes(type);
-    for (size_t i = 0; i < n; i += step) {
-        if (i * size % (size == 4 ? 128u : 256u) == 0)
-            RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
-        RV__F(terms)(op, type, row, query, factor, i, s);
-    }
-}
-
-/* The four distances from their sums. rows: behind the scales. */
-RV__ISA RV__INLINE void RV__F(four_finish)(int op, int type, const unsigned char *query,
-                                           const unsigned char *const *rows, const float *scale,
-                                           size_t n, float qq, const RV__F(sums) *s, float *out)
-{
-    rv__v x0 = RV__F(join)(op, s[0].a0, s[0].a1), x1 = RV__F(join)(op, s[1].a0, s[1].a1);
-    rv__v x2 = RV__F(join)(op, s[2].a0, s[2].a1), x3 = RV__F(join)(op, s[3].a0, s[3].a1);
     if (op == RV__OP_LINF) {
-        out[0] = rv__vmaximum(x0);
-        out[1] = rv__vmaximum(x1);
-        out[2] = rv__vmaximum(x2);
-        out[3] = rv__vmaximum(x3);
-        return;
-    }
-    rv__vsum4(out, x0, x1, x2, x3);
-    if (op == RV__OP_IP) {
-        out[0] *= -scale[0];
-        out[1] *= -scale[1];
-        out[2] *= -scale[2];
-        out[3] *= -scale[3];
-    }
-    if (op == RV__OP_COSINE) {
-        float rr[4];
-        rv__vsum4(rr, rv__vadd(s[0].b0, s[0].b1), rv__vadd(s[1].b0, s[1].b1),
-                  rv__vadd(s[2].b0, s[2].b1), rv__vadd(s[3].b0, s[3].b1));
-        for (size_t k = 0; k < 4; k++)
-            out[k] = rv__cosine_finish(RV__TYPE_F32, type, query, rows[k], scale[k], n, out[k], qq,
-                                       rr[k]);
+        out[0] = rv__vmaximum(a);
+        out[1] = rv__vmaximum(b);
+        out[2] = rv__vmaximum(c);
+        out[3] = rv__vmaximum(d);
+    } else {
+        rv__vsum4(out, a, b, c, d);
     }
 }
 
-/* One to four rows against one query, in one of two orders. mixed: a step of every row in turn,
-   which shares the loads of the query, for rows that are in a cache or on their way there. Else row
-   after row, which reads memory fastest. coming, or NULL: as much memory, to fetch on the way.
-   plain: the query before it was ordered. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, int mixed, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char **rows,
-                                    size_t count, const unsigned char *coming, size_t page,
-                                    size_t n, float qq, float *out)
+/* plain: the query before it was ordered. */
+RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *plain,
+                                       const unsigned char *row, float scale, size_t n, float qq,
+                                       float sum, float squares)
+{
+    if (op == RV__OP_IP) return sum * -scale;
+    if (op != RV__OP_COSINE) return sum;
+    return rv__cosine_finish(RV__TYPE_F32, type, plain, row, scale, n, sum, qq, squares);
+}
+
+/* Rows one after the other, which is how memory is read fastest: the processor fetches ahead of one
+   stream of addresses. It stops at the end of a page; to fetch a line in four a page ahead saves up
+   to a sixth of the time of long rows, to fetch every line costs more than it saves. */
+RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query,
+                                    const unsigned char *plain, const unsigned char *row,
+                                    size_t page, size_t n, float qq)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
-    float f[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-    const rv__v zero = rv__vzero();
-    rv__v g[4] = {zero, zero, zero, zero};
-    RV__F(sums) s[4] = {{zero, zero, zero, zero}, {zero, zero, zero, zero},
-                        {zero, zero, zero, zero}, {zero, zero, zero, zero}};
-    if (type == RV__TYPE_I8) {
-        f[0] = rv__load_f32(rows[0]);
-        f[1] = rv__load_f32(rows[1]);
-        f[2] = rv__load_f32(rows[2]);
-        f[3] = rv__load_f32(rows[3]);
-        g[0] = rv__vset(f[0]);
-        g[1] = rv__vset(f[1]);
-        g[2] = rv__vset(f[2]);
-        g[3] = rv__vset(f[3]);
-        rows[0] += 4;
-        rows[1] += 4;
-        rows[2] += 4;
-        rows[3] += 4;
+    const float scale = type == RV__TYPE_I8 ? rv__load_f32(row) : 1.0f;
+    const rv__v factor = rv__vset(scale), zero = rv__vzero();
+    float sum[4], squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    RV__F(sums) s = {zero, zero, zero, zero};
+    if (type == RV__TYPE_I8) row += 4;
+    for (size_t i = 0; i < whole; i += step) {
+        if (i * size % (size == 4 ? 128u : 256u) == 0)
+            RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
+        RV__F(terms)(op, type, row, query, factor, i, &s);
     }
-    if (mixed && count > 2) {
-        for (size_t i = 0; i < whole; i += step) {
-            for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
-                RV__PREFETCH(coming + 4 * i * size + j);
-            RV__F(terms)(op, type, rows[0], query, g[0], i, &s[0]);
-            RV__F(terms)(op, type, rows[1], query, g[1], i, &s[1]);
-            RV__F(terms)(op, type, rows[2], query, g[2], i, &s[2]);
-            RV__F(terms)(op, type, rows[3], query, g[3], i, &s[3]);
-        }
-    } else {
-        RV__F(terms_row)(op, type, rows[0], query, page, g[0], whole, &s[0]);
-        if (count > 1) RV__F(terms_row)(op, type, rows[1], query, page, g[1], whole, &s[1]);
-        if (count > 2) RV__F(terms_row)(op, type, rows[2], query, page, g[2], whole, &s[2]);
-        if (count > 3) RV__F(terms_row)(op, type, rows[3], query, page, g[3], whole, &s[3]);
-        if (count < 2) s[1] = s[0];
-        if (count < 3) s[2] = s[0];
-        if (count < 4) s[3] = s[0];
-    }
-    if (whole < n) {
-        RV__F(terms_rest)(op, type, rows[0], query, g[0], whole, n, &s[0]);
-        RV__F(terms_rest)(op, type, rows[1], query, g[1], whole, n, &s[1]);
-        RV__F(terms_rest)(op, type, rows[2], query, g[2], whole, n, &s[2]);
-        RV__F(terms_rest)(op, type, rows[3], query, g[3], whole, n, &s[3]);
-    }
-    RV__F(four_finish)(op, type, plain, rows, f, n, qq, s, out);
+    if (whole < n) RV__F(terms_rest)(op, type, row, query, factor, whole, n, &s);
+    s.a0 = RV__F(join)(op, s.a0, s.a1); /* added up as if there were four: the same bits */
+    s.b0 = rv__vadd(s.b0, s.b1);
+    RV__F(fold4)(op, s.a0, s.a0, s.a0, s.a0, sum);
+    if (op == RV__OP_COSINE) rv__vsum4(squares, s.b0, s.b0, s.b0, s.b0);
+    return RV__F(finish)(op, type, plain, row, scale, n, qq, sum[0], squares[0]);
 }
 
-/* See rv__scan_fn. */
+/* Four rows, a step of each in turn, which shares the loads of the query: for rows that are in a
+   cache or on their way there. coming, or NULL: as much memory, to fetch meanwhile. */
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
+                                    const unsigned char *plain, const unsigned char *r0,
+                                    const unsigned char *r1, const unsigned char *r2,
+                                    const unsigned char *r3, const unsigned char *coming, size_t n,
+                                    float qq, float *out)
+{
+    const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
+    const size_t head = type == RV__TYPE_I8 ? 4 : 0;
+    const float f0 = head ? rv__load_f32(r0) : 1.0f, f1 = head ? rv__load_f32(r1) : 1.0f;
+    const float f2 = head ? rv__load_f32(r2) : 1.0f, f3 = head ? rv__load_f32(r3) : 1.0f;
+    const rv__v g0 = rv__vset(f0), g1 = rv__vset(f1), g2 = rv__vset(f2), g3 = rv__vset(f3);
+    const rv__v zero = rv__vzero();
+    float squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    RV__F(sums) s0 = {zero, zero, zero, zero}, s1 = s0, s2 = s0, s3 = s0;
+    r0 += head;
+    r1 += head;
+    r2 += head;
+    r3 += head;
+    for (size_t i = 0; i < whole; i += step) {
+        for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
+            RV__PREFETCH(coming + 4 * i * size + j);
+        RV__F(terms)(op, type, r0, query, g0, i, &s0);
+        RV__F(terms)(op, type, r1, query, g1, i, &s1);
+        RV__F(terms)(op, type, r2, query, g2, i, &s2);
+        RV__F(terms)(op, type, r3, query, g3, i, &s3);
+    }
+    if (whole < n) {
+        RV__F(terms_rest)(op, type, r0, query, g0, whole, n, &s0);
+        RV__F(terms_rest)(op, type, r1, query, g1, whole, n, &s1);
+        RV__F(terms_rest)(op, type, r2, query, g2, whole, n, &s2);
+        RV__F(terms_rest)(op, type, r3, query, g3, whole, n, &s3);
+    }
+    RV__F(fold4)(op, RV__F(join)(op, s0.a0, s0.a1), RV__F(join)(op, s1.a0, s1.a1),
+                 RV__F(join)(op, s2.a0, s2.a1), RV__F(join)(op, s3.a0, s3.a1), out);
+    if (op == RV__OP_COSINE)
+        rv__vsum4(squares, rv__vadd(s0.b0, s0.b1), rv__vadd(s1.b0, s1.b1),
+                  rv__vadd(s2.b0, s2.b1), rv__vadd(s3.b0, s3.b1));
+    out[0] = RV__F(finish)(op, type, plain, r0, f0, n, qq, out[0], squares[0]);
+    out[1] = RV__F(finish)(op, type, plain, r1, f1, n, qq, out[1], squares[1]);
+    out[2] = RV__F(finish)(op, type, plain, r2, f2, n, qq, out[2], squares[2]);
+    out[3] = RV__F(finish)(op, type, plain, r3, f3, n, qq, out[3], squares[3]);
+}
+
+/* See rv__scan_fn. order: the query as RV__F(terms) wants it. */
 RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, const void *order,
                                        const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     const unsigned char *plain = (const unsigned char *)query, *q = (const unsigned char *)order;
     const size_t bytes = (type == RV__TYPE_I8 ? 4 : 0) + dim * rv__type_bytes(type);
-    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
-    /* Of short rows of floats the processor keeps up by itself, and is slower when helped. */
-    const size_t page = ids || (type == RV__TYPE_F32 && stride <= 512) ? 0 : 4096;
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0, page = ids ? 0 : 4096;
+    const int large = !ids && n * stride > RV__SCAN_CACHE;
     /* Bytes take longer to convert than to read. */
     const int narrow = type == RV__TYPE_I8 || type == RV__TYPE_U8;
-    const int mixed = narrow || ids || n * stride <= RV__SCAN_CACHE;
-    const int fetch = narrow && !ids && stride > 256 && n * stride > RV__SCAN_CACHE;
-    float qq = 0.0f, last[4];
-    size_t fetched = 0;
+    const int fetch = narrow && large && stride > 256;
+    float qq = 0.0f;
+    size_t i = 0, fetched = 0;
     if (op == RV__OP_COSINE) {
         qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, plain, plain, 1.0f, dim);
     }
-    for (size_t i = 0; i < n; i += 4) {
-        const size_t count = n - i < 4 ? n - i : 4;
-        const size_t i1 = count > 1 ? i + 1 : i, i2 = count > 2 ? i + 2 : i;
-        const size_t i3 = count > 3 ? i + 3 : i;
-        const unsigned char *r[4], *coming = NULL;
+    for (; (narrow || !large) && i + 4 <= n; i += 4) {
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        const unsigned char *r1 = rows + (ids ? ids[i + 1] : i + 1) * stride;
+        const unsigned char *r2 = rows + (ids ? ids[i + 2] : i + 2) * stride;
+        const unsigned char *r3 = rows + (ids ? ids[i + 3] : i + 3) * stride, *coming = NULL;
         if (ids) {
             for (; fetched < n && fetched < i + 4 + ahead; fetched++)
                 rv__touch(rows + ids[fetched] * stride, bytes);
         }
-        r[0] = rows + (ids ? ids[i] : i) * stride;
-        r[1] = rows + (ids ? ids[i1] : i1) * stride;
-        r[2] = rows + (ids ? ids[i2] : i2) * stride;
-        r[3] = rows + (ids ? ids[i3] : i3) * stride;
-        if (fetch && n - i > 8 && (n - i - 8) * stride > 2048) coming = r[0] + 4 * stride + 2048;
-        RV__F(four)(op, type, mixed, q, plain, r, count, coming, page, dim, qq,
-                    count < 4 ? last : out + i);
-        if (count < 4) memcpy(out + i, last, count * sizeof(float));
+        if (fetch && (n - i - 4) * stride > 4 * stride + 2048) coming = r3 + stride + 2048;
+        RV__F(four)(op, type, q, plain, r0, r1, r2, r3, coming, dim, qq, out + i);
     }
+    for (; ids && fetched < n; fetched++) rv__touch(rows + ids[fetched] * stride, bytes);
+    for (; i < n; i++)
+        out[i] = RV__F(row)(op, type, q, plain, rows + (ids ? ids[i] : i) * stride, page, dim, qq);
 }
 
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
@@ -12007,13 +11956,13 @@ RV__ISA RV__INLINE void RV__F(scan_bf16)(int op, const void *query, const unsign
     for (size_t i = 0; i < n && dim > RV__SCAN_DIM; i++)
         out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, p, rows + (ids ? ids[i] : i) * stride,
                             1.0f, dim);
-    if (dim > RV__SCAN_DIM) return;
+    if (dim > RV__SCAN_DIM || n == 0) return;
     for (size_t i = 0; i < whole && L > 1; i += 2 * L) {
         rv__v a = rv__vload(p + 4 * i), b = rv__vload(p + 4 * (i + L));
         rv__vstore(q + i, rv__veven(a, b));
         rv__vstore(q + i + L, rv__vodd(a, b));
     }
-    memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
+    if (whole < dim) memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
     RV__F(scan_as)(op, RV__TYPE_BF16, query, L > 1 ? (const void *)q : query, rows, stride, ids, n,
                    dim, out);
 }
@@ -15260,145 +15209,132 @@ RV__ISA RV__INLINE void RV__F(terms_rest)(int op, int type, const unsigned char 
     }
 }
 
-/* Elements 0 .. n - 1, n a multiple of 2 LANES. The processor fetches ahead of one stream of
-   addresses, but stops at the end of a page: fetching a line in four a page ahead saves up to
-   a sixth of the time of rows from memory; fetching every line costs more than it saves. */
-RV__ISA RV__INLINE void RV__F(terms_row)(int op, int type, const unsigned char *row,
-                                         const unsigned char *query, size_t page, rv__v factor,
-                                         size_t n, RV__F(sums) *s)
+/* Adds up the lanes of four rows at once. */
+RV__ISA RV__INLINE void RV__F(fold4)(int op, rv__v a, rv__v b, rv__v c, rv__v d, float *out)
 {
-    const size_t step = 2 * RV__LANES, size = rv__type_bytes(type);
-    for (size_t i = 0; i < n; i += step) {
-        if (i * size % (size == 4 ? 128u : 256u) == 0)
-            RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
-        RV__F(terms)(op, type, row, query, factor, i, s);
-    }
-}
-
-/* The four distances from their sums. rows: behind the scales. */
-RV__ISA RV__INLINE void RV__F(four_finish)(int op, int type, const unsigned char *query,
-                                           const unsigned char *const *rows, const float *scale,
-                                           size_t n, float qq, const RV__F(sums) *s, float *out)
-{
-    rv__v x0 = RV__F(join)(op, s[0].a0, s[0].a1), x1 = RV__F(join)(op, s[1].a0, s[1].a1);
-    rv__v x2 = RV__F(join)(op, s[2].a0, s[2].a1), x3 = RV__F(join)(op, s[3].a0, s[3].a1);
     if (op == RV__OP_LINF) {
-        out[0] = rv__vmaximum(x0);
-        out[1] = rv__vmaximum(x1);
-        out[2] = rv__vmaximum(x2);
-        out[3] = rv__vmaximum(x3);
-        return;
-    }
-    rv__vsum4(out, x0, x1, x2, x3);
-    if (op == RV__OP_IP) {
-        out[0] *= -scale[0];
-        out[1] *= -scale[1];
-        out[2] *= -scale[2];
-        out[3] *= -scale[3];
-    }
-    if (op == RV__OP_COSINE) {
-        float rr[4];
-        rv__vsum4(rr, rv__vadd(s[0].b0, s[0].b1), rv__vadd(s[1].b0, s[1].b1),
-                  rv__vadd(s[2].b0, s[2].b1), rv__vadd(s[3].b0, s[3].b1));
-        for (size_t k = 0; k < 4; k++)
-            out[k] = rv__cosine_finish(RV__TYPE_F32, type, query, rows[k], scale[k], n, out[k], qq,
-                                       rr[k]);
+        out[0] = rv__vmaximum(a);
+        out[1] = rv__vmaximum(b);
+        out[2] = rv__vmaximum(c);
+        out[3] = rv__vmaximum(d);
+    } else {
+        rv__vsum4(out, a, b, c, d);
     }
 }
 
-/* One to four rows against one query, in one of two orders. mixed: a step of every row in turn,
-   which shares the loads of the query, for rows that are in a cache or on their way there. Else row
-   after row, which reads memory fastest. coming, or NULL: as much memory, to fetch on the way.
-   plain: the query before it was ordered. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, int mixed, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char **rows,
-                                    size_t count, const unsigned char *coming, size_t page,
-                                    size_t n, float qq, float *out)
+/* plain: the query before it was ordered. */
+RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *plain,
+                                       const unsigned char *row, float scale, size_t n, float qq,
+                                       float sum, float squares)
+{
+    if (op == RV__OP_IP) return sum * -scale;
+    if (op != RV__OP_COSINE) return sum;
+    return rv__cosine_finish(RV__TYPE_F32, type, plain, row, scale, n, sum, qq, squares);
+}
+
+/* Rows one after the other, which is how memory is read fastest: the processor fetches ahead of one
+   stream of addresses. It stops at the end of a page; to fetch a line in four a page ahead saves up
+   to a sixth of the time of long rows, to fetch every line costs more than it saves. */
+RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query,
+                                    const unsigned char *plain, const unsigned char *row,
+                                    size_t page, size_t n, float qq)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
-    float f[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-    const rv__v zero = rv__vzero();
-    rv__v g[4] = {zero, zero, zero, zero};
-    RV__F(sums) s[4] = {{zero, zero, zero, zero}, {zero, zero, zero, zero},
-                        {zero, zero, zero, zero}, {zero, zero, zero, zero}};
-    if (type == RV__TYPE_I8) {
-        f[0] = rv__load_f32(rows[0]);
-        f[1] = rv__load_f32(rows[1]);
-        f[2] = rv__load_f32(rows[2]);
-        f[3] = rv__load_f32(rows[3]);
-        g[0] = rv__vset(f[0]);
-        g[1] = rv__vset(f[1]);
-        g[2] = rv__vset(f[2]);
-        g[3] = rv__vset(f[3]);
-        rows[0] += 4;
-        rows[1] += 4;
-        rows[2] += 4;
-        rows[3] += 4;
+    const float scale = type == RV__TYPE_I8 ? rv__load_f32(row) : 1.0f;
+    const rv__v factor = rv__vset(scale), zero = rv__vzero();
+    float sum[4], squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    RV__F(sums) s = {zero, zero, zero, zero};
+    if (type == RV__TYPE_I8) row += 4;
+    for (size_t i = 0; i < whole; i += step) {
+        if (i * size % (size == 4 ? 128u : 256u) == 0)
+            RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
+        RV__F(terms)(op, type, row, query, factor, i, &s);
     }
-    if (mixed && count > 2) {
-        for (size_t i = 0; i < whole; i += step) {
-            for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
-                RV__PREFETCH(coming + 4 * i * size + j);
-            RV__F(terms)(op, type, rows[0], query, g[0], i, &s[0]);
-            RV__F(terms)(op, type, rows[1], query, g[1], i, &s[1]);
-            RV__F(terms)(op, type, rows[2], query, g[2], i, &s[2]);
-            RV__F(terms)(op, type, rows[3], query, g[3], i, &s[3]);
-        }
-    } else {
-        RV__F(terms_row)(op, type, rows[0], query, page, g[0], whole, &s[0]);
-        if (count > 1) RV__F(terms_row)(op, type, rows[1], query, page, g[1], whole, &s[1]);
-        if (count > 2) RV__F(terms_row)(op, type, rows[2], query, page, g[2], whole, &s[2]);
-        if (count > 3) RV__F(terms_row)(op, type, rows[3], query, page, g[3], whole, &s[3]);
-        if (count < 2) s[1] = s[0];
-        if (count < 3) s[2] = s[0];
-        if (count < 4) s[3] = s[0];
-    }
-    if (whole < n) {
-        RV__F(terms_rest)(op, type, rows[0], query, g[0], whole, n, &s[0]);
-        RV__F(terms_rest)(op, type, rows[1], query, g[1], whole, n, &s[1]);
-        RV__F(terms_rest)(op, type, rows[2], query, g[2], whole, n, &s[2]);
-        RV__F(terms_rest)(op, type, rows[3], query, g[3], whole, n, &s[3]);
-    }
-    RV__F(four_finish)(op, type, plain, rows, f, n, qq, s, out);
+    if (whole < n) RV__F(terms_rest)(op, type, row, query, factor, whole, n, &s);
+    s.a0 = RV__F(join)(op, s.a0, s.a1); /* added up as if there were four: the same bits */
+    s.b0 = rv__vadd(s.b0, s.b1);
+    RV__F(fold4)(op, s.a0, s.a0, s.a0, s.a0, sum);
+    if (op == RV__OP_COSINE) rv__vsum4(squares, s.b0, s.b0, s.b0, s.b0);
+    return RV__F(finish)(op, type, plain, row, scale, n, qq, sum[0], squares[0]);
 }
 
-/* See rv__scan_fn. */
+/* Four rows, a step of each in turn, which shares the loads of the query: for rows that are in a
+   cache or on their way there. coming, or NULL: as much memory, to fetch meanwhile. */
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
+                                    const unsigned char *plain, const unsigned char *r0,
+                                    const unsigned char *r1, const unsigned char *r2,
+                                    const unsigned char *r3, const unsigned char *coming, size_t n,
+                                    float qq, float *out)
+{
+    const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
+    const size_t head = type == RV__TYPE_I8 ? 4 : 0;
+    const float f0 = head ? rv__load_f32(r0) : 1.0f, f1 = head ? rv__load_f32(r1) : 1.0f;
+    const float f2 = head ? rv__load_f32(r2) : 1.0f, f3 = head ? rv__load_f32(r3) : 1.0f;
+    const rv__v g0 = rv__vset(f0), g1 = rv__vset(f1), g2 = rv__vset(f2), g3 = rv__vset(f3);
+    const rv__v zero = rv__vzero();
+    float squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    RV__F(sums) s0 = {zero, zero, zero, zero}, s1 = s0, s2 = s0, s3 = s0;
+    r0 += head;
+    r1 += head;
+    r2 += head;
+    r3 += head;
+    for (size_t i = 0; i < whole; i += step) {
+        for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
+            RV__PREFETCH(coming + 4 * i * size + j);
+        RV__F(terms)(op, type, r0, query, g0, i, &s0);
+        RV__F(terms)(op, type, r1, query, g1, i, &s1);
+        RV__F(terms)(op, type, r2, query, g2, i, &s2);
+        RV__F(terms)(op, type, r3, query, g3, i, &s3);
+    }
+    if (whole < n) {
+        RV__F(terms_rest)(op, type, r0, query, g0, whole, n, &s0);
+        RV__F(terms_rest)(op, type, r1, query, g1, whole, n, &s1);
+        RV__F(terms_rest)(op, type, r2, query, g2, whole, n, &s2);
+        RV__F(terms_rest)(op, type, r3, query, g3, whole, n, &s3);
+    }
+    RV__F(fold4)(op, RV__F(join)(op, s0.a0, s0.a1), RV__F(join)(op, s1.a0, s1.a1),
+                 RV__F(join)(op, s2.a0, s2.a1), RV__F(join)(op, s3.a0, s3.a1), out);
+    if (op == RV__OP_COSINE)
+        rv__vsum4(squares, rv__vadd(s0.b0, s0.b1), rv__vadd(s1.b0, s1.b1),
+                  rv__vadd(s2.b0, s2.b1), rv__vadd(s3.b0, s3.b1));
+    out[0] = RV__F(finish)(op, type, plain, r0, f0, n, qq, out[0], squares[0]);
+    out[1] = RV__F(finish)(op, type, plain, r1, f1, n, qq, out[1], squares[1]);
+    out[2] = RV__F(finish)(op, type, plain, r2, f2, n, qq, out[2], squares[2]);
+    out[3] = RV__F(finish)(op, type, plain, r3, f3, n, qq, out[3], squares[3]);
+}
+
+/* See rv__scan_fn. order: the query as RV__F(terms) wants it. */
 RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, const void *order,
                                        const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     const unsigned char *plain = (const unsigned char *)query, *q = (const unsigned char *)order;
     const size_t bytes = (type == RV__TYPE_I8 ? 4 : 0) + dim * rv__type_bytes(type);
-    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
-    /* Of short rows of floats the processor keeps up by itself, and is slower when helped. */
-    const size_t page = ids || (type == RV__TYPE_F32 && stride <= 512) ? 0 : 4096;
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0, page = ids ? 0 : 4096;
+    const int large = !ids && n * stride > RV__SCAN_CACHE;
     /* Bytes take longer to convert than to read. */
     const int narrow = type == RV__TYPE_I8 || type == RV__TYPE_U8;
-    const int mixed = narrow || ids || n * stride <= RV__SCAN_CACHE;
-    const int fetch = narrow && !ids && stride > 256 && n * stride > RV__SCAN_CACHE;
-    float qq = 0.0f, last[4];
-    size_t fetched = 0;
+    const int fetch = narrow && large && stride > 256;
+    float qq = 0.0f;
+    size_t i = 0, fetched = 0;
     if (op == RV__OP_COSINE) {
         qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, plain, plain, 1.0f, dim);
     }
-    for (size_t i = 0; i < n; i += 4) {
-        const size_t count = n - i < 4 ? n - i : 4;
-        const size_t i1 = count > 1 ? i + 1 : i, i2 = count > 2 ? i + 2 : i;
-        const size_t i3 = count > 3 ? i + 3 : i;
-        const unsigned char *r[4], *coming = NULL;
+    for (; (narrow || !large) && i + 4 <= n; i += 4) {
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        const unsigned char *r1 = rows + (ids ? ids[i + 1] : i + 1) * stride;
+        const unsigned char *r2 = rows + (ids ? ids[i + 2] : i + 2) * stride;
+        const unsigned char *r3 = rows + (ids ? ids[i + 3] : i + 3) * stride, *coming = NULL;
         if (ids) {
             for (; fetched < n && fetched < i + 4 + ahead; fetched++)
                 rv__touch(rows + ids[fetched] * stride, bytes);
         }
-        r[0] = rows + (ids ? ids[i] : i) * stride;
-        r[1] = rows + (ids ? ids[i1] : i1) * stride;
-        r[2] = rows + (ids ? ids[i2] : i2) * stride;
-        r[3] = rows + (ids ? ids[i3] : i3) * stride;
-        if (fetch && n - i > 8 && (n - i - 8) * stride > 2048) coming = r[0] + 4 * stride + 2048;
-        RV__F(four)(op, type, mixed, q, plain, r, count, coming, page, dim, qq,
-                    count < 4 ? last : out + i);
-        if (count < 4) memcpy(out + i, last, count * sizeof(float));
+        if (fetch && (n - i - 4) * stride > 4 * stride + 2048) coming = r3 + stride + 2048;
+        RV__F(four)(op, type, q, plain, r0, r1, r2, r3, coming, dim, qq, out + i);
     }
+    for (; ids && fetched < n; fetched++) rv__touch(rows + ids[fetched] * stride, bytes);
+    for (; i < n; i++)
+        out[i] = RV__F(row)(op, type, q, plain, rows + (ids ? ids[i] : i) * stride, page, dim, qq);
 }
 
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
@@ -15421,13 +15357,13 @@ RV__ISA RV__INLINE void RV__F(scan_bf16)(int op, const void *query, const unsign
     for (size_t i = 0; i < n && dim > RV__SCAN_DIM; i++)
         out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, p, rows + (ids ? ids[i] : i) * stride,
                             1.0f, dim);
-    if (dim > RV__SCAN_DIM) return;
+    if (dim > RV__SCAN_DIM || n == 0) return;
     for (size_t i = 0; i < whole && L > 1; i += 2 * L) {
         rv__v a = rv__vload(p + 4 * i), b = rv__vload(p + 4 * (i + L));
         rv__vstore(q + i, rv__veven(a, b));
         rv__vstore(q + i + L, rv__vodd(a, b));
     }
-    memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
+    if (whole < dim) memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
     RV__F(scan_as)(op, RV__TYPE_BF16, query, L > 1 ? (const void *)q : query, rows, stride, ids, n,
                    dim, out);
 }
@@ -22879,6 +22815,25 @@ static rv_status rv__store_number(rv_ctx *ctx, const rv__store *s, uint32_t *old
     return RV_OK;
 }
 
+/* The rows that are not removed, in the same order, in arrays of their own with room for more. */
+RV__FN rv_status rv__store_copied(rv_ctx *ctx, const rv__store *s, size_t more, rv__store *to)
+{
+    const size_t live = s->n - s->n_removed;
+    size_t capacity = rv__add(live, more) < s->capacity ? s->capacity : rv__add(live, more);
+    uint32_t *old_of_new = (uint32_t *)rv__get(&s->alloc, live, sizeof(uint32_t));
+    int keyed = s->keys != NULL;
+    rv_status status;
+    if (!old_of_new) return rv__no_memory(ctx, live * sizeof(uint32_t));
+    status = rv__store_number(ctx, s, old_of_new, NULL, &keyed);
+    if (!status) status = rv__store_moved(ctx, s, capacity, live, old_of_new, keyed, 0, to);
+    if (!status) {
+        to->held = NULL; /* those belong to a graph */
+        to->n_held = 0;
+    }
+    rv__put(&s->alloc, old_of_new, live, sizeof(uint32_t));
+    return status;
+}
+
 /* A store without the gaps of removed rows and without spare room, rows in the same order. It
    shares the arrays of s when there is nothing to close; it is taken by rv__store_swap or given up
    by rv__store_discard. new_slot: [n], the new slot of each old one or RV__NO_SLOT; may be NULL. */
@@ -24008,6 +23963,7 @@ static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_a
     size_t n = store->n, count = n < most ? n : most, got = 0;
     void *query = rv__get(alloc, rv__store_query_bytes(store), 1);
     float *rows = (float *)rv__get(alloc, count * store->dim, sizeof(float));
+    rv_status status = RV_OK;
     if (!query || !rows) {
         rv__put(alloc, query, rv__store_query_bytes(store), 1);
         rv__put(alloc, rows, count * store->dim, sizeof(float));
@@ -24015,11 +23971,16 @@ static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_a
     }
     for (size_t i = 0; i < count; i++) {
         uint32_t slot = (uint32_t)((uint64_t)i * n / count);
+        if (i % 512 == 0 && (status = rv__poll(ctx)) != RV_OK) break;
         if (!rv__store_live(store, slot)) continue;
         rv__store_prepare_row(store, slot, query);
         memcpy(rows + got++ * store->dim, query, store->dim * sizeof(float));
     }
     rv__put(alloc, query, rv__store_query_bytes(store), 1);
+    if (status) {
+        rv__put(alloc, rows, count * store->dim, sizeof(float));
+        return status;
+    }
     /* blocks are freed by their requested size, so a shortfall keeps the count it was made with */
     for (size_t i = got; got && i < count; i++) {
         memcpy(rows + i * store->dim, rows + (i % got) * store->dim, store->dim * sizeof(float));
@@ -26024,7 +25985,7 @@ static rv_status rv__split_run(rv__build *b, rv__split *split, rv__groups *to, s
     if (!split->assign || !cursor || !rv__groups_get(&b->alloc, to, n_new, total)) {
         status = rv__no_memory(b->ctx, total * sizeof(uint32_t));
     } else {
-        status = rv__parallel_for(b->ctx, split->n_items, 1, 4, rv__split_range, split);
+        status = rv__parallel_for(b->ctx, split->n_items, 1, 1, rv__split_range, split);
         if (!status) {
             (void)rv__split_count(split, to->start);
             rv__split_scatter(split, to, cursor);
@@ -26272,7 +26233,8 @@ static rv_status rv__build_pools(rv__build *b, const rv__groups *leaves)
     job.place = (unsigned char *)rv__get(&b->alloc, n, 1);
     if (!job.place) return rv__no_memory(b->ctx, n);
     for (size_t i = 0; i < n; i++) job.place[i] = (unsigned char)b->pool_n[leaves->member[i]]++;
-    status = rv__parallel_for(b->ctx, leaves->n_groups, 1, 32, rv__leaf_range, &job);
+    status = rv__parallel_for(b->ctx, leaves->n_groups, 1, 32 / b->pick + 1,
+                              rv__leaf_range, &job);
     rv__put(&b->alloc, job.place, n, 1);
     return status;
 }
@@ -26471,6 +26433,7 @@ typedef struct rv__reverse {
     uint64_t *key;                  /* incoming links: distance and source                        */
     uint32_t *links;                /* [n, degree] result                                         */
     size_t shares;
+    size_t from, to;                /* sources that are looked at                                 */
 } rv__reverse;
 
 static void rv__reverse_count(void *arg, size_t lane, size_t begin, size_t end)
@@ -26481,7 +26444,7 @@ static void rv__reverse_count(void *arg, size_t lane, size_t begin, size_t end)
     for (size_t share = begin; share < end; share++) {
         uint32_t low = (uint32_t)((uint64_t)b->n * share / job->shares);
         uint32_t high = (uint32_t)((uint64_t)b->n * (share + 1) / job->shares);
-        for (size_t p = 0; p < b->n; p++) {
+        for (size_t p = job->from; p < job->to; p++) {
             const uint64_t *pool = b->pool + p * b->stride;
             for (uint32_t i = 0; i < b->pool_n[p]; i++) {
                 uint32_t to = rv__hnsw_node(pool[i]);
@@ -26500,7 +26463,7 @@ static void rv__reverse_fill(void *arg, size_t lane, size_t begin, size_t end)
     for (size_t share = begin; share < end; share++) {
         uint32_t low = (uint32_t)((uint64_t)b->n * share / job->shares);
         uint32_t high = (uint32_t)((uint64_t)b->n * (share + 1) / job->shares);
-        for (size_t p = 0; p < b->n; p++) {
+        for (size_t p = job->from; p < job->to; p++) {
             const uint64_t *pool = b->pool + p * b->stride;
             for (uint32_t i = 0; i < b->pool_n[p]; i++) {
                 uint32_t to = rv__hnsw_node(pool[i]);
@@ -26539,6 +26502,18 @@ static void rv__build_join_range(void *arg, size_t lane_index, size_t begin, siz
     }
 }
 
+/* Every lane looks at all sources and serves its share of the targets. */
+static rv_status rv__reverse_pass(rv__reverse *job, rv__range_fn fn)
+{
+    const size_t n = job->b->n;
+    rv_status status = RV_OK;
+    for (job->from = 0; job->from < n && !status; job->from = job->to) {
+        job->to = n - job->from < 16384 ? n : job->from + 16384;
+        status = rv__parallel_for(job->b->ctx, job->shares, 1, 1, fn, job);
+    }
+    return status;
+}
+
 static rv_status rv__build_join(rv__build *b, uint32_t *links)
 {
     rv__reverse job;
@@ -26550,15 +26525,15 @@ static rv_status rv__build_join(rv__build *b, uint32_t *links)
     job.key = NULL;
     job.start = (size_t *)rv__get_zero(&b->alloc, (size_t)b->n + 1, sizeof(size_t));
     if (!job.start) return rv__no_memory(b->ctx, ((size_t)b->n + 1) * sizeof(size_t));
-    status = rv__parallel_for(b->ctx, job.shares, 1, 1, rv__reverse_count, &job);
+    status = rv__reverse_pass(&job, rv__reverse_count);
     if (!status) {
         for (size_t p = 0; p < b->n; p++) job.start[p + 1] += job.start[p];
         total = job.start[b->n];
         job.key = (uint64_t *)rv__get(&b->alloc, total, sizeof(uint64_t));
         if (!job.key) status = rv__no_memory(b->ctx, total * sizeof(uint64_t));
     }
-    if (!status) status = rv__parallel_for(b->ctx, job.shares, 1, 1, rv__reverse_fill, &job);
-    if (!status) status = rv__parallel_for(b->ctx, b->n, 64, 1024, rv__build_join_range, &job);
+    if (!status) status = rv__reverse_pass(&job, rv__reverse_fill);
+    if (!status) status = rv__parallel_for(b->ctx, b->n, 64, 512, rv__build_join_range, &job);
     rv__put(&b->alloc, job.key, total, sizeof(uint64_t));
     rv__put(&b->alloc, job.start, (size_t)b->n + 1, sizeof(size_t));
     return status;
@@ -26623,7 +26598,7 @@ static rv_status rv__build_layer(rv_ctx *ctx, const rv_hnsw *index, const rv__co
     if (!status) status = rv__build_partition(&b, &leaves);
     if (!status) status = rv__build_pools(&b, &leaves);
     rv__groups_free(&b.alloc, &leaves);
-    if (!status) status = rv__parallel_for(ctx, n, 64, 2048, rv__build_thin_range, &b);
+    if (!status) status = rv__parallel_for(ctx, n, 64, 512, rv__build_thin_range, &b);
     if (!status) status = rv__build_join(&b, links);
     rv__put(&b.alloc, b.pool_n, n, sizeof(uint32_t));
     rv__put(&b.alloc, b.pool, (size_t)n * b.stride, sizeof(uint64_t));
@@ -27353,6 +27328,30 @@ static rv_status rv__hnsw_add_many(rv_ctx *ctx, rv_hnsw *index, const uint64_t *
     return status;
 }
 
+/* The same by making the whole graph again. */
+static rv_status rv__hnsw_refill(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys,
+                                 const void *vectors, size_t n)
+{
+    rv_hnsw *fresh;
+    rv__store store;
+    rv_status status;
+    if (!keys) return rv__fail(ctx, RV_ERR_ARG, 0, "keys is NULL but the index has rows already");
+    status = rv__hnsw_like(ctx, index, &fresh);
+    if (status) return status;
+    status = rv__store_copied(ctx, &index->store, n, &store);
+    if (!status) {
+        rv__store_free(&fresh->store);
+        fresh->store = store;
+        status = rv__hnsw_fill(ctx, fresh, keys, vectors, n);
+    }
+    if (!status) rv__hnsw_swap(index, fresh);
+    rv_hnsw_destroy(fresh);
+    return status;
+}
+
+/* Rows that there must be for one new row before a batch of all is faster than to add it. */
+#define RV__REFILL 4u
+
 RV_API rv_status rv_hnsw_build(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys,
                                const void *vectors, size_t n)
 {
@@ -27364,7 +27363,12 @@ RV_API rv_status rv_hnsw_build(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys
         return rv__fail(ctx, RV_ERR_ARG, 0, "n is %z, an index holds below 2147483647 rows", n);
     }
     if (n == 0) return rv__ok(ctx);
-    if (rv_hnsw_count(index)) return rv__hnsw_add_many(ctx, index, keys, vectors, n);
+    if (rv_hnsw_count(index)) {
+        if (index->store.no_rows || n < rv_hnsw_count(index) / RV__REFILL)
+            return rv__hnsw_add_many(ctx, index, keys, vectors, n);
+        status = rv__hnsw_refill(ctx, index, keys, vectors, n);
+        return status ? status : rv__ok(ctx);
+    }
     status = rv__hnsw_like(ctx, index, &fresh);
     if (status) return status;
     status = rv__store_reserve(ctx, &fresh->store,
@@ -27628,6 +27632,7 @@ RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index)
 #undef RV__LEAF
 #undef RV__MATCH_ROWS
 #undef RV__PICK
+#undef RV__REFILL
 #undef RV__THIN_MAX
 #undef RV__WALK_STARTS
 

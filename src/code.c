@@ -375,6 +375,7 @@ static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_a
     size_t n = store->n, count = n < most ? n : most, got = 0;
     void *query = rv__get(alloc, rv__store_query_bytes(store), 1);
     float *rows = (float *)rv__get(alloc, count * store->dim, sizeof(float));
+    rv_status status = RV_OK;
     if (!query || !rows) {
         rv__put(alloc, query, rv__store_query_bytes(store), 1);
         rv__put(alloc, rows, count * store->dim, sizeof(float));
@@ -382,11 +383,16 @@ static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_a
     }
     for (size_t i = 0; i < count; i++) {
         uint32_t slot = (uint32_t)((uint64_t)i * n / count);
+        if (i % 512 == 0 && (status = rv__poll(ctx)) != RV_OK) break;
         if (!rv__store_live(store, slot)) continue;
         rv__store_prepare_row(store, slot, query);
         memcpy(rows + got++ * store->dim, query, store->dim * sizeof(float));
     }
     rv__put(alloc, query, rv__store_query_bytes(store), 1);
+    if (status) {
+        rv__put(alloc, rows, count * store->dim, sizeof(float));
+        return status;
+    }
     /* blocks are freed by their requested size, so a shortfall keeps the count it was made with */
     for (size_t i = got; got && i < count; i++) {
         memcpy(rows + i * store->dim, rows + (i % got) * store->dim, store->dim * sizeof(float));

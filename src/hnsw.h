@@ -99,8 +99,9 @@ RV_API void      rv_hnsw_destroy(rv_hnsw *index); /* NULL is fine */
 /* Adds n packed rows at once, all or none; keys NULL: 0..n-1 (then the index must be empty). Into
    an empty index the graph is made as a batch, parallel through ctx; the bits of the result depend
    on the rows, the config, the seed and the instruction set, not on the number of workers. Rows
-   for a filled index are inserted one by one. Cancelled or out of memory: the index is as
-   before. */
+   for a filled index are inserted one by one; when they are at least a quarter of those it has, the
+   graph of all is made again instead, which holds all rows twice for a while (not
+   where the vectors were dropped). Cancelled or out of memory: the index is as before. */
 RV_API rv_status rv_hnsw_build  (rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys,
                                  const void *vectors, size_t n);
 RV_API rv_status rv_hnsw_add    (rv_ctx *ctx, rv_hnsw *index, uint64_t key, const void *vector);

@@ -448,7 +448,7 @@ static rv_status rv__split_run(rv__build *b, rv__split *split, rv__groups *to, s
     if (!split->assign || !cursor || !rv__groups_get(&b->alloc, to, n_new, total)) {
         status = rv__no_memory(b->ctx, total * sizeof(uint32_t));
     } else {
-        status = rv__parallel_for(b->ctx, split->n_items, 1, 4, rv__split_range, split);
+        status = rv__parallel_for(b->ctx, split->n_items, 1, 1, rv__split_range, split);
         if (!status) {
             (void)rv__split_count(split, to->start);
             rv__split_scatter(split, to, cursor);
@@ -696,7 +696,8 @@ static rv_status rv__build_pools(rv__build *b, const rv__groups *leaves)
     job.place = (unsigned char *)rv__get(&b->alloc, n, 1);
     if (!job.place) return rv__no_memory(b->ctx, n);
     for (size_t i = 0; i < n; i++) job.place[i] = (unsigned char)b->pool_n[leaves->member[i]]++;
-    status = rv__parallel_for(b->ctx, leaves->n_groups, 1, 32, rv__leaf_range, &job);
+    status = rv__parallel_for(b->ctx, leaves->n_groups, 1, 32 / b->pick + 1,
+                              rv__leaf_range, &job);
     rv__put(&b->alloc, job.place, n, 1);
     return status;
 }
@@ -895,6 +896,7 @@ typedef struct rv__reverse {
     uint64_t *key;                  /* incoming links: distance and source                        */
     uint32_t *links;                /* [n, degree] result                                         */
     size_t shares;
+    size_t from, to;                /* sources that are looked at                                 */
 } rv__reverse;
 
 static void rv__reverse_count(void *arg, size_t lane, size_t begin, size_t end)
@@ -905,7 +907,7 @@ static void rv__reverse_count(void *arg, size_t lane, size_t begin, size_t end)
     for (size_t share = begin; share < end; share++) {
         uint32_t low = (uint32_t)((uint64_t)b->n * share / job->shares);
         uint32_t high = (uint32_t)((uint64_t)b->n * (share + 1) / job->shares);
-        for (size_t p = 0; p < b->n; p++) {
+        for (size_t p = job->from; p < job->to; p++) {
             const uint64_t *pool = b->pool + p * b->stride;
             for (uint32_t i = 0; i < b->pool_n[p]; i++) {
                 uint32_t to = rv__hnsw_node(pool[i]);
@@ -924,7 +926,7 @@ static void rv__reverse_fill(void *arg, size_t lane, size_t begin, size_t end)
     for (size_t share = begin; share < end; share++) {
         uint32_t low = (uint32_t)((uint64_t)b->n * share / job->shares);
         uint32_t high = (uint32_t)((uint64_t)b->n * (share + 1) / job->shares);
-        for (size_t p = 0; p < b->n; p++) {
+        for (size_t p = job->from; p < job->to; p++) {
             const uint64_t *pool = b->pool + p * b->stride;
             for (uint32_t i = 0; i < b->pool_n[p]; i++) {
                 uint32_t to = rv__hnsw_node(pool[i]);
@@ -963,6 +965,18 @@ static void rv__build_join_range(void *arg, size_t lane_index, size_t begin, siz
     }
 }
 
+/* Every lane looks at all sources and serves its share of the targets. */
+static rv_status rv__reverse_pass(rv__reverse *job, rv__range_fn fn)
+{
+    const size_t n = job->b->n;
+    rv_status status = RV_OK;
+    for (job->from = 0; job->from < n && !status; job->from = job->to) {
+        job->to = n - job->from < 16384 ? n : job->from + 16384;
+        status = rv__parallel_for(job->b->ctx, job->shares, 1, 1, fn, job);
+    }
+    return status;
+}
+
 static rv_status rv__build_join(rv__build *b, uint32_t *links)
 {
     rv__reverse job;
@@ -974,15 +988,15 @@ static rv_status rv__build_join(rv__build *b, uint32_t *links)
     job.key = NULL;
     job.start = (size_t *)rv__get_zero(&b->alloc, (size_t)b->n + 1, sizeof(size_t));
     if (!job.start) return rv__no_memory(b->ctx, ((size_t)b->n + 1) * sizeof(size_t));
-    status = rv__parallel_for(b->ctx, job.shares, 1, 1, rv__reverse_count, &job);
+    status = rv__reverse_pass(&job, rv__reverse_count);
     if (!status) {
         for (size_t p = 0; p < b->n; p++) job.start[p + 1] += job.start[p];
         total = job.start[b->n];
         job.key = (uint64_t *)rv__get(&b->alloc, total, sizeof(uint64_t));
         if (!job.key) status = rv__no_memory(b->ctx, total * sizeof(uint64_t));
     }
-    if (!status) status = rv__parallel_for(b->ctx, job.shares, 1, 1, rv__reverse_fill, &job);
-    if (!status) status = rv__parallel_for(b->ctx, b->n, 64, 1024, rv__build_join_range, &job);
+    if (!status) status = rv__reverse_pass(&job, rv__reverse_fill);
+    if (!status) status = rv__parallel_for(b->ctx, b->n, 64, 512, rv__build_join_range, &job);
     rv__put(&b->alloc, job.key, total, sizeof(uint64_t));
     rv__put(&b->alloc, job.start, (size_t)b->n + 1, sizeof(size_t));
     return status;
@@ -1047,7 +1061,7 @@ static rv_status rv__build_layer(rv_ctx *ctx, const rv_hnsw *index, const rv__co
     if (!status) status = rv__build_partition(&b, &leaves);
     if (!status) status = rv__build_pools(&b, &leaves);
     rv__groups_free(&b.alloc, &leaves);
-    if (!status) status = rv__parallel_for(ctx, n, 64, 2048, rv__build_thin_range, &b);
+    if (!status) status = rv__parallel_for(ctx, n, 64, 512, rv__build_thin_range, &b);
     if (!status) status = rv__build_join(&b, links);
     rv__put(&b.alloc, b.pool_n, n, sizeof(uint32_t));
     rv__put(&b.alloc, b.pool, (size_t)n * b.stride, sizeof(uint64_t));

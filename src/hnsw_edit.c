@@ -440,6 +440,30 @@ static rv_status rv__hnsw_add_many(rv_ctx *ctx, rv_hnsw *index, const uint64_t *
     return status;
 }
 
+/* The same by making the whole graph again. */
+static rv_status rv__hnsw_refill(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys,
+                                 const void *vectors, size_t n)
+{
+    rv_hnsw *fresh;
+    rv__store store;
+    rv_status status;
+    if (!keys) return rv__fail(ctx, RV_ERR_ARG, 0, "keys is NULL but the index has rows already");
+    status = rv__hnsw_like(ctx, index, &fresh);
+    if (status) return status;
+    status = rv__store_copied(ctx, &index->store, n, &store);
+    if (!status) {
+        rv__store_free(&fresh->store);
+        fresh->store = store;
+        status = rv__hnsw_fill(ctx, fresh, keys, vectors, n);
+    }
+    if (!status) rv__hnsw_swap(index, fresh);
+    rv_hnsw_destroy(fresh);
+    return status;
+}
+
+/* Rows that there must be for one new row before a batch of all is faster than to add it. */
+#define RV__REFILL 4u
+
 RV_API rv_status rv_hnsw_build(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys,
                                const void *vectors, size_t n)
 {
@@ -451,7 +475,12 @@ RV_API rv_status rv_hnsw_build(rv_ctx *ctx, rv_hnsw *index, const uint64_t *keys
         return rv__fail(ctx, RV_ERR_ARG, 0, "n is %z, an index holds below 2147483647 rows", n);
     }
     if (n == 0) return rv__ok(ctx);
-    if (rv_hnsw_count(index)) return rv__hnsw_add_many(ctx, index, keys, vectors, n);
+    if (rv_hnsw_count(index)) {
+        if (index->store.no_rows || n < rv_hnsw_count(index) / RV__REFILL)
+            return rv__hnsw_add_many(ctx, index, keys, vectors, n);
+        status = rv__hnsw_refill(ctx, index, keys, vectors, n);
+        return status ? status : rv__ok(ctx);
+    }
     status = rv__hnsw_like(ctx, index, &fresh);
     if (status) return status;
     status = rv__store_reserve(ctx, &fresh->store,
@@ -715,6 +744,7 @@ RV_API rv_status rv_hnsw_compact(rv_ctx *ctx, rv_hnsw *index)
 #undef RV__LEAF
 #undef RV__MATCH_ROWS
 #undef RV__PICK
+#undef RV__REFILL
 #undef RV__THIN_MAX
 #undef RV__WALK_STARTS
 

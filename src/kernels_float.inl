@@ -204,145 +204,132 @@ RV__ISA RV__INLINE void RV__F(terms_rest)(int op, int type, const unsigned char 
     }
 }
 
-/* Elements 0 .. n - 1, n a multiple of 2 LANES. The processor fetches ahead of one stream of
-   addresses, but stops at the end of a page: fetching a line in four a page ahead saves up to
-   a sixth of the time of rows from memory; fetching every line costs more than it saves. */
-RV__ISA RV__INLINE void RV__F(terms_row)(int op, int type, const unsigned char *row,
-                                         const unsigned char *query, size_t page, rv__v factor,
-                                         size_t n, RV__F(sums) *s)
+/* Adds up the lanes of four rows at once. */
+RV__ISA RV__INLINE void RV__F(fold4)(int op, rv__v a, rv__v b, rv__v c, rv__v d, float *out)
 {
-    const size_t step = 2 * RV__LANES, size = rv__type_bytes(type);
-    for (size_t i = 0; i < n; i += step) {
-        if (i * size % (size == 4 ? 128u : 256u) == 0)
-            RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
-        RV__F(terms)(op, type, row, query, factor, i, s);
-    }
-}
-
-/* The four distances from their sums. rows: behind the scales. */
-RV__ISA RV__INLINE void RV__F(four_finish)(int op, int type, const unsigned char *query,
-                                           const unsigned char *const *rows, const float *scale,
-                                           size_t n, float qq, const RV__F(sums) *s, float *out)
-{
-    rv__v x0 = RV__F(join)(op, s[0].a0, s[0].a1), x1 = RV__F(join)(op, s[1].a0, s[1].a1);
-    rv__v x2 = RV__F(join)(op, s[2].a0, s[2].a1), x3 = RV__F(join)(op, s[3].a0, s[3].a1);
     if (op == RV__OP_LINF) {
-        out[0] = rv__vmaximum(x0);
-        out[1] = rv__vmaximum(x1);
-        out[2] = rv__vmaximum(x2);
-        out[3] = rv__vmaximum(x3);
-        return;
-    }
-    rv__vsum4(out, x0, x1, x2, x3);
-    if (op == RV__OP_IP) {
-        out[0] *= -scale[0];
-        out[1] *= -scale[1];
-        out[2] *= -scale[2];
-        out[3] *= -scale[3];
-    }
-    if (op == RV__OP_COSINE) {
-        float rr[4];
-        rv__vsum4(rr, rv__vadd(s[0].b0, s[0].b1), rv__vadd(s[1].b0, s[1].b1),
-                  rv__vadd(s[2].b0, s[2].b1), rv__vadd(s[3].b0, s[3].b1));
-        for (size_t k = 0; k < 4; k++)
-            out[k] = rv__cosine_finish(RV__TYPE_F32, type, query, rows[k], scale[k], n, out[k], qq,
-                                       rr[k]);
+        out[0] = rv__vmaximum(a);
+        out[1] = rv__vmaximum(b);
+        out[2] = rv__vmaximum(c);
+        out[3] = rv__vmaximum(d);
+    } else {
+        rv__vsum4(out, a, b, c, d);
     }
 }
 
-/* One to four rows against one query, in one of two orders. mixed: a step of every row in turn,
-   which shares the loads of the query, for rows that are in a cache or on their way there. Else row
-   after row, which reads memory fastest. coming, or NULL: as much memory, to fetch on the way.
-   plain: the query before it was ordered. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, int mixed, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char **rows,
-                                    size_t count, const unsigned char *coming, size_t page,
-                                    size_t n, float qq, float *out)
+/* plain: the query before it was ordered. */
+RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *plain,
+                                       const unsigned char *row, float scale, size_t n, float qq,
+                                       float sum, float squares)
+{
+    if (op == RV__OP_IP) return sum * -scale;
+    if (op != RV__OP_COSINE) return sum;
+    return rv__cosine_finish(RV__TYPE_F32, type, plain, row, scale, n, sum, qq, squares);
+}
+
+/* Rows one after the other, which is how memory is read fastest: the processor fetches ahead of one
+   stream of addresses. It stops at the end of a page; to fetch a line in four a page ahead saves up
+   to a sixth of the time of long rows, to fetch every line costs more than it saves. */
+RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query,
+                                    const unsigned char *plain, const unsigned char *row,
+                                    size_t page, size_t n, float qq)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
-    float f[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-    const rv__v zero = rv__vzero();
-    rv__v g[4] = {zero, zero, zero, zero};
-    RV__F(sums) s[4] = {{zero, zero, zero, zero}, {zero, zero, zero, zero},
-                        {zero, zero, zero, zero}, {zero, zero, zero, zero}};
-    if (type == RV__TYPE_I8) {
-        f[0] = rv__load_f32(rows[0]);
-        f[1] = rv__load_f32(rows[1]);
-        f[2] = rv__load_f32(rows[2]);
-        f[3] = rv__load_f32(rows[3]);
-        g[0] = rv__vset(f[0]);
-        g[1] = rv__vset(f[1]);
-        g[2] = rv__vset(f[2]);
-        g[3] = rv__vset(f[3]);
-        rows[0] += 4;
-        rows[1] += 4;
-        rows[2] += 4;
-        rows[3] += 4;
+    const float scale = type == RV__TYPE_I8 ? rv__load_f32(row) : 1.0f;
+    const rv__v factor = rv__vset(scale), zero = rv__vzero();
+    float sum[4], squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    RV__F(sums) s = {zero, zero, zero, zero};
+    if (type == RV__TYPE_I8) row += 4;
+    for (size_t i = 0; i < whole; i += step) {
+        if (i * size % (size == 4 ? 128u : 256u) == 0)
+            RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
+        RV__F(terms)(op, type, row, query, factor, i, &s);
     }
-    if (mixed && count > 2) {
-        for (size_t i = 0; i < whole; i += step) {
-            for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
-                RV__PREFETCH(coming + 4 * i * size + j);
-            RV__F(terms)(op, type, rows[0], query, g[0], i, &s[0]);
-            RV__F(terms)(op, type, rows[1], query, g[1], i, &s[1]);
-            RV__F(terms)(op, type, rows[2], query, g[2], i, &s[2]);
-            RV__F(terms)(op, type, rows[3], query, g[3], i, &s[3]);
-        }
-    } else {
-        RV__F(terms_row)(op, type, rows[0], query, page, g[0], whole, &s[0]);
-        if (count > 1) RV__F(terms_row)(op, type, rows[1], query, page, g[1], whole, &s[1]);
-        if (count > 2) RV__F(terms_row)(op, type, rows[2], query, page, g[2], whole, &s[2]);
-        if (count > 3) RV__F(terms_row)(op, type, rows[3], query, page, g[3], whole, &s[3]);
-        if (count < 2) s[1] = s[0];
-        if (count < 3) s[2] = s[0];
-        if (count < 4) s[3] = s[0];
-    }
-    if (whole < n) {
-        RV__F(terms_rest)(op, type, rows[0], query, g[0], whole, n, &s[0]);
-        RV__F(terms_rest)(op, type, rows[1], query, g[1], whole, n, &s[1]);
-        RV__F(terms_rest)(op, type, rows[2], query, g[2], whole, n, &s[2]);
-        RV__F(terms_rest)(op, type, rows[3], query, g[3], whole, n, &s[3]);
-    }
-    RV__F(four_finish)(op, type, plain, rows, f, n, qq, s, out);
+    if (whole < n) RV__F(terms_rest)(op, type, row, query, factor, whole, n, &s);
+    s.a0 = RV__F(join)(op, s.a0, s.a1); /* added up as if there were four: the same bits */
+    s.b0 = rv__vadd(s.b0, s.b1);
+    RV__F(fold4)(op, s.a0, s.a0, s.a0, s.a0, sum);
+    if (op == RV__OP_COSINE) rv__vsum4(squares, s.b0, s.b0, s.b0, s.b0);
+    return RV__F(finish)(op, type, plain, row, scale, n, qq, sum[0], squares[0]);
 }
 
-/* See rv__scan_fn. */
+/* Four rows, a step of each in turn, which shares the loads of the query: for rows that are in a
+   cache or on their way there. coming, or NULL: as much memory, to fetch meanwhile. */
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
+                                    const unsigned char *plain, const unsigned char *r0,
+                                    const unsigned char *r1, const unsigned char *r2,
+                                    const unsigned char *r3, const unsigned char *coming, size_t n,
+                                    float qq, float *out)
+{
+    const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
+    const size_t head = type == RV__TYPE_I8 ? 4 : 0;
+    const float f0 = head ? rv__load_f32(r0) : 1.0f, f1 = head ? rv__load_f32(r1) : 1.0f;
+    const float f2 = head ? rv__load_f32(r2) : 1.0f, f3 = head ? rv__load_f32(r3) : 1.0f;
+    const rv__v g0 = rv__vset(f0), g1 = rv__vset(f1), g2 = rv__vset(f2), g3 = rv__vset(f3);
+    const rv__v zero = rv__vzero();
+    float squares[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    RV__F(sums) s0 = {zero, zero, zero, zero}, s1 = s0, s2 = s0, s3 = s0;
+    r0 += head;
+    r1 += head;
+    r2 += head;
+    r3 += head;
+    for (size_t i = 0; i < whole; i += step) {
+        for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
+            RV__PREFETCH(coming + 4 * i * size + j);
+        RV__F(terms)(op, type, r0, query, g0, i, &s0);
+        RV__F(terms)(op, type, r1, query, g1, i, &s1);
+        RV__F(terms)(op, type, r2, query, g2, i, &s2);
+        RV__F(terms)(op, type, r3, query, g3, i, &s3);
+    }
+    if (whole < n) {
+        RV__F(terms_rest)(op, type, r0, query, g0, whole, n, &s0);
+        RV__F(terms_rest)(op, type, r1, query, g1, whole, n, &s1);
+        RV__F(terms_rest)(op, type, r2, query, g2, whole, n, &s2);
+        RV__F(terms_rest)(op, type, r3, query, g3, whole, n, &s3);
+    }
+    RV__F(fold4)(op, RV__F(join)(op, s0.a0, s0.a1), RV__F(join)(op, s1.a0, s1.a1),
+                 RV__F(join)(op, s2.a0, s2.a1), RV__F(join)(op, s3.a0, s3.a1), out);
+    if (op == RV__OP_COSINE)
+        rv__vsum4(squares, rv__vadd(s0.b0, s0.b1), rv__vadd(s1.b0, s1.b1),
+                  rv__vadd(s2.b0, s2.b1), rv__vadd(s3.b0, s3.b1));
+    out[0] = RV__F(finish)(op, type, plain, r0, f0, n, qq, out[0], squares[0]);
+    out[1] = RV__F(finish)(op, type, plain, r1, f1, n, qq, out[1], squares[1]);
+    out[2] = RV__F(finish)(op, type, plain, r2, f2, n, qq, out[2], squares[2]);
+    out[3] = RV__F(finish)(op, type, plain, r3, f3, n, qq, out[3], squares[3]);
+}
+
+/* See rv__scan_fn. order: the query as RV__F(terms) wants it. */
 RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, const void *order,
                                        const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
     const unsigned char *plain = (const unsigned char *)query, *q = (const unsigned char *)order;
     const size_t bytes = (type == RV__TYPE_I8 ? 4 : 0) + dim * rv__type_bytes(type);
-    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0;
-    /* Of short rows of floats the processor keeps up by itself, and is slower when helped. */
-    const size_t page = ids || (type == RV__TYPE_F32 && stride <= 512) ? 0 : 4096;
+    const size_t ahead = ids ? rv__rows_ahead(bytes) : 0, page = ids ? 0 : 4096;
+    const int large = !ids && n * stride > RV__SCAN_CACHE;
     /* Bytes take longer to convert than to read. */
     const int narrow = type == RV__TYPE_I8 || type == RV__TYPE_U8;
-    const int mixed = narrow || ids || n * stride <= RV__SCAN_CACHE;
-    const int fetch = narrow && !ids && stride > 256 && n * stride > RV__SCAN_CACHE;
-    float qq = 0.0f, last[4];
-    size_t fetched = 0;
+    const int fetch = narrow && large && stride > 256;
+    float qq = 0.0f;
+    size_t i = 0, fetched = 0;
     if (op == RV__OP_COSINE) {
         qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, plain, plain, 1.0f, dim);
     }
-    for (size_t i = 0; i < n; i += 4) {
-        const size_t count = n - i < 4 ? n - i : 4;
-        const size_t i1 = count > 1 ? i + 1 : i, i2 = count > 2 ? i + 2 : i;
-        const size_t i3 = count > 3 ? i + 3 : i;
-        const unsigned char *r[4], *coming = NULL;
+    for (; (narrow || !large) && i + 4 <= n; i += 4) {
+        const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
+        const unsigned char *r1 = rows + (ids ? ids[i + 1] : i + 1) * stride;
+        const unsigned char *r2 = rows + (ids ? ids[i + 2] : i + 2) * stride;
+        const unsigned char *r3 = rows + (ids ? ids[i + 3] : i + 3) * stride, *coming = NULL;
         if (ids) {
             for (; fetched < n && fetched < i + 4 + ahead; fetched++)
                 rv__touch(rows + ids[fetched] * stride, bytes);
         }
-        r[0] = rows + (ids ? ids[i] : i) * stride;
-        r[1] = rows + (ids ? ids[i1] : i1) * stride;
-        r[2] = rows + (ids ? ids[i2] : i2) * stride;
-        r[3] = rows + (ids ? ids[i3] : i3) * stride;
-        if (fetch && n - i > 8 && (n - i - 8) * stride > 2048) coming = r[0] + 4 * stride + 2048;
-        RV__F(four)(op, type, mixed, q, plain, r, count, coming, page, dim, qq,
-                    count < 4 ? last : out + i);
-        if (count < 4) memcpy(out + i, last, count * sizeof(float));
+        if (fetch && (n - i - 4) * stride > 4 * stride + 2048) coming = r3 + stride + 2048;
+        RV__F(four)(op, type, q, plain, r0, r1, r2, r3, coming, dim, qq, out + i);
     }
+    for (; ids && fetched < n; fetched++) rv__touch(rows + ids[fetched] * stride, bytes);
+    for (; i < n; i++)
+        out[i] = RV__F(row)(op, type, q, plain, rows + (ids ? ids[i] : i) * stride, page, dim, qq);
 }
 
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
@@ -365,13 +352,13 @@ RV__ISA RV__INLINE void RV__F(scan_bf16)(int op, const void *query, const unsign
     for (size_t i = 0; i < n && dim > RV__SCAN_DIM; i++)
         out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, p, rows + (ids ? ids[i] : i) * stride,
                             1.0f, dim);
-    if (dim > RV__SCAN_DIM) return;
+    if (dim > RV__SCAN_DIM || n == 0) return;
     for (size_t i = 0; i < whole && L > 1; i += 2 * L) {
         rv__v a = rv__vload(p + 4 * i), b = rv__vload(p + 4 * (i + L));
         rv__vstore(q + i, rv__veven(a, b));
         rv__vstore(q + i + L, rv__vodd(a, b));
     }
-    memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
+    if (whole < dim) memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
     RV__F(scan_as)(op, RV__TYPE_BF16, query, L > 1 ? (const void *)q : query, rows, stride, ids, n,
                    dim, out);
 }

@@ -517,6 +517,25 @@ static rv_status rv__store_number(rv_ctx *ctx, const rv__store *s, uint32_t *old
     return RV_OK;
 }
 
+/* The rows that are not removed, in the same order, in arrays of their own with room for more. */
+RV__FN rv_status rv__store_copied(rv_ctx *ctx, const rv__store *s, size_t more, rv__store *to)
+{
+    const size_t live = s->n - s->n_removed;
+    size_t capacity = rv__add(live, more) < s->capacity ? s->capacity : rv__add(live, more);
+    uint32_t *old_of_new = (uint32_t *)rv__get(&s->alloc, live, sizeof(uint32_t));
+    int keyed = s->keys != NULL;
+    rv_status status;
+    if (!old_of_new) return rv__no_memory(ctx, live * sizeof(uint32_t));
+    status = rv__store_number(ctx, s, old_of_new, NULL, &keyed);
+    if (!status) status = rv__store_moved(ctx, s, capacity, live, old_of_new, keyed, 0, to);
+    if (!status) {
+        to->held = NULL; /* those belong to a graph */
+        to->n_held = 0;
+    }
+    rv__put(&s->alloc, old_of_new, live, sizeof(uint32_t));
+    return status;
+}
+
 /* A store without the gaps of removed rows and without spare room, rows in the same order. It
    shares the arrays of s when there is nothing to close; it is taken by rv__store_swap or given up
    by rv__store_discard. new_slot: [n], the new slot of each old one or RV__NO_SLOT; may be NULL. */

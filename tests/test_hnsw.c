@@ -670,6 +670,77 @@ static void test_build_is_all_or_none(void)
     hnsw_set_free(&set);
 }
 
+/* The image of an index; malloced. */
+static unsigned char *image_of(rv_ctx *ctx, const rv_hnsw *index, size_t *bytes)
+{
+    unsigned char *image;
+    RV_OKAY(ctx, rv_hnsw_save(ctx, index, NULL, 0, bytes));
+    image = (unsigned char *)malloc(*bytes);
+    if (!image) exit(2);
+    RV_OKAY(ctx, rv_hnsw_save(ctx, index, image, *bytes, bytes));
+    return image;
+}
+
+/* A build into a filled index, of at least a quarter of its rows, leaves the bits that a build of
+   all its rows in an empty one has; of fewer, a valid graph. */
+static void test_build_more(void)
+{
+    enum { D = 20, N = 900, FIRST = 500 };
+    static const rv_hnsw_codes kinds[] = {RV_HNSW_CODES_AUTO, RV_HNSW_CODES_NONE,
+                                          RV_HNSW_CODES_SQ8, RV_HNSW_CODES_RABITQ};
+    hnsw_set set;
+    rv_ctx ctx;
+    rv_test_ctx(&ctx);
+    hnsw_set_make(&set, N, 20, D, 77);
+    for (size_t c = 0; c < RV_COUNT_OF(kinds) * 2; c++) {
+        const int holes = c % 2;
+        uint64_t keys[N], left[N];
+        float *rows = (float *)malloc(N * D * sizeof(float));
+        unsigned char *images[2];
+        size_t bytes[2], n = 0;
+        rv_hnsw_config config;
+        rv_hnsw *index, *fresh;
+        if (!rows) exit(2);
+        rv_test_row("codes, holes", 10 * (c / 2) + c % 2);
+        for (size_t i = 0; i < N; i++) keys[i] = holes ? 3 * i : i;
+        config_of(&config, D);
+        config.codes = kinds[c / 2];
+        index = make(&ctx, &config);
+        fresh = make(&ctx, &config);
+        RV_OKAY(&ctx, rv_hnsw_build(&ctx, index, keys, set.rows, FIRST));
+        for (size_t i = 0; i < N; i++) {
+            if (holes && i < FIRST && i % 50 == 3) {
+                RV_OKAY(&ctx, rv_hnsw_remove(&ctx, index, keys[i]));
+                continue;
+            }
+            memcpy(rows + n * D, set.rows + i * D, D * sizeof(float));
+            left[n++] = keys[i];
+        }
+        RV_OKAY(&ctx, rv_hnsw_build(&ctx, index, keys + FIRST, set.rows + FIRST * D, N - FIRST));
+        RV_EQUAL(rv_hnsw_count(index), n);
+        RV_OKAY(&ctx, rv_hnsw_check(&ctx, index));
+        RV_OKAY(&ctx, rv_hnsw_build(&ctx, fresh, left, rows, n));
+        images[0] = image_of(&ctx, index, &bytes[0]);
+        images[1] = image_of(&ctx, fresh, &bytes[1]);
+        RV_EQUAL(bytes[0], bytes[1]);
+        RV_EQUAL(memcmp(images[0], images[1], bytes[0] < bytes[1] ? bytes[0] : bytes[1]), 0);
+        keys[0] = 100000;
+        keys[1] = 100001;
+        RV_OKAY(&ctx, rv_hnsw_build(&ctx, index, keys, set.rows, 2));
+        RV_EQUAL(rv_hnsw_count(index), n + 2);
+        RV_OKAY(&ctx, rv_hnsw_check(&ctx, index));
+        RV_EQUAL(rv_hnsw_build(&ctx, index, NULL, set.rows, N), RV_ERR_ARG);
+        RV_EQUAL(rv_hnsw_build(&ctx, index, left, set.rows, n), RV_ERR_EXISTS);
+        RV_EQUAL(rv_hnsw_count(index), n + 2);
+        free(images[0]);
+        free(images[1]);
+        rv_hnsw_destroy(index);
+        rv_hnsw_destroy(fresh);
+        free(rows);
+    }
+    hnsw_set_free(&set);
+}
+
 /* ---- edits ---- */
 
 /* Half of the rows go, their places are taken by others; recall stays near that of a fresh
@@ -1057,6 +1128,7 @@ int main(void)
     RV_RUN(test_few_distinct_vectors);
     RV_RUN(test_entries);
     RV_RUN(test_update);
+    RV_RUN(test_build_more);
     RV_RUN(test_remove_all);
     return rv_test_end();
 }
