@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 42e54ebe71ff04ab98f29ff58de20dbcf8db27845beb09476b528557a59a53d5 */
+/* Version 0.1.0, parts sha256 1a822df70e983edb849a39757c2a3d41d8fb771c08c708168c0ce486fb0d9bd1 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -25569,7 +25569,7 @@ static rv_status rv__walk_run(rv_ctx *ctx, const rv__hnsw_query *query, rv__walk
 #define RV__THIN_MAX 256u           /* candidates of one thinning, at most                        */
 #define RV__PICK 16u                /* best columns wanted of a row by a split, at most           */
 #define RV__SORT 768u               /* keys sorted at once, at most: the largest room             */
-#define RV__IDS 2048u             /* at least twice that                                        */
+#define RV__IDS 2048u               /* at least twice that                                        */
 #define RV__PAIR_ROWS 64u           /* rows of a leaf compared with the ones behind them at once  */
 
 typedef struct rv__build {
@@ -25611,7 +25611,7 @@ typedef struct rv__build_lane {
     float *cell;                    /* dot products or distances of many pairs                    */
     float *line;                    /* [columns]                                                  */
     uint32_t *ids, *nodes;          /* [columns]                                                  */
-    uint32_t *table;                /* [RV__IDS]                                                */
+    uint32_t *table;                /* [RV__IDS]                                                  */
     uint64_t *keys;                 /* [2 RV__SORT]                                               */
     uint64_t *best;                 /* [leaf, pick]                                               */
     uint32_t *count;                /* [leaf]                                                     */

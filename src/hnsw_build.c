@@ -32,7 +32,7 @@
 #define RV__THIN_MAX 256u           /* candidates of one thinning, at most                        */
 #define RV__PICK 16u                /* best columns wanted of a row by a split, at most           */
 #define RV__SORT 768u               /* keys sorted at once, at most: the largest room             */
-#define RV__IDS 2048u             /* at least twice that                                        */
+#define RV__IDS 2048u               /* at least twice that                                        */
 #define RV__PAIR_ROWS 64u           /* rows of a leaf compared with the ones behind them at once  */
 
 typedef struct rv__build {
@@ -74,7 +74,7 @@ typedef struct rv__build_lane {
     float *cell;                    /* dot products or distances of many pairs                    */
     float *line;                    /* [columns]                                                  */
     uint32_t *ids, *nodes;          /* [columns]                                                  */
-    uint32_t *table;                /* [RV__IDS]                                                */
+    uint32_t *table;                /* [RV__IDS]                                                  */
     uint64_t *keys;                 /* [2 RV__SORT]                                               */
     uint64_t *best;                 /* [leaf, pick]                                               */
     uint32_t *count;                /* [leaf]                                                     */

@@ -100,6 +100,7 @@ static void test_gram(void)
 
 int main(void)
 {
+    rv_test_begin("white_amx");
 #if defined(EMULATED)
     RV_RUN(test_gram);
 #endif
