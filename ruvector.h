@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 1a822df70e983edb849a39757c2a3d41d8fb771c08c708168c0ce486fb0d9bd1 */
+/* Version 0.1.0, parts sha256 0689e40d88b3089f4c7b7bf9463b45c7ad227e001d570f313af3413c221ca5d3 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -1328,6 +1328,14 @@ RV__FN size_t rv__mul(size_t a, size_t b)
 RV__FN size_t rv__add(size_t a, size_t b)
 {
     return b > SIZE_MAX - a ? SIZE_MAX : a + b;
+}
+
+RV__FN int rv__big_endian(void)
+{
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 0;
 }
 
 RV__FN size_t rv__round_up(size_t n, size_t multiple)
@@ -19598,14 +19606,6 @@ RV_API rv_status rv_pca_restore(rv_ctx *ctx, const float *mean, const float *bas
 #define RV__IMAGE_ENTRY 32u    /* bytes of a row of the section table */
 #define RV__IMAGE_SECTIONS 48u /* most sections in an image           */
 
-RV__FN int rv__big_endian(void)
-{
-    const uint16_t one = 1;
-    unsigned char first;
-    memcpy(&first, &one, 1);
-    return first == 0;
-}
-
 RV__FN uint32_t rv__image_u32(const unsigned char *p)
 {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
@@ -20634,6 +20634,8 @@ static void rv__quant_step_values(const rv_quant *quant, const unsigned char *co
 {
     const float *step = quant->step + first;
     uint8_t level[RV__QUANT_CHUNK];
+    level[0] = 0; /* compilers see neither that none are read when n is 0 nor that n is small */
+    if (n > RV__QUANT_CHUNK) n = RV__QUANT_CHUNK;
     if (quant->config.kind == RV_QUANT_SQ8) {
         quant->kernels->widen_i8((const int8_t *)code + 4 + first, 1.0f, out, n);
         rv__quant_step_scale(1.0f, 0.0f, step, out, n);
@@ -25587,6 +25589,7 @@ typedef struct rv__build {
     uint32_t room;                  /* candidates of a node, at most: fan[0] fan[1] pick          */
     uint32_t width;                 /* candidates of the first thinning, at most                  */
     float pair;                     /* weight of g g' in the distance of two codes                */
+    float alpha;                    /* of the thinning: 1 or more, more keeps more                */
     size_t leaf, leaders;           /* nodes of a leaf and leaders of a split, at most            */
     unsigned char *scratch;         /* [lanes, lane_bytes]                                        */
     size_t lanes, lane_bytes;
@@ -25595,6 +25598,16 @@ typedef struct rv__build {
     size_t stride;
     uint32_t *pool_n;               /* [n] leaves of a node, then keys                            */
 } rv__build;
+
+/* What the metric decides. */
+static void rv__build_metric(rv__build *b, rv_metric metric)
+{
+    b->pair = metric == RV_METRIC_L2 ? 0.5f : 1.0f;
+    b->alpha = 1.04f;
+    if (metric == RV_METRIC_L2 || metric == RV_METRIC_COSINE) b->alpha = 1.08f; /* squares */
+    /* inner products have no zero that a factor leaves where it is, the caller's may have none */
+    if (metric == RV_METRIC_IP || metric == RV_METRIC_CUSTOM) b->alpha = 1.0f;
+}
 
 RV__INLINE uint32_t rv__build_slot(const rv__build *b, uint32_t node)
 {
@@ -26364,7 +26377,7 @@ static size_t rv__build_sweep(const rv__build *b, rv__build_lane *lane, const ui
     size_t count = 0;
     rv__build_columns(b, lane, nodes, n);
     for (size_t i = 0; i < padded; i++) {
-        limit[i] = i < n ? rv__hnsw_key_distance(keys[i]) : -rv__infinity();
+        limit[i] = i < n ? rv__hnsw_key_distance(keys[i]) / b->alpha : -rv__infinity();
     }
     for (size_t i = 0; i < n && count < keep; i++) {
         const size_t first = (i + 1) / 64 * 64;
@@ -26380,8 +26393,8 @@ static size_t rv__build_sweep(const rv__build *b, rv__build_lane *lane, const ui
 }
 
 /* Relative neighbourhood rule: a candidate stays if no node kept before it is nearer to the
-   candidate than the origin is. keys: n sorted; kept ones move to the front. Returns how many, at
-   most keep. */
+   candidate, by the factor alpha, than the origin is. keys: n sorted; kept ones move to the front.
+   Returns how many, at most keep. */
 static size_t rv__build_thin(const rv__build *b, rv__build_lane *lane, uint64_t *keys, size_t n,
                              size_t keep)
 {
@@ -26392,7 +26405,7 @@ static size_t rv__build_thin(const rv__build *b, rv__build_lane *lane, uint64_t 
     for (size_t i = 0; i < n; i++) nodes[i] = rv__hnsw_node(keys[i]);
     if (b->code) return rv__build_sweep(b, lane, nodes, keys, n, keep);
     for (size_t i = 0; i < n && count < keep; i++) {
-        float distance = rv__hnsw_key_distance(keys[i]);
+        float distance = rv__hnsw_key_distance(keys[i]) / b->alpha;
         int near_kept = 0;
         rv__build_distances(b, lane, nodes[i], others, count, lane->line);
         for (size_t j = 0; j < count && !near_kept; j++) near_kept = lane->line[j] < distance;
@@ -26584,7 +26597,7 @@ static rv_status rv__build_layer(rv_ctx *ctx, const rv_hnsw *index, const rv__co
     b.slot = slot;
     b.n = n;
     b.degree = degree;
-    b.pair = index->store.metric == RV_METRIC_L2 ? 0.5f : 1.0f;
+    rv__build_metric(&b, index->store.metric);
     b.lanes = rv__lanes(ctx);
     b.leaf = n < RV__LEAF ? n : RV__LEAF;
     b.leaders = n > RV__LEAF ? RV__LEADERS : 0;
@@ -26928,7 +26941,7 @@ static void rv__linker_init(rv__linker *linker, rv_ctx *ctx, rv_hnsw *index)
     b->kernels = rv__kernels_for(b->isa);
     b->alloc = index->store.alloc;
     b->degree = index->degree;
-    b->pair = index->store.metric == RV_METRIC_L2 ? 0.5f : 1.0f;
+    rv__build_metric(b, index->store.metric);
     b->lanes = 1;
     b->lane_bytes = rv__build_lane_bytes(b);
 }

@@ -249,6 +249,14 @@ RV__FN size_t rv__add(size_t a, size_t b)
     return b > SIZE_MAX - a ? SIZE_MAX : a + b;
 }
 
+RV__FN int rv__big_endian(void)
+{
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 0;
+}
+
 RV__FN size_t rv__round_up(size_t n, size_t multiple)
 {
     size_t rest = n % multiple;

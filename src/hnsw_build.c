@@ -50,6 +50,7 @@ typedef struct rv__build {
     uint32_t room;                  /* candidates of a node, at most: fan[0] fan[1] pick          */
     uint32_t width;                 /* candidates of the first thinning, at most                  */
     float pair;                     /* weight of g g' in the distance of two codes                */
+    float alpha;                    /* of the thinning: 1 or more, more keeps more                */
     size_t leaf, leaders;           /* nodes of a leaf and leaders of a split, at most            */
     unsigned char *scratch;         /* [lanes, lane_bytes]                                        */
     size_t lanes, lane_bytes;
@@ -58,6 +59,16 @@ typedef struct rv__build {
     size_t stride;
     uint32_t *pool_n;               /* [n] leaves of a node, then keys                            */
 } rv__build;
+
+/* What the metric decides. */
+static void rv__build_metric(rv__build *b, rv_metric metric)
+{
+    b->pair = metric == RV_METRIC_L2 ? 0.5f : 1.0f;
+    b->alpha = 1.04f;
+    if (metric == RV_METRIC_L2 || metric == RV_METRIC_COSINE) b->alpha = 1.08f; /* squares */
+    /* inner products have no zero that a factor leaves where it is, the caller's may have none */
+    if (metric == RV_METRIC_IP || metric == RV_METRIC_CUSTOM) b->alpha = 1.0f;
+}
 
 RV__INLINE uint32_t rv__build_slot(const rv__build *b, uint32_t node)
 {
@@ -827,7 +838,7 @@ static size_t rv__build_sweep(const rv__build *b, rv__build_lane *lane, const ui
     size_t count = 0;
     rv__build_columns(b, lane, nodes, n);
     for (size_t i = 0; i < padded; i++) {
-        limit[i] = i < n ? rv__hnsw_key_distance(keys[i]) : -rv__infinity();
+        limit[i] = i < n ? rv__hnsw_key_distance(keys[i]) / b->alpha : -rv__infinity();
     }
     for (size_t i = 0; i < n && count < keep; i++) {
         const size_t first = (i + 1) / 64 * 64;
@@ -843,8 +854,8 @@ static size_t rv__build_sweep(const rv__build *b, rv__build_lane *lane, const ui
 }
 
 /* Relative neighbourhood rule: a candidate stays if no node kept before it is nearer to the
-   candidate than the origin is. keys: n sorted; kept ones move to the front. Returns how many, at
-   most keep. */
+   candidate, by the factor alpha, than the origin is. keys: n sorted; kept ones move to the front.
+   Returns how many, at most keep. */
 static size_t rv__build_thin(const rv__build *b, rv__build_lane *lane, uint64_t *keys, size_t n,
                              size_t keep)
 {
@@ -855,7 +866,7 @@ static size_t rv__build_thin(const rv__build *b, rv__build_lane *lane, uint64_t 
     for (size_t i = 0; i < n; i++) nodes[i] = rv__hnsw_node(keys[i]);
     if (b->code) return rv__build_sweep(b, lane, nodes, keys, n, keep);
     for (size_t i = 0; i < n && count < keep; i++) {
-        float distance = rv__hnsw_key_distance(keys[i]);
+        float distance = rv__hnsw_key_distance(keys[i]) / b->alpha;
         int near_kept = 0;
         rv__build_distances(b, lane, nodes[i], others, count, lane->line);
         for (size_t j = 0; j < count && !near_kept; j++) near_kept = lane->line[j] < distance;
@@ -1047,7 +1058,7 @@ static rv_status rv__build_layer(rv_ctx *ctx, const rv_hnsw *index, const rv__co
     b.slot = slot;
     b.n = n;
     b.degree = degree;
-    b.pair = index->store.metric == RV_METRIC_L2 ? 0.5f : 1.0f;
+    rv__build_metric(&b, index->store.metric);
     b.lanes = rv__lanes(ctx);
     b.leaf = n < RV__LEAF ? n : RV__LEAF;
     b.leaders = n > RV__LEAF ? RV__LEADERS : 0;

@@ -40,7 +40,7 @@ static void rv__linker_init(rv__linker *linker, rv_ctx *ctx, rv_hnsw *index)
     b->kernels = rv__kernels_for(b->isa);
     b->alloc = index->store.alloc;
     b->degree = index->degree;
-    b->pair = index->store.metric == RV_METRIC_L2 ? 0.5f : 1.0f;
+    rv__build_metric(b, index->store.metric);
     b->lanes = 1;
     b->lane_bytes = rv__build_lane_bytes(b);
 }

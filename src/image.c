@@ -14,14 +14,6 @@
 #define RV__IMAGE_ENTRY 32u    /* bytes of a row of the section table */
 #define RV__IMAGE_SECTIONS 48u /* most sections in an image           */
 
-RV__FN int rv__big_endian(void)
-{
-    const uint16_t one = 1;
-    unsigned char first;
-    memcpy(&first, &one, 1);
-    return first == 0;
-}
-
 RV__FN uint32_t rv__image_u32(const unsigned char *p)
 {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;

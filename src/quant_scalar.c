@@ -266,6 +266,8 @@ static void rv__quant_step_values(const rv_quant *quant, const unsigned char *co
 {
     const float *step = quant->step + first;
     uint8_t level[RV__QUANT_CHUNK];
+    level[0] = 0; /* compilers see neither that none are read when n is 0 nor that n is small */
+    if (n > RV__QUANT_CHUNK) n = RV__QUANT_CHUNK;
     if (quant->config.kind == RV_QUANT_SQ8) {
         quant->kernels->widen_i8((const int8_t *)code + 4 + first, 1.0f, out, n);
         rv__quant_step_scale(1.0f, 0.0f, step, out, n);

@@ -188,6 +188,13 @@ static void test_scan(void)
     }
 }
 
+/* With -ffast-math the compiler orders the sums of each loop as it likes. */
+#if defined(__FAST_MATH__)
+#define CHECK_SAME(a, b) RV_NEAR((double)(a), (double)(b), 16 * U * fabs((double)(b)))
+#else
+#define CHECK_SAME(a, b) RV_EQUAL(rv__bits_f32(a), rv__bits_f32(b))
+#endif
+
 /* A distance does not depend on the place of its row: the same bits in a scan of more rows than a
    cache holds, in a short one, in a gather. */
 static void check_places(const rv__kernels *k, int metric, int type, size_t n, rv_test_rng *rng)
@@ -215,10 +222,9 @@ static void check_places(const rv__kernels *k, int metric, int type, size_t n, r
         double bound, want = reference(metric, query, value + r * n, n, &bound);
         const size_t count = r + 8 < n_rows ? 1 + r % 8 : 1;
         RV_NEAR((double)all[r], want, bound);
-        RV_EQUAL(rv__bits_f32(out[r]), rv__bits_f32(all[ids[r]]));
+        CHECK_SAME(out[r], all[ids[r]]);
         scan(q32, (const unsigned char *)rows.at + r * bytes, bytes, NULL, count, n, few);
-        for (size_t i = 0; i < count; i++)
-            RV_EQUAL(rv__bits_f32(few[i]), rv__bits_f32(all[r + i]));
+        for (size_t i = 0; i < count; i++) CHECK_SAME(few[i], all[r + i]);
     }
     free(rows.heap);
     free(raw);
