@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 0689e40d88b3089f4c7b7bf9463b45c7ad227e001d570f313af3413c221ca5d3 */
+/* Version 0.1.0, parts sha256 d70f554c9ed205b84e4029e995d266c660f92b73e7eabde3b724443407b576ee */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -1420,18 +1420,6 @@ RV__FN void rv__put(const rv_alloc *alloc, void *ptr, size_t count, size_t size)
     if (block) alloc->realloc(alloc->user, block - block[-1], count * size + 2 * RV__LINE, 0);
 }
 
-/* Resizes by moving; on NULL the old block is untouched. */
-RV__FN void *rv__regrow(const rv_alloc *alloc, void *ptr, size_t old_count, size_t new_count,
-                        size_t size)
-{
-    void *block = rv__get(alloc, new_count, size);
-    if (block && ptr) {
-        memcpy(block, ptr, (old_count < new_count ? old_count : new_count) * size);
-        rv__put(alloc, ptr, old_count, size);
-    }
-    return block;
-}
-
 /* ---- bits of numbers; -ffast-math cannot fold these ---- */
 
 RV__FN int rv__finite_f32(float x)
@@ -1573,7 +1561,7 @@ RV__FN rv_status rv__copy_polled(rv_ctx *ctx, void *dst, const void *src, size_t
     return RV_OK;
 }
 
-/* As rv__regrow, with polls: on NULL *status says why and the old block is untouched. */
+/* Resizes by moving, with polls; on NULL *status says why and the old block is untouched. */
 RV__FN void *rv__regrow_polled(rv_ctx *ctx, const rv_alloc *alloc, void *ptr, size_t old_count,
                                size_t new_count, size_t size, rv_status *status)
 {
@@ -22817,23 +22805,35 @@ static rv_status rv__store_number(rv_ctx *ctx, const rv__store *s, uint32_t *old
     return RV_OK;
 }
 
-/* The rows that are not removed, in the same order, in arrays of their own with room for more. */
-RV__FN rv_status rv__store_copied(rv_ctx *ctx, const rv__store *s, size_t more, rv__store *to)
+/* The live rows in the same order, in arrays of their own of that capacity. new_slot: see
+   rv__store_compacted. */
+static rv_status rv__store_taken(rv_ctx *ctx, const rv__store *s, size_t capacity,
+                                 uint32_t *new_slot, rv__store *to)
 {
-    const size_t live = s->n - s->n_removed;
-    size_t capacity = rv__add(live, more) < s->capacity ? s->capacity : rv__add(live, more);
-    uint32_t *old_of_new = (uint32_t *)rv__get(&s->alloc, live, sizeof(uint32_t));
+    const uint32_t live = s->n - s->n_removed;
+    uint32_t *old_of_new = NULL;
     int keyed = s->keys != NULL;
-    rv_status status;
-    if (!old_of_new) return rv__no_memory(ctx, live * sizeof(uint32_t));
-    status = rv__store_number(ctx, s, old_of_new, NULL, &keyed);
-    if (!status) status = rv__store_moved(ctx, s, capacity, live, old_of_new, keyed, 0, to);
-    if (!status) {
-        to->held = NULL; /* those belong to a graph */
-        to->n_held = 0;
+    rv_status status = RV_OK;
+    if (s->n_removed) {
+        old_of_new = (uint32_t *)rv__get(&s->alloc, live, sizeof(uint32_t));
+        if (!old_of_new) return rv__no_memory(ctx, (size_t)live * sizeof(uint32_t));
     }
+    if (old_of_new || new_slot) status = rv__store_number(ctx, s, old_of_new, new_slot, &keyed);
+    if (!status) status = rv__store_moved(ctx, s, capacity, live, old_of_new, keyed, 0, to);
     rv__put(&s->alloc, old_of_new, live, sizeof(uint32_t));
     return status;
+}
+
+/* The rows that are not removed in arrays of their own with room for more. */
+RV__FN rv_status rv__store_copied(rv_ctx *ctx, const rv__store *s, size_t more, rv__store *to)
+{
+    const size_t wanted = rv__add(s->n - s->n_removed, more);
+    rv_status status =
+        rv__store_taken(ctx, s, wanted < s->capacity ? s->capacity : wanted, NULL, to);
+    if (status) return status;
+    to->held = NULL; /* those belong to a graph */
+    to->n_held = 0;
+    return RV_OK;
 }
 
 /* A store without the gaps of removed rows and without spare room, rows in the same order. It
@@ -22842,21 +22842,13 @@ RV__FN rv_status rv__store_copied(rv_ctx *ctx, const rv__store *s, size_t more, 
 RV__FN rv_status rv__store_compacted(rv_ctx *ctx, const rv__store *s, uint32_t *new_slot,
                                      rv__store *to)
 {
-    uint32_t live = s->n - s->n_removed, *old_of_new = NULL;
-    int keyed = s->keys != NULL;
     rv_status status = rv__store_writable(ctx, s);
+    int keyed = 0; /* nothing moves, so it does not matter */
     if (status) return status;
     *to = *s;
-    if (s->n_removed) {
-        old_of_new = (uint32_t *)rv__get(&s->alloc, live, sizeof(uint32_t));
-        if (!old_of_new) return rv__no_memory(ctx, (size_t)live * sizeof(uint32_t));
-    }
-    if (old_of_new || new_slot) status = rv__store_number(ctx, s, old_of_new, new_slot, &keyed);
-    if (!status && (s->n_removed || s->capacity != s->n || s->removed)) {
-        status = rv__store_moved(ctx, s, live, live, old_of_new, keyed, 0, to);
-    }
-    rv__put(&s->alloc, old_of_new, live, sizeof(uint32_t));
-    return status;
+    if (s->n_removed || s->capacity != s->n || s->removed)
+        return rv__store_taken(ctx, s, s->n - s->n_removed, new_slot, to);
+    return new_slot ? rv__store_number(ctx, s, NULL, new_slot, &keyed) : RV_OK;
 }
 
 /* Closes the gaps of removed rows in place. */
@@ -26348,21 +26340,6 @@ static size_t rv__keys_unique(const rv__build *b, uint64_t *keys, size_t n, uint
     return count;
 }
 
-/* Puts a key into a sorted list unless the node is there already. */
-static void rv__pool_add(uint64_t *pool, uint32_t *n, uint32_t width, uint64_t key)
-{
-    uint32_t at = *n;
-    if (at == width && key >= pool[at - 1]) return;
-    for (uint32_t i = 0; i < at; i++) {
-        if ((uint32_t)pool[i] == (uint32_t)key) return;
-    }
-    if (at == width) at--;
-    while (at > 0 && pool[at - 1] > key) at--;
-    if (*n < width) ++*n;
-    memmove(pool + at + 1, pool + at, (*n - 1 - at) * sizeof *pool);
-    pool[at] = key;
-}
-
 /* ---- thinning ---- */
 
 /* The rule below with codes: who is kept strikes out all that are nearer to it than to the origin.
@@ -26951,6 +26928,21 @@ static void rv__linker_layer(rv__linker *linker, rv_hnsw *index, uint32_t l)
     linker->b.slot = l ? index->layer[l].slot : NULL;
     linker->b.degree = l ? index->m : index->degree;
     linker->links = l ? index->layer[l].links : index->links;
+}
+
+/* Puts a key into a sorted list unless the node is there already. */
+static void rv__pool_add(uint64_t *pool, uint32_t *n, uint32_t width, uint64_t key)
+{
+    uint32_t at = *n;
+    if (at == width && key >= pool[at - 1]) return;
+    for (uint32_t i = 0; i < at; i++) {
+        if ((uint32_t)pool[i] == (uint32_t)key) return;
+    }
+    if (at == width) at--;
+    while (at > 0 && pool[at - 1] > key) at--;
+    if (*n < width) ++*n;
+    memmove(pool + at + 1, pool + at, (*n - 1 - at) * sizeof *pool);
+    pool[at] = key;
 }
 
 /* Sorted keys of the distances from node to others[n]; those equal to node are left out. */

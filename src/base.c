@@ -339,18 +339,6 @@ RV__FN void rv__put(const rv_alloc *alloc, void *ptr, size_t count, size_t size)
     if (block) alloc->realloc(alloc->user, block - block[-1], count * size + 2 * RV__LINE, 0);
 }
 
-/* Resizes by moving; on NULL the old block is untouched. */
-RV__FN void *rv__regrow(const rv_alloc *alloc, void *ptr, size_t old_count, size_t new_count,
-                        size_t size)
-{
-    void *block = rv__get(alloc, new_count, size);
-    if (block && ptr) {
-        memcpy(block, ptr, (old_count < new_count ? old_count : new_count) * size);
-        rv__put(alloc, ptr, old_count, size);
-    }
-    return block;
-}
-
 /* ---- bits of numbers; -ffast-math cannot fold these ---- */
 
 RV__FN int rv__finite_f32(float x)
@@ -492,7 +480,7 @@ RV__FN rv_status rv__copy_polled(rv_ctx *ctx, void *dst, const void *src, size_t
     return RV_OK;
 }
 
-/* As rv__regrow, with polls: on NULL *status says why and the old block is untouched. */
+/* Resizes by moving, with polls; on NULL *status says why and the old block is untouched. */
 RV__FN void *rv__regrow_polled(rv_ctx *ctx, const rv_alloc *alloc, void *ptr, size_t old_count,
                                size_t new_count, size_t size, rv_status *status)
 {

@@ -809,21 +809,6 @@ static size_t rv__keys_unique(const rv__build *b, uint64_t *keys, size_t n, uint
     return count;
 }
 
-/* Puts a key into a sorted list unless the node is there already. */
-static void rv__pool_add(uint64_t *pool, uint32_t *n, uint32_t width, uint64_t key)
-{
-    uint32_t at = *n;
-    if (at == width && key >= pool[at - 1]) return;
-    for (uint32_t i = 0; i < at; i++) {
-        if ((uint32_t)pool[i] == (uint32_t)key) return;
-    }
-    if (at == width) at--;
-    while (at > 0 && pool[at - 1] > key) at--;
-    if (*n < width) ++*n;
-    memmove(pool + at + 1, pool + at, (*n - 1 - at) * sizeof *pool);
-    pool[at] = key;
-}
-
 /* ---- thinning ---- */
 
 /* The rule below with codes: who is kept strikes out all that are nearer to it than to the origin.

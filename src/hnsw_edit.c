@@ -52,6 +52,21 @@ static void rv__linker_layer(rv__linker *linker, rv_hnsw *index, uint32_t l)
     linker->links = l ? index->layer[l].links : index->links;
 }
 
+/* Puts a key into a sorted list unless the node is there already. */
+static void rv__pool_add(uint64_t *pool, uint32_t *n, uint32_t width, uint64_t key)
+{
+    uint32_t at = *n;
+    if (at == width && key >= pool[at - 1]) return;
+    for (uint32_t i = 0; i < at; i++) {
+        if ((uint32_t)pool[i] == (uint32_t)key) return;
+    }
+    if (at == width) at--;
+    while (at > 0 && pool[at - 1] > key) at--;
+    if (*n < width) ++*n;
+    memmove(pool + at + 1, pool + at, (*n - 1 - at) * sizeof *pool);
+    pool[at] = key;
+}
+
 /* Sorted keys of the distances from node to others[n]; those equal to node are left out. */
 static size_t rv__linker_keys(rv__linker *linker, uint32_t node, const uint32_t *others, size_t n,
                               uint64_t *keys)

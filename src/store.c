@@ -517,23 +517,35 @@ static rv_status rv__store_number(rv_ctx *ctx, const rv__store *s, uint32_t *old
     return RV_OK;
 }
 
-/* The rows that are not removed, in the same order, in arrays of their own with room for more. */
-RV__FN rv_status rv__store_copied(rv_ctx *ctx, const rv__store *s, size_t more, rv__store *to)
+/* The live rows in the same order, in arrays of their own of that capacity. new_slot: see
+   rv__store_compacted. */
+static rv_status rv__store_taken(rv_ctx *ctx, const rv__store *s, size_t capacity,
+                                 uint32_t *new_slot, rv__store *to)
 {
-    const size_t live = s->n - s->n_removed;
-    size_t capacity = rv__add(live, more) < s->capacity ? s->capacity : rv__add(live, more);
-    uint32_t *old_of_new = (uint32_t *)rv__get(&s->alloc, live, sizeof(uint32_t));
+    const uint32_t live = s->n - s->n_removed;
+    uint32_t *old_of_new = NULL;
     int keyed = s->keys != NULL;
-    rv_status status;
-    if (!old_of_new) return rv__no_memory(ctx, live * sizeof(uint32_t));
-    status = rv__store_number(ctx, s, old_of_new, NULL, &keyed);
-    if (!status) status = rv__store_moved(ctx, s, capacity, live, old_of_new, keyed, 0, to);
-    if (!status) {
-        to->held = NULL; /* those belong to a graph */
-        to->n_held = 0;
+    rv_status status = RV_OK;
+    if (s->n_removed) {
+        old_of_new = (uint32_t *)rv__get(&s->alloc, live, sizeof(uint32_t));
+        if (!old_of_new) return rv__no_memory(ctx, (size_t)live * sizeof(uint32_t));
     }
+    if (old_of_new || new_slot) status = rv__store_number(ctx, s, old_of_new, new_slot, &keyed);
+    if (!status) status = rv__store_moved(ctx, s, capacity, live, old_of_new, keyed, 0, to);
     rv__put(&s->alloc, old_of_new, live, sizeof(uint32_t));
     return status;
+}
+
+/* The rows that are not removed in arrays of their own with room for more. */
+RV__FN rv_status rv__store_copied(rv_ctx *ctx, const rv__store *s, size_t more, rv__store *to)
+{
+    const size_t wanted = rv__add(s->n - s->n_removed, more);
+    rv_status status =
+        rv__store_taken(ctx, s, wanted < s->capacity ? s->capacity : wanted, NULL, to);
+    if (status) return status;
+    to->held = NULL; /* those belong to a graph */
+    to->n_held = 0;
+    return RV_OK;
 }
 
 /* A store without the gaps of removed rows and without spare room, rows in the same order. It
@@ -542,21 +554,13 @@ RV__FN rv_status rv__store_copied(rv_ctx *ctx, const rv__store *s, size_t more, 
 RV__FN rv_status rv__store_compacted(rv_ctx *ctx, const rv__store *s, uint32_t *new_slot,
                                      rv__store *to)
 {
-    uint32_t live = s->n - s->n_removed, *old_of_new = NULL;
-    int keyed = s->keys != NULL;
     rv_status status = rv__store_writable(ctx, s);
+    int keyed = 0; /* nothing moves, so it does not matter */
     if (status) return status;
     *to = *s;
-    if (s->n_removed) {
-        old_of_new = (uint32_t *)rv__get(&s->alloc, live, sizeof(uint32_t));
-        if (!old_of_new) return rv__no_memory(ctx, (size_t)live * sizeof(uint32_t));
-    }
-    if (old_of_new || new_slot) status = rv__store_number(ctx, s, old_of_new, new_slot, &keyed);
-    if (!status && (s->n_removed || s->capacity != s->n || s->removed)) {
-        status = rv__store_moved(ctx, s, live, live, old_of_new, keyed, 0, to);
-    }
-    rv__put(&s->alloc, old_of_new, live, sizeof(uint32_t));
-    return status;
+    if (s->n_removed || s->capacity != s->n || s->removed)
+        return rv__store_taken(ctx, s, s->n - s->n_removed, new_slot, to);
+    return new_slot ? rv__store_number(ctx, s, NULL, new_slot, &keyed) : RV_OK;
 }
 
 /* Closes the gaps of removed rows in place. */

@@ -82,6 +82,7 @@ static void test_blocks(void)
     rv_test_faults faults;
     rv_ctx ctx;
     rv_alloc alloc, none;
+    rv_status status;
     rv_test_ctx_faults(&ctx, &faults);
     alloc = rv__allocator(&ctx);
     for (size_t i = 0; i < RV_COUNT_OF(counts); i++) {
@@ -93,7 +94,7 @@ static void test_blocks(void)
         RV_EQUAL((uintptr_t)block % RV__LINE, 0);
         for (size_t j = 0; j < 3 * n; j++) RV_EQUAL(block[j], 0);
         memset(block, (int)i + 1, 3 * n);
-        block = (unsigned char *)rv__regrow(&alloc, block, n, n + 100, 3);
+        block = (unsigned char *)rv__regrow_polled(NULL, &alloc, block, n, n + 100, 3, &status);
         RV_CHECK(block != NULL);
         if (!block) continue;
         RV_EQUAL((uintptr_t)block % RV__LINE, 0);
@@ -121,7 +122,7 @@ static void test_blocks(void)
         memset(block, 9, 10);
         faults.fail_at = faults.allocs + 1;
         faults.fail_count = 1;
-        RV_CHECK(rv__regrow(&alloc, block, 10, 20, 1) == NULL);
+        RV_CHECK(rv__regrow_polled(NULL, &alloc, block, 10, 20, 1, &status) == NULL);
         for (size_t j = 0; j < 10; j++) RV_EQUAL(block[j], 9);
         rv__put(&alloc, block, 10, 1);
         RV_EQUAL(rv__no_memory(&ctx, 77), RV_ERR_MEMORY);
