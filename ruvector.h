@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 d70f554c9ed205b84e4029e995d266c660f92b73e7eabde3b724443407b576ee */
+/* Version 0.1.0, parts sha256 6a532b55748109319e68e1e433d81f06352ae34d7b5adc9f4a8a5f7824c70a17 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -781,7 +781,8 @@ typedef struct rv_hnsw rv_hnsw;
 typedef enum rv_hnsw_codes {
     RV_HNSW_CODES_AUTO = 0,   /* PCA for L2, IP and cosine, none for the other metrics            */
     RV_HNSW_CODES_NONE = 1,   /* the walk reads the vectors                                       */
-    RV_HNSW_CODES_PCA = 2,    /* bytes of the leading principal components, as many as needed     */
+    RV_HNSW_CODES_PCA = 2,    /* bytes of the leading principal components, as many as needed;
+                                 where all of them are, as SQ8                                    */
     RV_HNSW_CODES_SQ8 = 3,    /* a byte per dimension                                             */
     RV_HNSW_CODES_SQ4 = 4,    /* four bits per dimension, after a random rotation                 */
     RV_HNSW_CODES_RABITQ = 5  /* one bit per dimension, after a random rotation                   */
@@ -23685,7 +23686,8 @@ RV__FN size_t rv__code_record(uint32_t bits, size_t n)
 /* y[n_comp] = T (x - mean); tmp: [dim + padded components]. */
 static void rv__code_transform(const rv__code *code, const float *x, float *y, float *tmp)
 {
-    for (size_t i = 0; i < code->dim; i++) tmp[i] = x[i] - code->mean[i];
+    memcpy(tmp, x, code->dim * sizeof(float));
+    rv_axpy_f32(-1.0f, code->mean, tmp, code->dim);
     if (code->basis) {
         rv__scan_find(RV_METRIC_IP, RV_DTYPE_F16, RV_ISA_BEST)(
             tmp, (const unsigned char *)code->basis, code->dim * sizeof(uint16_t), NULL,
@@ -23773,14 +23775,13 @@ RV__FN void rv__code_encode(const rv__code *code, const float *x, unsigned char 
 RV__FN void rv__code_prepare(const rv__code *code, const float *x, int8_t *element, float *scratch,
                              rv__code_query *query)
 {
-    float *y = scratch + code->dim, largest = 0.0f, step;
+    float *y = scratch + code->dim, largest, step;
     size_t n = code->n_comp, elements = rv__code_elements(code);
+    uint32_t top;
     int32_t sum = 0;
     rv__code_transform(code, x, y, scratch);
-    for (size_t i = 0; i < n; i++) {
-        float a = y[i] < 0.0f ? -y[i] : y[i];
-        if (a > largest) largest = a;
-    }
+    top = rv__kernels_now()->peak_f32(y, n);
+    memcpy(&largest, &top, sizeof largest);
     step = largest / 127.0f;
     memset(element, 0, elements);
     if (code->bits == 4) {
@@ -23903,10 +23904,23 @@ static double rv__code_trial(const float *exact, const float *y, size_t stride, 
     return total ? (double)found / (double)total : 1.0;
 }
 
+/* Whether more than one row in a hundred has over a quarter of itself outside the leading n
+   components. Such rows are few, but all their neighbours are lost. y: [s, stride]. */
+static int rv__code_strays(const float *y, size_t stride, const float *square, size_t s, size_t n)
+{
+    size_t strays = 0;
+    for (size_t i = 0; i < s; i++) {
+        const float inside = rv_dot_f32(y + i * stride, y + i * stride, n);
+        strays += inside < 0.75f * square[i];
+    }
+    return strays * 100 > s;
+}
+
 /* Picks the number of components: the fewest lines whose ranking keeps 95 % of the ten nearest of
-   the sample; the whole set is denser and keeps fewer, which ranking by vectors makes up for.
-   Energy alone would not do: between clusters lies most of the variance, within them most of the
-   neighbours. axes: [most, dim], sample: [s, dim] prepared rows. */
+   the sample, and that leave few rows astray; the whole set is denser and keeps fewer, which
+   ranking by vectors makes up for. Energy alone would not do: between clusters lies most of the
+   variance, within them most of the neighbours. axes: [most, dim], sample: [s, dim] prepared
+   rows. */
 static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *axes,
                                  const float *sample, size_t s, size_t most)
 {
@@ -23938,7 +23952,7 @@ static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *axes,
         }
         for (n = step - RV__CODE_HEAD; n < most; n += step) {
             double kept = rv__code_trial(exact, y, most, square, s, n_query, n, 10, line, index);
-            if (kept >= 0.95) break;
+            if (kept >= 0.95 && !rv__code_strays(y, most, square, s, n)) break;
             if ((status = rv__poll(ctx)) != RV_OK) break;
         }
         code->n_comp = (uint32_t)(n < most ? n : most);
@@ -24006,7 +24020,9 @@ static rv_status rv__code_train_axes(rv_ctx *ctx, rv__code *code, const float *s
         }
         if (part == most || code->n_comp < part) break;
     }
-    if (!status) {
+    if (!status && !n_bytes && code->n_comp == dim) {
+        code->kind = RV__CODE_SQ8; /* turning would only cost every query its time */
+    } else if (!status) {
         const size_t n = code->n_comp * dim;
         code->basis = (uint16_t *)rv__get(&code->alloc, n, sizeof(uint16_t));
         if (code->basis) rv_convert_f32_to_f16(axes, code->basis, n);
@@ -25281,8 +25297,8 @@ RV__INLINE float rv__hnsw_key_distance(uint64_t key)
 
    A beam is one array sorted by distance; what has been expanded is marked in place, so the walk is
    "expand the first unmarked entry until there is none". On layer 0 three entries are expanded at a
-   time: their link lists make one gather of up to 6 m records, whose cache lines are all asked for
-   before the first is used, because the walk is bound by the latency of lines, not by arithmetic.
+   time: their link lists make one gather of up to 6 m records, whose cache lines are asked for well
+   ahead, because the walk is bound by the latency of lines, not by arithmetic.
    Above it a single path would do for rows that fill space evenly; where they fall apart into
    clusters it would end in the wrong one.
 
@@ -25292,6 +25308,7 @@ RV__INLINE float rv__hnsw_key_distance(uint64_t key)
 
 #define RV__WALK_WIDTH 3u           /* entries expanded at a time                                 */
 #define RV__WALK_STARTS 4u          /* beam on the layers above 0; layer 0 begins with its nodes  */
+#define RV__WALK_SEEN 1024u         /* cells of the table for short beams, and on upper layers    */
 #define RV__WALK_SCAN 1024u         /* nodes of a layer that is searched by looking at all        */
 
 typedef struct rv__walk {
@@ -25301,6 +25318,7 @@ typedef struct rv__walk {
     uint32_t seen_mask;
     uint32_t *ids;                  /* [width * degree]                                           */
     float *distance;                /* [width * degree]                                           */
+    uint64_t *keys;                 /* [width * degree]                                           */
     uint64_t start[RV__WALK_STARTS]; /* keys of nodes of layer 0, sorted                          */
     size_t n_starts;
     uint64_t hops, distances;
@@ -25308,28 +25326,30 @@ typedef struct rv__walk {
 
 static size_t rv__walk_seen(size_t ef)
 {
-    size_t n = 1024;
+    size_t n = RV__WALK_SEEN;
     while (n < ef * 48 && n < 65536) n *= 2;
     return n;
 }
 
-static size_t rv__walk_bytes(const rv_hnsw *index, size_t ef)
+/* Memory of a walk whose table remembers so many nodes. */
+static size_t rv__walk_bytes(const rv_hnsw *index, size_t ef, size_t seen)
 {
-    return rv__round_up((ef + 1) * sizeof(uint64_t), 64) + rv__walk_seen(ef) * sizeof(uint32_t) +
-           2 * rv__round_up(RV__WALK_WIDTH * index->degree * sizeof(uint32_t), 64);
+    return rv__round_up((ef + 1) * sizeof(uint64_t), 64) + seen * sizeof(uint32_t) +
+           4 * rv__round_up(RV__WALK_WIDTH * index->degree * sizeof(uint32_t), 64);
 }
 
-static void rv__walk_init(rv__walk *walk, const rv_hnsw *index, size_t ef, void *memory)
+static void rv__walk_init(rv__walk *walk, const rv_hnsw *index, size_t ef, size_t seen,
+                          void *memory)
 {
     unsigned char *at = (unsigned char *)memory;
-    size_t seen = rv__walk_seen(ef),
-           list = rv__round_up(RV__WALK_WIDTH * index->degree * sizeof(uint32_t), 64);
+    size_t list = rv__round_up(RV__WALK_WIDTH * index->degree * sizeof(uint32_t), 64);
     walk->beam = (uint64_t *)(void *)at;
     at += rv__round_up((ef + 1) * sizeof(uint64_t), 64);
     walk->seen = (uint32_t *)(void *)at;
     at += seen * sizeof(uint32_t);
     walk->ids = (uint32_t *)(void *)at;
     walk->distance = (float *)(void *)(at + list);
+    walk->keys = (uint64_t *)(void *)(at + 2 * list);
     walk->seen_mask = (uint32_t)seen - 1u;
     walk->n = 0;
     walk->ef = ef;
@@ -25337,25 +25357,41 @@ static void rv__walk_init(rv__walk *walk, const rv_hnsw *index, size_t ef, void 
     walk->hops = walk->distances = 0;
 }
 
+/* 1 where the node has not been seen. Whether it has cannot be foretold: no branches here, nor
+   where it is called. */
 RV__INLINE int rv__walk_visit(rv__walk *walk, uint32_t id)
 {
     uint32_t *cell = &walk->seen[(id * 0x9E3779B1u >> 7) & walk->seen_mask];
-    if (*cell == id) return 0;
+    const int fresh = *cell != id;
     *cell = id;
-    return 1;
+    return fresh;
+}
+
+/* How many of n sorted keys are below one. Without branches on what keys are, and with few steps
+   that wait for each other: halves down to 64 keys, then every eighth, then those between. */
+RV__INLINE size_t rv__beam_place(const uint64_t *beam, size_t n, uint64_t key)
+{
+    size_t low = 0, blocks = 0, i;
+    while (n > 64) {
+        const size_t half = n / 2;
+        low += half & (0 - (size_t)(beam[low + half - 1] < key));
+        n -= half;
+    }
+    beam += low;
+    for (i = 7; i < n; i += 8) blocks += beam[i] < key;
+    low += blocks *= 8;
+    n = n - blocks < 8 ? n : blocks + 8;
+    for (i = blocks; i < n; i++) low += beam[i] < key;
+    return low;
 }
 
 /* Puts a key into a sorted beam of *n keys, at most width; returns its position, or width when it
    does not enter. */
 RV__INLINE size_t rv__beam_insert(uint64_t *beam, size_t *n, size_t width, uint64_t key)
 {
-    size_t low = 0, high = *n;
+    size_t low;
     if (*n == width && key >= beam[*n - 1]) return width;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (beam[middle] < key) low = middle + 1;
-        else high = middle;
-    }
+    low = rv__beam_place(beam, *n, key);
     /* equal but for the mark: the node was forgotten by the table and met again */
     if (low < *n && (beam[low] | 1u) == (key | 1u)) return width;
     if (*n < width) ++*n;
@@ -25375,6 +25411,12 @@ static uint32_t rv__hnsw_entry_slot(const rv_hnsw *index)
                                : index->entry;
 }
 
+/* Every layer is a walk of its own. */
+RV__INLINE void rv__walk_forget(rv__walk *walk)
+{
+    memset(walk->seen, 0xFF, ((size_t)walk->seen_mask + 1u) * sizeof(uint32_t));
+}
+
 /* Beam over an upper layer from the n unmarked nodes in beam[width]; keys of nodes of that layer.
    Returns how many there are then, all marked. */
 static size_t rv__descend_layer(const rv__hnsw_query *query, rv__walk *walk, uint32_t l,
@@ -25383,18 +25425,22 @@ static size_t rv__descend_layer(const rv__hnsw_query *query, rv__walk *walk, uin
     const rv_hnsw *index = query->index;
     const rv__hnsw_layer *layer = &index->layer[l];
     size_t at = 0;
+    rv__walk_forget(walk);
     while (at < n) {
         const uint32_t *links = layer->links + (size_t)rv__hnsw_node(beam[at]) * index->m;
-        uint32_t count = 0;
+        size_t count = 0;
         beam[at++] |= 1u;
-        for (; count < index->m && links[count] != RV__NO_SLOT; count++)
-            walk->ids[count] = layer->slot[links[count]];
+        for (uint32_t i = 0; i < index->m && links[i] != RV__NO_SLOT; i++) {
+            walk->ids[count] = layer->slot[links[i]];
+            walk->keys[count] = links[i];
+            count += (size_t)rv__walk_visit(walk, links[i]);
+        }
         rv__hnsw_distances(query, walk->ids, count, walk->distance);
         walk->distances += count;
         walk->hops++;
-        for (uint32_t i = 0; i < count; i++) {
-            size_t place =
-                rv__beam_insert(beam, &n, width, rv__hnsw_key(walk->distance[i], links[i]));
+        for (size_t i = 0; i < count; i++) {
+            const uint64_t key = rv__hnsw_key(walk->distance[i], (uint32_t)walk->keys[i]);
+            const size_t place = rv__beam_insert(beam, &n, width, key);
             if (place < at) at = place;
         }
         while (at < n && (beam[at] & 1u)) at++;
@@ -25459,7 +25505,7 @@ static uint32_t rv__hnsw_descend(const rv__hnsw_query *query, rv__walk *walk, fl
 /* Starts the beam at a node of layer 0 and at what else the descent found. */
 static void rv__walk_start(rv__walk *walk, uint32_t node, float distance)
 {
-    memset(walk->seen, 0xFF, ((size_t)walk->seen_mask + 1u) * sizeof(uint32_t));
+    rv__walk_forget(walk);
     (void)rv__walk_visit(walk, node);
     walk->beam[0] = rv__hnsw_key(distance, node);
     walk->n = 1;
@@ -25474,14 +25520,8 @@ RV__INLINE size_t rv__walk_collect(const rv_hnsw *index, rv__walk *walk, uint32_
 {
     const uint32_t *links = index->links + (size_t)node * index->degree;
     for (uint32_t i = 0; i < index->degree && links[i] != RV__NO_SLOT; i++) {
-        uint32_t id = links[i];
-        if (!rv__walk_visit(walk, id)) continue;
-        if (index->code.records) {
-            const unsigned char *record = index->code.records + (size_t)id * index->code.record;
-            RV__PREFETCH(record);
-            RV__PREFETCH(record + 64);
-        }
-        walk->ids[n++] = id;
+        walk->ids[n] = links[i];
+        n += (size_t)rv__walk_visit(walk, links[i]);
     }
     return n;
 }
@@ -25490,6 +25530,18 @@ RV__INLINE size_t rv__walk_collect(const rv_hnsw *index, rv__walk *walk, uint32_
 static uint64_t rv__walk_poll(const rv__walk *walk)
 {
     return walk->ef < 2048 ? 1024 : 1 + 2097152u / walk->ef;
+}
+
+/* The keys of ids[n] that may enter the beam; returns how many. */
+RV__INLINE size_t rv__walk_near(rv__walk *walk, size_t n)
+{
+    const uint64_t worst = walk->n == walk->ef ? walk->beam[walk->n - 1] : ~(uint64_t)0;
+    size_t m = 0;
+    for (size_t i = 0; i < n; i++) {
+        walk->keys[m] = rv__hnsw_key(walk->distance[i], walk->ids[i]);
+        m += walk->keys[m] < worst;
+    }
+    return m;
 }
 
 /* Expands until every entry of the beam is expanded. Polls. */
@@ -25511,14 +25563,12 @@ static rv_status rv__walk_run(rv_ctx *ctx, const rv__hnsw_query *query, rv__walk
         walk->hops += taken;
         walk->distances += n;
         rv__hnsw_distances(query, walk->ids, n, walk->distance);
+        n = rv__walk_near(walk, n);
         for (size_t i = 0; i < n; i++) {
-            size_t place;
-            if (walk->n == walk->ef &&
-                walk->distance[i] > rv__hnsw_key_distance(walk->beam[walk->n - 1]))
-                continue;
-            place = rv__walk_insert(walk, rv__hnsw_key(walk->distance[i], walk->ids[i]));
+            size_t place = rv__walk_insert(walk, walk->keys[i]);
             if (place < walk->ef) {
-                const uint32_t *links = index->links + (size_t)walk->ids[i] * index->degree;
+                const uint32_t *links =
+                    index->links + (size_t)rv__hnsw_node(walk->keys[i]) * index->degree;
                 RV__PREFETCH(links);
                 RV__PREFETCH(links + 16);
                 if (place < first) first = place;
@@ -26676,7 +26726,8 @@ static rv_status rv__connect_open(rv_ctx *ctx, const rv_hnsw *index, rv__connect
     memset(connect, 0, sizeof *connect);
     connect->n = index->store.n;
     connect->query_bytes = rv__hnsw_query_bytes(index);
-    connect->bytes = connect->query_bytes + rv__walk_bytes(index, RV__CONNECT_EF);
+    connect->bytes = connect->query_bytes +
+                     rv__walk_bytes(index, RV__CONNECT_EF, rv__walk_seen(RV__CONNECT_EF));
     connect->memory = (unsigned char *)rv__get(alloc, connect->bytes, 1);
     connect->reach.seen = (uint64_t *)rv__get_zero(alloc, (connect->n + 63) / 64, sizeof(uint64_t));
     connect->reach.queue = (uint32_t *)rv__get(alloc, connect->n, sizeof(uint32_t));
@@ -26693,7 +26744,8 @@ static rv_status rv__connect_run(rv_ctx *ctx, rv_hnsw *index, rv__connect *conne
     rv_status status = RV_OK;
     if (index->n_levels == 0) return RV_OK;
     rv__hnsw_query_init(&query, ctx, index);
-    rv__walk_init(&walk, index, RV__CONNECT_EF, connect->memory + connect->query_bytes);
+    rv__walk_init(&walk, index, RV__CONNECT_EF, rv__walk_seen(RV__CONNECT_EF),
+                  connect->memory + connect->query_bytes);
     rv__reach_push(reach, rv__hnsw_entry_slot(index));
     status = rv__reach_flood(ctx, index, reach);
     for (uint32_t node = 0; node < connect->n && !status && reach->tail < connect->n; node++) {
@@ -27113,7 +27165,7 @@ static rv_status rv__insert_search(rv_ctx *ctx, rv__insert *insert, uint32_t lev
 static rv_status rv__insert_open(rv_ctx *ctx, rv__insert *insert, rv_hnsw *index)
 {
     size_t query_bytes = rv__hnsw_query_bytes(index), ef = index->ef_construction;
-    size_t walk_bytes = rv__round_up(rv__walk_bytes(index, ef), 64);
+    size_t walk_bytes = rv__round_up(rv__walk_bytes(index, ef, rv__walk_seen(ef)), 64);
     size_t upper_bytes = (RV__HNSW_LEVELS - 1) * (RV__INSERT_UPPER + 1) * sizeof(uint64_t);
     unsigned char *at;
     insert->index = index;
@@ -27124,7 +27176,7 @@ static rv_status rv__insert_open(rv_ctx *ctx, rv__insert *insert, rv_hnsw *index
     if (!insert->memory) return rv__no_memory(ctx, insert->bytes);
     at = insert->memory + query_bytes;
     rv__hnsw_query_init(&insert->query, ctx, index);
-    rv__walk_init(&insert->walk, index, ef, at);
+    rv__walk_init(&insert->walk, index, ef, rv__walk_seen(ef), at);
     at += walk_bytes;
     for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++) {
         insert->found[l] = (uint64_t *)(void *)at + (l - 1) * (RV__INSERT_UPPER + 1);
@@ -27995,7 +28047,7 @@ static void rv__hnsw_plan_make(const rv_ctx *ctx, const rv_hnsw *index, size_t k
     if (filter || index->store.n_held) rv__hnsw_choose(plan, rerank);
     best = plan->pool ? plan->pool : plan->ef;
     plan->query_bytes = rv__round_up(rv__hnsw_query_bytes(index), 64);
-    plan->walk_bytes = rv__round_up(rv__walk_bytes(index, plan->ef), 64);
+    plan->walk_bytes = rv__round_up(rv__walk_bytes(index, plan->ef, rv__walk_seen(plan->ef)), 64);
     plan->pool_bytes = plan->pool ? rv__round_up((plan->pool + 1) * sizeof(uint64_t), 64) : 0;
     plan->bytes = rv__round_up(best * (sizeof(rv_hit) + sizeof(uint32_t) + sizeof(float)), 64);
     plan->bytes += plan->query_bytes + plan->walk_bytes + plan->pool_bytes;
@@ -28135,7 +28187,7 @@ static rv_status rv__hnsw_run_query(rv_ctx *ctx, const rv__hnsw_plan *plan, unsi
     run.query.kernels = rv__kernels_for(plan->isa);
     rv__store_prepare(&index->store, vector, memory);
     rv__hnsw_query_code(&run.query, memory);
-    rv__walk_init(&run.walk, index, plan->ef, at);
+    rv__walk_init(&run.walk, index, plan->ef, rv__walk_seen(plan->ef), at);
     run.pool = run.walk;
     at += plan->walk_bytes;
     if (plan->pool) {
@@ -28407,12 +28459,6 @@ static size_t rv__iter_collect(rv_hnsw_iter *iter, uint32_t node, size_t n)
         const uint64_t bit = (uint64_t)1 << (links[i] % 64);
         if (iter->seen[links[i] / 64] & bit) continue;
         iter->seen[links[i] / 64] |= bit;
-        if (index->code.records) {
-            const unsigned char *record =
-                index->code.records + (size_t)links[i] * index->code.record;
-            RV__PREFETCH(record);
-            RV__PREFETCH(record + 64);
-        }
         iter->walk.ids[n++] = links[i];
     }
     return n;
@@ -28554,8 +28600,8 @@ static void rv__iter_start(rv_hnsw_iter *iter)
 static rv_status rv__iter_open(rv_ctx *ctx, const rv_hnsw *index, const void *query,
                                const rv_hnsw_options *options, int whole, rv_hnsw_iter *iter)
 {
-    const size_t degree = index->degree, n = index->store.n;
-    size_t query_bytes, list, beam, hits, words, ef;
+    const size_t n = index->store.n;
+    size_t query_bytes, walk_bytes, hits, words, ef;
     unsigned char *at;
     rv_status status = rv__store_check(ctx, &index->store, query, "query");
     if (!status) status = rv__hnsw_check_options(ctx, options);
@@ -28570,22 +28616,19 @@ static rv_status rv__iter_open(rv_ctx *ctx, const rv_hnsw *index, const void *qu
     iter->ef_max = ef > RV__ITER_GROWN ? ef : RV__ITER_GROWN;
     if (iter->ef_max > n) iter->ef_max = n ? n : 1;
     query_bytes = rv__round_up(rv__hnsw_query_bytes(index), 64);
-    beam = rv__round_up((iter->ef_max + 1) * sizeof(uint64_t), 64);
-    list = rv__round_up(RV__WALK_WIDTH * degree * sizeof(uint32_t), 64);
+    walk_bytes = rv__round_up(rv__walk_bytes(index, iter->ef_max, RV__WALK_SEEN), 64);
     hits = rv__round_up(iter->ef_max * (sizeof(rv_hit) + sizeof(uint32_t) + sizeof(float)), 64);
     words = (n + 63) / 64;
-    iter->bytes = query_bytes + beam + 2 * list + hits + words * sizeof(uint64_t);
+    iter->bytes = query_bytes + walk_bytes + hits + words * sizeof(uint64_t);
     iter->memory = at = (unsigned char *)rv__get(&iter->alloc, iter->bytes, 1);
     if (!at) return rv__no_memory(ctx, iter->bytes);
     rv__hnsw_query_init(&iter->query, ctx, index);
     rv__store_prepare(&index->store, query, at);
     rv__hnsw_query_code(&iter->query, at);
     at += query_bytes;
-    iter->walk.beam = (uint64_t *)(void *)at;
-    iter->walk.ids = (uint32_t *)(void *)(at + beam);
-    iter->walk.distance = (float *)(void *)(at + beam + list);
+    rv__walk_init(&iter->walk, index, iter->ef_max, RV__WALK_SEEN, at);
     iter->walk.ef = ef;
-    at += beam + 2 * list;
+    at += walk_bytes;
     iter->hits = (rv_hit *)(void *)at;
     iter->ids = (uint32_t *)(void *)(iter->hits + iter->ef_max);
     iter->distance = (float *)(void *)(iter->ids + iter->ef_max);
@@ -28679,6 +28722,7 @@ RV_API rv_status rv_hnsw_range(rv_ctx *ctx, const rv_hnsw *index, const void *qu
 #undef RV__HNSW_EF
 #undef RV__ITER_GROWN
 #undef RV__WALK_SCAN
+#undef RV__WALK_SEEN
 #undef RV__WALK_WIDTH
 
 #endif /* RV_HNSW_ITER_C */
@@ -28941,9 +28985,12 @@ static rv_status rv__hnsw_load_code(rv__hnsw_loader *loader)
     rv__code *code = &index->code;
     const uint32_t n = index->store.n, dim = index->store.dim;
     void *records = NULL, *numbers = NULL;
+    int kind;
     rv_status status;
     if (par[10] == RV__CODE_NONE) return RV_OK;
-    if ((int)par[10] != rv__hnsw_code_kind(index->wanted) ||
+    kind = rv__hnsw_code_kind(index->wanted);
+    if (kind == RV__CODE_PCA && par[10] == RV__CODE_SQ8) kind = RV__CODE_SQ8; /* all are needed */
+    if ((int)par[10] != kind ||
         par[12] != (par[10] == RV__CODE_SQ4   ? 4u
                     : par[10] == RV__CODE_BIT ? 1u
                                               : 8u) ||
@@ -28952,7 +28999,7 @@ static rv_status rv__hnsw_load_code(rv__hnsw_loader *loader)
         par[11] > 65536u || par[13] != rv__code_record(par[12], par[11])) {
         return rv__hnsw_contradicts(loader->ctx, "codes");
     }
-    code->kind = (int)par[10];
+    code->kind = kind;
     code->metric = index->store.metric;
     code->dim = dim;
     code->n_comp = par[11];

@@ -103,7 +103,8 @@ RV__FN size_t rv__code_record(uint32_t bits, size_t n)
 /* y[n_comp] = T (x - mean); tmp: [dim + padded components]. */
 static void rv__code_transform(const rv__code *code, const float *x, float *y, float *tmp)
 {
-    for (size_t i = 0; i < code->dim; i++) tmp[i] = x[i] - code->mean[i];
+    memcpy(tmp, x, code->dim * sizeof(float));
+    rv_axpy_f32(-1.0f, code->mean, tmp, code->dim);
     if (code->basis) {
         rv__scan_find(RV_METRIC_IP, RV_DTYPE_F16, RV_ISA_BEST)(
             tmp, (const unsigned char *)code->basis, code->dim * sizeof(uint16_t), NULL,
@@ -191,14 +192,13 @@ RV__FN void rv__code_encode(const rv__code *code, const float *x, unsigned char 
 RV__FN void rv__code_prepare(const rv__code *code, const float *x, int8_t *element, float *scratch,
                              rv__code_query *query)
 {
-    float *y = scratch + code->dim, largest = 0.0f, step;
+    float *y = scratch + code->dim, largest, step;
     size_t n = code->n_comp, elements = rv__code_elements(code);
+    uint32_t top;
     int32_t sum = 0;
     rv__code_transform(code, x, y, scratch);
-    for (size_t i = 0; i < n; i++) {
-        float a = y[i] < 0.0f ? -y[i] : y[i];
-        if (a > largest) largest = a;
-    }
+    top = rv__kernels_now()->peak_f32(y, n);
+    memcpy(&largest, &top, sizeof largest);
     step = largest / 127.0f;
     memset(element, 0, elements);
     if (code->bits == 4) {
@@ -321,10 +321,23 @@ static double rv__code_trial(const float *exact, const float *y, size_t stride, 
     return total ? (double)found / (double)total : 1.0;
 }
 
+/* Whether more than one row in a hundred has over a quarter of itself outside the leading n
+   components. Such rows are few, but all their neighbours are lost. y: [s, stride]. */
+static int rv__code_strays(const float *y, size_t stride, const float *square, size_t s, size_t n)
+{
+    size_t strays = 0;
+    for (size_t i = 0; i < s; i++) {
+        const float inside = rv_dot_f32(y + i * stride, y + i * stride, n);
+        strays += inside < 0.75f * square[i];
+    }
+    return strays * 100 > s;
+}
+
 /* Picks the number of components: the fewest lines whose ranking keeps 95 % of the ten nearest of
-   the sample; the whole set is denser and keeps fewer, which ranking by vectors makes up for.
-   Energy alone would not do: between clusters lies most of the variance, within them most of the
-   neighbours. axes: [most, dim], sample: [s, dim] prepared rows. */
+   the sample, and that leave few rows astray; the whole set is denser and keeps fewer, which
+   ranking by vectors makes up for. Energy alone would not do: between clusters lies most of the
+   variance, within them most of the neighbours. axes: [most, dim], sample: [s, dim] prepared
+   rows. */
 static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *axes,
                                  const float *sample, size_t s, size_t most)
 {
@@ -356,7 +369,7 @@ static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *axes,
         }
         for (n = step - RV__CODE_HEAD; n < most; n += step) {
             double kept = rv__code_trial(exact, y, most, square, s, n_query, n, 10, line, index);
-            if (kept >= 0.95) break;
+            if (kept >= 0.95 && !rv__code_strays(y, most, square, s, n)) break;
             if ((status = rv__poll(ctx)) != RV_OK) break;
         }
         code->n_comp = (uint32_t)(n < most ? n : most);
@@ -424,7 +437,9 @@ static rv_status rv__code_train_axes(rv_ctx *ctx, rv__code *code, const float *s
         }
         if (part == most || code->n_comp < part) break;
     }
-    if (!status) {
+    if (!status && !n_bytes && code->n_comp == dim) {
+        code->kind = RV__CODE_SQ8; /* turning would only cost every query its time */
+    } else if (!status) {
         const size_t n = code->n_comp * dim;
         code->basis = (uint16_t *)rv__get(&code->alloc, n, sizeof(uint16_t));
         if (code->basis) rv_convert_f32_to_f16(axes, code->basis, n);

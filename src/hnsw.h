@@ -39,7 +39,8 @@ typedef struct rv_hnsw rv_hnsw;
 typedef enum rv_hnsw_codes {
     RV_HNSW_CODES_AUTO = 0,   /* PCA for L2, IP and cosine, none for the other metrics            */
     RV_HNSW_CODES_NONE = 1,   /* the walk reads the vectors                                       */
-    RV_HNSW_CODES_PCA = 2,    /* bytes of the leading principal components, as many as needed     */
+    RV_HNSW_CODES_PCA = 2,    /* bytes of the leading principal components, as many as needed;
+                                 where all of them are, as SQ8                                    */
     RV_HNSW_CODES_SQ8 = 3,    /* a byte per dimension                                             */
     RV_HNSW_CODES_SQ4 = 4,    /* four bits per dimension, after a random rotation                 */
     RV_HNSW_CODES_RABITQ = 5  /* one bit per dimension, after a random rotation                   */

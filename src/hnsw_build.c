@@ -1145,7 +1145,8 @@ static rv_status rv__connect_open(rv_ctx *ctx, const rv_hnsw *index, rv__connect
     memset(connect, 0, sizeof *connect);
     connect->n = index->store.n;
     connect->query_bytes = rv__hnsw_query_bytes(index);
-    connect->bytes = connect->query_bytes + rv__walk_bytes(index, RV__CONNECT_EF);
+    connect->bytes = connect->query_bytes +
+                     rv__walk_bytes(index, RV__CONNECT_EF, rv__walk_seen(RV__CONNECT_EF));
     connect->memory = (unsigned char *)rv__get(alloc, connect->bytes, 1);
     connect->reach.seen = (uint64_t *)rv__get_zero(alloc, (connect->n + 63) / 64, sizeof(uint64_t));
     connect->reach.queue = (uint32_t *)rv__get(alloc, connect->n, sizeof(uint32_t));
@@ -1162,7 +1163,8 @@ static rv_status rv__connect_run(rv_ctx *ctx, rv_hnsw *index, rv__connect *conne
     rv_status status = RV_OK;
     if (index->n_levels == 0) return RV_OK;
     rv__hnsw_query_init(&query, ctx, index);
-    rv__walk_init(&walk, index, RV__CONNECT_EF, connect->memory + connect->query_bytes);
+    rv__walk_init(&walk, index, RV__CONNECT_EF, rv__walk_seen(RV__CONNECT_EF),
+                  connect->memory + connect->query_bytes);
     rv__reach_push(reach, rv__hnsw_entry_slot(index));
     status = rv__reach_flood(ctx, index, reach);
     for (uint32_t node = 0; node < connect->n && !status && reach->tail < connect->n; node++) {

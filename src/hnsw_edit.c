@@ -235,7 +235,7 @@ static rv_status rv__insert_search(rv_ctx *ctx, rv__insert *insert, uint32_t lev
 static rv_status rv__insert_open(rv_ctx *ctx, rv__insert *insert, rv_hnsw *index)
 {
     size_t query_bytes = rv__hnsw_query_bytes(index), ef = index->ef_construction;
-    size_t walk_bytes = rv__round_up(rv__walk_bytes(index, ef), 64);
+    size_t walk_bytes = rv__round_up(rv__walk_bytes(index, ef, rv__walk_seen(ef)), 64);
     size_t upper_bytes = (RV__HNSW_LEVELS - 1) * (RV__INSERT_UPPER + 1) * sizeof(uint64_t);
     unsigned char *at;
     insert->index = index;
@@ -246,7 +246,7 @@ static rv_status rv__insert_open(rv_ctx *ctx, rv__insert *insert, rv_hnsw *index
     if (!insert->memory) return rv__no_memory(ctx, insert->bytes);
     at = insert->memory + query_bytes;
     rv__hnsw_query_init(&insert->query, ctx, index);
-    rv__walk_init(&insert->walk, index, ef, at);
+    rv__walk_init(&insert->walk, index, ef, rv__walk_seen(ef), at);
     at += walk_bytes;
     for (uint32_t l = 1; l < RV__HNSW_LEVELS; l++) {
         insert->found[l] = (uint64_t *)(void *)at + (l - 1) * (RV__INSERT_UPPER + 1);

@@ -265,9 +265,12 @@ static rv_status rv__hnsw_load_code(rv__hnsw_loader *loader)
     rv__code *code = &index->code;
     const uint32_t n = index->store.n, dim = index->store.dim;
     void *records = NULL, *numbers = NULL;
+    int kind;
     rv_status status;
     if (par[10] == RV__CODE_NONE) return RV_OK;
-    if ((int)par[10] != rv__hnsw_code_kind(index->wanted) ||
+    kind = rv__hnsw_code_kind(index->wanted);
+    if (kind == RV__CODE_PCA && par[10] == RV__CODE_SQ8) kind = RV__CODE_SQ8; /* all are needed */
+    if ((int)par[10] != kind ||
         par[12] != (par[10] == RV__CODE_SQ4   ? 4u
                     : par[10] == RV__CODE_BIT ? 1u
                                               : 8u) ||
@@ -276,7 +279,7 @@ static rv_status rv__hnsw_load_code(rv__hnsw_loader *loader)
         par[11] > 65536u || par[13] != rv__code_record(par[12], par[11])) {
         return rv__hnsw_contradicts(loader->ctx, "codes");
     }
-    code->kind = (int)par[10];
+    code->kind = kind;
     code->metric = index->store.metric;
     code->dim = dim;
     code->n_comp = par[11];

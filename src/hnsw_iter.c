@@ -99,12 +99,6 @@ static size_t rv__iter_collect(rv_hnsw_iter *iter, uint32_t node, size_t n)
         const uint64_t bit = (uint64_t)1 << (links[i] % 64);
         if (iter->seen[links[i] / 64] & bit) continue;
         iter->seen[links[i] / 64] |= bit;
-        if (index->code.records) {
-            const unsigned char *record =
-                index->code.records + (size_t)links[i] * index->code.record;
-            RV__PREFETCH(record);
-            RV__PREFETCH(record + 64);
-        }
         iter->walk.ids[n++] = links[i];
     }
     return n;
@@ -246,8 +240,8 @@ static void rv__iter_start(rv_hnsw_iter *iter)
 static rv_status rv__iter_open(rv_ctx *ctx, const rv_hnsw *index, const void *query,
                                const rv_hnsw_options *options, int whole, rv_hnsw_iter *iter)
 {
-    const size_t degree = index->degree, n = index->store.n;
-    size_t query_bytes, list, beam, hits, words, ef;
+    const size_t n = index->store.n;
+    size_t query_bytes, walk_bytes, hits, words, ef;
     unsigned char *at;
     rv_status status = rv__store_check(ctx, &index->store, query, "query");
     if (!status) status = rv__hnsw_check_options(ctx, options);
@@ -262,22 +256,19 @@ static rv_status rv__iter_open(rv_ctx *ctx, const rv_hnsw *index, const void *qu
     iter->ef_max = ef > RV__ITER_GROWN ? ef : RV__ITER_GROWN;
     if (iter->ef_max > n) iter->ef_max = n ? n : 1;
     query_bytes = rv__round_up(rv__hnsw_query_bytes(index), 64);
-    beam = rv__round_up((iter->ef_max + 1) * sizeof(uint64_t), 64);
-    list = rv__round_up(RV__WALK_WIDTH * degree * sizeof(uint32_t), 64);
+    walk_bytes = rv__round_up(rv__walk_bytes(index, iter->ef_max, RV__WALK_SEEN), 64);
     hits = rv__round_up(iter->ef_max * (sizeof(rv_hit) + sizeof(uint32_t) + sizeof(float)), 64);
     words = (n + 63) / 64;
-    iter->bytes = query_bytes + beam + 2 * list + hits + words * sizeof(uint64_t);
+    iter->bytes = query_bytes + walk_bytes + hits + words * sizeof(uint64_t);
     iter->memory = at = (unsigned char *)rv__get(&iter->alloc, iter->bytes, 1);
     if (!at) return rv__no_memory(ctx, iter->bytes);
     rv__hnsw_query_init(&iter->query, ctx, index);
     rv__store_prepare(&index->store, query, at);
     rv__hnsw_query_code(&iter->query, at);
     at += query_bytes;
-    iter->walk.beam = (uint64_t *)(void *)at;
-    iter->walk.ids = (uint32_t *)(void *)(at + beam);
-    iter->walk.distance = (float *)(void *)(at + beam + list);
+    rv__walk_init(&iter->walk, index, iter->ef_max, RV__WALK_SEEN, at);
     iter->walk.ef = ef;
-    at += beam + 2 * list;
+    at += walk_bytes;
     iter->hits = (rv_hit *)(void *)at;
     iter->ids = (uint32_t *)(void *)(iter->hits + iter->ef_max);
     iter->distance = (float *)(void *)(iter->ids + iter->ef_max);
@@ -371,6 +362,7 @@ RV_API rv_status rv_hnsw_range(rv_ctx *ctx, const rv_hnsw *index, const void *qu
 #undef RV__HNSW_EF
 #undef RV__ITER_GROWN
 #undef RV__WALK_SCAN
+#undef RV__WALK_SEEN
 #undef RV__WALK_WIDTH
 
 #endif /* RV_HNSW_ITER_C */

@@ -358,7 +358,7 @@ static void rv__hnsw_plan_make(const rv_ctx *ctx, const rv_hnsw *index, size_t k
     if (filter || index->store.n_held) rv__hnsw_choose(plan, rerank);
     best = plan->pool ? plan->pool : plan->ef;
     plan->query_bytes = rv__round_up(rv__hnsw_query_bytes(index), 64);
-    plan->walk_bytes = rv__round_up(rv__walk_bytes(index, plan->ef), 64);
+    plan->walk_bytes = rv__round_up(rv__walk_bytes(index, plan->ef, rv__walk_seen(plan->ef)), 64);
     plan->pool_bytes = plan->pool ? rv__round_up((plan->pool + 1) * sizeof(uint64_t), 64) : 0;
     plan->bytes = rv__round_up(best * (sizeof(rv_hit) + sizeof(uint32_t) + sizeof(float)), 64);
     plan->bytes += plan->query_bytes + plan->walk_bytes + plan->pool_bytes;
@@ -498,7 +498,7 @@ static rv_status rv__hnsw_run_query(rv_ctx *ctx, const rv__hnsw_plan *plan, unsi
     run.query.kernels = rv__kernels_for(plan->isa);
     rv__store_prepare(&index->store, vector, memory);
     rv__hnsw_query_code(&run.query, memory);
-    rv__walk_init(&run.walk, index, plan->ef, at);
+    rv__walk_init(&run.walk, index, plan->ef, rv__walk_seen(plan->ef), at);
     run.pool = run.walk;
     at += plan->walk_bytes;
     if (plan->pool) {

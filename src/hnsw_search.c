@@ -10,8 +10,8 @@
 
    A beam is one array sorted by distance; what has been expanded is marked in place, so the walk is
    "expand the first unmarked entry until there is none". On layer 0 three entries are expanded at a
-   time: their link lists make one gather of up to 6 m records, whose cache lines are all asked for
-   before the first is used, because the walk is bound by the latency of lines, not by arithmetic.
+   time: their link lists make one gather of up to 6 m records, whose cache lines are asked for well
+   ahead, because the walk is bound by the latency of lines, not by arithmetic.
    Above it a single path would do for rows that fill space evenly; where they fall apart into
    clusters it would end in the wrong one.
 
@@ -21,6 +21,7 @@
 
 #define RV__WALK_WIDTH 3u           /* entries expanded at a time                                 */
 #define RV__WALK_STARTS 4u          /* beam on the layers above 0; layer 0 begins with its nodes  */
+#define RV__WALK_SEEN 1024u         /* cells of the table for short beams, and on upper layers    */
 #define RV__WALK_SCAN 1024u         /* nodes of a layer that is searched by looking at all        */
 
 typedef struct rv__walk {
@@ -30,6 +31,7 @@ typedef struct rv__walk {
     uint32_t seen_mask;
     uint32_t *ids;                  /* [width * degree]                                           */
     float *distance;                /* [width * degree]                                           */
+    uint64_t *keys;                 /* [width * degree]                                           */
     uint64_t start[RV__WALK_STARTS]; /* keys of nodes of layer 0, sorted                          */
     size_t n_starts;
     uint64_t hops, distances;
@@ -37,28 +39,30 @@ typedef struct rv__walk {
 
 static size_t rv__walk_seen(size_t ef)
 {
-    size_t n = 1024;
+    size_t n = RV__WALK_SEEN;
     while (n < ef * 48 && n < 65536) n *= 2;
     return n;
 }
 
-static size_t rv__walk_bytes(const rv_hnsw *index, size_t ef)
+/* Memory of a walk whose table remembers so many nodes. */
+static size_t rv__walk_bytes(const rv_hnsw *index, size_t ef, size_t seen)
 {
-    return rv__round_up((ef + 1) * sizeof(uint64_t), 64) + rv__walk_seen(ef) * sizeof(uint32_t) +
-           2 * rv__round_up(RV__WALK_WIDTH * index->degree * sizeof(uint32_t), 64);
+    return rv__round_up((ef + 1) * sizeof(uint64_t), 64) + seen * sizeof(uint32_t) +
+           4 * rv__round_up(RV__WALK_WIDTH * index->degree * sizeof(uint32_t), 64);
 }
 
-static void rv__walk_init(rv__walk *walk, const rv_hnsw *index, size_t ef, void *memory)
+static void rv__walk_init(rv__walk *walk, const rv_hnsw *index, size_t ef, size_t seen,
+                          void *memory)
 {
     unsigned char *at = (unsigned char *)memory;
-    size_t seen = rv__walk_seen(ef),
-           list = rv__round_up(RV__WALK_WIDTH * index->degree * sizeof(uint32_t), 64);
+    size_t list = rv__round_up(RV__WALK_WIDTH * index->degree * sizeof(uint32_t), 64);
     walk->beam = (uint64_t *)(void *)at;
     at += rv__round_up((ef + 1) * sizeof(uint64_t), 64);
     walk->seen = (uint32_t *)(void *)at;
     at += seen * sizeof(uint32_t);
     walk->ids = (uint32_t *)(void *)at;
     walk->distance = (float *)(void *)(at + list);
+    walk->keys = (uint64_t *)(void *)(at + 2 * list);
     walk->seen_mask = (uint32_t)seen - 1u;
     walk->n = 0;
     walk->ef = ef;
@@ -66,25 +70,41 @@ static void rv__walk_init(rv__walk *walk, const rv_hnsw *index, size_t ef, void 
     walk->hops = walk->distances = 0;
 }
 
+/* 1 where the node has not been seen. Whether it has cannot be foretold: no branches here, nor
+   where it is called. */
 RV__INLINE int rv__walk_visit(rv__walk *walk, uint32_t id)
 {
     uint32_t *cell = &walk->seen[(id * 0x9E3779B1u >> 7) & walk->seen_mask];
-    if (*cell == id) return 0;
+    const int fresh = *cell != id;
     *cell = id;
-    return 1;
+    return fresh;
+}
+
+/* How many of n sorted keys are below one. Without branches on what keys are, and with few steps
+   that wait for each other: halves down to 64 keys, then every eighth, then those between. */
+RV__INLINE size_t rv__beam_place(const uint64_t *beam, size_t n, uint64_t key)
+{
+    size_t low = 0, blocks = 0, i;
+    while (n > 64) {
+        const size_t half = n / 2;
+        low += half & (0 - (size_t)(beam[low + half - 1] < key));
+        n -= half;
+    }
+    beam += low;
+    for (i = 7; i < n; i += 8) blocks += beam[i] < key;
+    low += blocks *= 8;
+    n = n - blocks < 8 ? n : blocks + 8;
+    for (i = blocks; i < n; i++) low += beam[i] < key;
+    return low;
 }
 
 /* Puts a key into a sorted beam of *n keys, at most width; returns its position, or width when it
    does not enter. */
 RV__INLINE size_t rv__beam_insert(uint64_t *beam, size_t *n, size_t width, uint64_t key)
 {
-    size_t low = 0, high = *n;
+    size_t low;
     if (*n == width && key >= beam[*n - 1]) return width;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (beam[middle] < key) low = middle + 1;
-        else high = middle;
-    }
+    low = rv__beam_place(beam, *n, key);
     /* equal but for the mark: the node was forgotten by the table and met again */
     if (low < *n && (beam[low] | 1u) == (key | 1u)) return width;
     if (*n < width) ++*n;
@@ -104,6 +124,12 @@ static uint32_t rv__hnsw_entry_slot(const rv_hnsw *index)
                                : index->entry;
 }
 
+/* Every layer is a walk of its own. */
+RV__INLINE void rv__walk_forget(rv__walk *walk)
+{
+    memset(walk->seen, 0xFF, ((size_t)walk->seen_mask + 1u) * sizeof(uint32_t));
+}
+
 /* Beam over an upper layer from the n unmarked nodes in beam[width]; keys of nodes of that layer.
    Returns how many there are then, all marked. */
 static size_t rv__descend_layer(const rv__hnsw_query *query, rv__walk *walk, uint32_t l,
@@ -112,18 +138,22 @@ static size_t rv__descend_layer(const rv__hnsw_query *query, rv__walk *walk, uin
     const rv_hnsw *index = query->index;
     const rv__hnsw_layer *layer = &index->layer[l];
     size_t at = 0;
+    rv__walk_forget(walk);
     while (at < n) {
         const uint32_t *links = layer->links + (size_t)rv__hnsw_node(beam[at]) * index->m;
-        uint32_t count = 0;
+        size_t count = 0;
         beam[at++] |= 1u;
-        for (; count < index->m && links[count] != RV__NO_SLOT; count++)
-            walk->ids[count] = layer->slot[links[count]];
+        for (uint32_t i = 0; i < index->m && links[i] != RV__NO_SLOT; i++) {
+            walk->ids[count] = layer->slot[links[i]];
+            walk->keys[count] = links[i];
+            count += (size_t)rv__walk_visit(walk, links[i]);
+        }
         rv__hnsw_distances(query, walk->ids, count, walk->distance);
         walk->distances += count;
         walk->hops++;
-        for (uint32_t i = 0; i < count; i++) {
-            size_t place =
-                rv__beam_insert(beam, &n, width, rv__hnsw_key(walk->distance[i], links[i]));
+        for (size_t i = 0; i < count; i++) {
+            const uint64_t key = rv__hnsw_key(walk->distance[i], (uint32_t)walk->keys[i]);
+            const size_t place = rv__beam_insert(beam, &n, width, key);
             if (place < at) at = place;
         }
         while (at < n && (beam[at] & 1u)) at++;
@@ -188,7 +218,7 @@ static uint32_t rv__hnsw_descend(const rv__hnsw_query *query, rv__walk *walk, fl
 /* Starts the beam at a node of layer 0 and at what else the descent found. */
 static void rv__walk_start(rv__walk *walk, uint32_t node, float distance)
 {
-    memset(walk->seen, 0xFF, ((size_t)walk->seen_mask + 1u) * sizeof(uint32_t));
+    rv__walk_forget(walk);
     (void)rv__walk_visit(walk, node);
     walk->beam[0] = rv__hnsw_key(distance, node);
     walk->n = 1;
@@ -203,14 +233,8 @@ RV__INLINE size_t rv__walk_collect(const rv_hnsw *index, rv__walk *walk, uint32_
 {
     const uint32_t *links = index->links + (size_t)node * index->degree;
     for (uint32_t i = 0; i < index->degree && links[i] != RV__NO_SLOT; i++) {
-        uint32_t id = links[i];
-        if (!rv__walk_visit(walk, id)) continue;
-        if (index->code.records) {
-            const unsigned char *record = index->code.records + (size_t)id * index->code.record;
-            RV__PREFETCH(record);
-            RV__PREFETCH(record + 64);
-        }
-        walk->ids[n++] = id;
+        walk->ids[n] = links[i];
+        n += (size_t)rv__walk_visit(walk, links[i]);
     }
     return n;
 }
@@ -219,6 +243,18 @@ RV__INLINE size_t rv__walk_collect(const rv_hnsw *index, rv__walk *walk, uint32_
 static uint64_t rv__walk_poll(const rv__walk *walk)
 {
     return walk->ef < 2048 ? 1024 : 1 + 2097152u / walk->ef;
+}
+
+/* The keys of ids[n] that may enter the beam; returns how many. */
+RV__INLINE size_t rv__walk_near(rv__walk *walk, size_t n)
+{
+    const uint64_t worst = walk->n == walk->ef ? walk->beam[walk->n - 1] : ~(uint64_t)0;
+    size_t m = 0;
+    for (size_t i = 0; i < n; i++) {
+        walk->keys[m] = rv__hnsw_key(walk->distance[i], walk->ids[i]);
+        m += walk->keys[m] < worst;
+    }
+    return m;
 }
 
 /* Expands until every entry of the beam is expanded. Polls. */
@@ -240,14 +276,12 @@ static rv_status rv__walk_run(rv_ctx *ctx, const rv__hnsw_query *query, rv__walk
         walk->hops += taken;
         walk->distances += n;
         rv__hnsw_distances(query, walk->ids, n, walk->distance);
+        n = rv__walk_near(walk, n);
         for (size_t i = 0; i < n; i++) {
-            size_t place;
-            if (walk->n == walk->ef &&
-                walk->distance[i] > rv__hnsw_key_distance(walk->beam[walk->n - 1]))
-                continue;
-            place = rv__walk_insert(walk, rv__hnsw_key(walk->distance[i], walk->ids[i]));
+            size_t place = rv__walk_insert(walk, walk->keys[i]);
             if (place < walk->ef) {
-                const uint32_t *links = index->links + (size_t)walk->ids[i] * index->degree;
+                const uint32_t *links =
+                    index->links + (size_t)rv__hnsw_node(walk->keys[i]) * index->degree;
                 RV__PREFETCH(links);
                 RV__PREFETCH(links + 16);
                 if (place < first) first = place;
