@@ -927,6 +927,45 @@ static void test_separate_clusters(void)
     }
 }
 
+/* Most rows span all axes but the last eight; one in forty lies in those eight alone. Leading
+   components that serve all others well would leave such rows at one point, and a query among them
+   would find any of them. */
+static void test_stray_rows(void)
+{
+    enum { SIZE = 64, MAIN = 56 };
+    const size_t n = RV_SCALED(8000, 2000), n_queries = 40;
+    rv_hnsw_config config;
+    rv_hnsw_stats stats;
+    rv_ctx ctx;
+    rv_hnsw *index = NULL;
+    rv_test_rng rng;
+    size_t found = 0;
+    float *rows = (float *)calloc((n + n_queries) * SIZE, sizeof(float));
+    if (!rows) exit(2);
+    rv_test_ctx(&ctx);
+    rv_test_seed(&rng, 77);
+    for (size_t i = 0; i < n + n_queries; i++) {
+        const int stray = i >= n || i % 40 == 0;
+        rv_test_fill(&rng, rows + i * SIZE + (stray ? MAIN : 0), stray ? SIZE - MAIN : MAIN);
+    }
+    config_of(&config, SIZE);
+    index = make(&ctx, &config);
+    RV_OKAY(&ctx, rv_hnsw_build(&ctx, index, NULL, rows, n));
+    rv_hnsw_stats_get(index, &stats);
+    RV_EQUAL(stats.code_dim, SIZE);
+    for (size_t q = n; q < n + n_queries; q++) {
+        const float *query = rows + q * SIZE;
+        double last = hnsw_kth(RV_METRIC_L2, rows, n, SIZE, query, K, NULL, NULL);
+        rv_hit hits[K];
+        size_t n_hits;
+        RV_OKAY(&ctx, rv_hnsw_search(&ctx, index, query, K, 60, hits, &n_hits));
+        found += hnsw_found(RV_METRIC_L2, rows, SIZE, query, hits, n_hits, last);
+    }
+    RV_CHECK(found >= n_queries * K * 95 / 100);
+    rv_hnsw_destroy(index);
+    free(rows);
+}
+
 /* Few distinct vectors, many rows of each: lists are full of ties, and one link too many taken from
    a list cuts rows off. The check proves that every row is reached, in every state. */
 static void test_few_distinct_vectors(void)
@@ -1125,6 +1164,7 @@ int main(void)
     RV_RUN(test_remove_half_and_add_again);
     RV_RUN(test_random_edits);
     RV_RUN(test_separate_clusters);
+    RV_RUN(test_stray_rows);
     RV_RUN(test_few_distinct_vectors);
     RV_RUN(test_entries);
     RV_RUN(test_update);
