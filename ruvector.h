@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 6a532b55748109319e68e1e433d81f06352ae34d7b5adc9f4a8a5f7824c70a17 */
+/* Version 0.1.0, parts sha256 f0807883a4c518e46744eed8b357272d02c30788d90aef9285201819498acacd */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -1533,6 +1533,25 @@ RV__FN rv_status rv__poll(rv_ctx *ctx)
         return rv__fail(ctx, RV_ERR_CANCELED, 0, "canceled by the caller");
     }
     return RV_OK;
+}
+
+/* Polls when `work` is more than *left, which starts at 0, so that the first call does: for loops
+   on the calling thread. Work: numbers passed over, of about a nanosecond each. */
+#define RV__WORK 1000000u
+RV__FN rv_status rv__poll_by(rv_ctx *ctx, size_t *left, size_t work)
+{
+    if (*left > work) {
+        *left -= work;
+        return RV_OK;
+    }
+    *left = RV__WORK;
+    return rv__poll(ctx);
+}
+
+/* Polls where work is undone: the caller sees that time passes, canceling has been done. */
+RV__FN void rv__poll_undo(const rv_ctx *ctx)
+{
+    if (ctx && ctx->poll) (void)ctx->poll(ctx->user);
 }
 
 /* Bytes written between two polls: a page that is touched for the first time costs ten times its
@@ -17617,13 +17636,14 @@ RV_API void rv_gemv_f32(const float *a, size_t lda, const float *x, size_t m, si
     rv__kernels_now()->scan_dot_f32(x, (const unsigned char *)a, 4 * lda, NULL, m, n, y);
 }
 
-#define RV__MATHX_ROWS 192u /* rows and columns of C that one body of the parallel loop computes, */
-#define RV__MATHX_COLS 512u /* at most a few milliseconds of work                                 */
+#define RV__MATHX_ROWS 192u /* most rows and columns of C that one body of the parallel loop  */
+#define RV__MATHX_COLS 512u /* computes; of long rows fewer, ...                              */
+#define RV__MATHX_WORK 30000000u /* ... so many products: about a millisecond                 */
 
 typedef struct rv__mathx_gemm {
     const rv__kernels *kernels;
     const float *a, *b;
-    size_t lda, ldb, ldc, m, n, k, n_blocks;
+    size_t lda, ldb, ldc, m, n, k, n_blocks, rows, cols;
     int accumulate;
     float *c;
     unsigned char *scratch; /* one packed panel per lane */
@@ -17634,9 +17654,9 @@ static void rv__mathx_gemm_range(void *arg, size_t lane, size_t begin, size_t en
     const rv__mathx_gemm *g = (const rv__mathx_gemm *)arg;
     void *scratch = g->scratch + lane * rv__gram_f32_scratch();
     for (size_t block = begin; block < end; block++) {
-        size_t i = block / g->n_blocks * RV__MATHX_ROWS, j = block % g->n_blocks * RV__MATHX_COLS;
-        size_t rows = g->m - i < RV__MATHX_ROWS ? g->m - i : RV__MATHX_ROWS;
-        size_t cols = g->n - j < RV__MATHX_COLS ? g->n - j : RV__MATHX_COLS;
+        size_t i = block / g->n_blocks * g->rows, j = block % g->n_blocks * g->cols;
+        size_t rows = g->m - i < g->rows ? g->m - i : g->rows;
+        size_t cols = g->n - j < g->cols ? g->n - j : g->cols;
         g->kernels->gemm_f32(g->a + i * g->lda, g->lda, rows, g->b + j * g->ldb, g->ldb, cols, g->k,
                              g->accumulate, g->c + i * g->ldc + j, g->ldc, scratch);
     }
@@ -17661,11 +17681,17 @@ RV_API rv_status rv_gemm_nt_f32(rv_ctx *ctx, const float *a, size_t lda, const f
     g.k = k;
     g.accumulate = accumulate;
     if (m == 0 || n == 0) return rv__ok(ctx);
-    m_blocks = (m + RV__MATHX_ROWS - 1) / RV__MATHX_ROWS;
-    g.n_blocks = (n + RV__MATHX_COLS - 1) / RV__MATHX_COLS;
+    g.rows = RV__MATHX_ROWS;
+    g.cols = RV__MATHX_COLS;
+    while (g.cols > 64 && k > RV__MATHX_WORK / (g.rows * g.cols)) g.cols /= 2;
+    while (g.rows > 24 && k > RV__MATHX_WORK / (g.rows * g.cols)) g.rows /= 2;
+    m_blocks = (m + g.rows - 1) / g.rows;
+    g.n_blocks = (n + g.cols - 1) / g.cols;
     g.scratch = (unsigned char *)rv__get(&alloc, lanes, rv__gram_f32_scratch());
     if (!g.scratch) return rv__no_memory(ctx, lanes * rv__gram_f32_scratch());
-    status = rv__parallel_for(ctx, m_blocks * g.n_blocks, 1, 2, rv__mathx_gemm_range, &g);
+    status = rv__parallel_for(ctx, m_blocks * g.n_blocks, 1,
+                              1 + RV__MATHX_WORK / (g.rows * g.cols) / (k + 16),
+                              rv__mathx_gemm_range, &g);
     rv__put(&alloc, g.scratch, lanes, rv__gram_f32_scratch());
     return status ? status : rv__ok(ctx);
 }
@@ -17780,6 +17806,7 @@ RV__FN void rv__sincos(double x, double *sine, double *cosine)
 
 #undef RV__MATHX_ROWS
 #undef RV__MATHX_COLS
+#undef RV__MATHX_WORK
 
 #endif /* RV_MATHX_C */
 /* ==== src/topk.c ============================================================================== */
@@ -18210,22 +18237,25 @@ RV_API rv_distance_f32 rv_metric_find_f32(rv_metric metric, rv_isa isa)
 #ifndef RV_KMEANS_C
 #define RV_KMEANS_C
 
-/* Lloyd's iteration. Assignment: tiles of dot products between a block of rows and a group of
-   centroids, of which |c|^2 - 2 x c is compared. Update: the rows are sorted by cluster (counting
-   sort, so in their order), each cluster sums its rows in that order in double. Both run in
-   parallel over rows or clusters without ever adding numbers in an order that depends on the
-   threads.
+/* Lloyd's iteration. Assignment: tiles of dot products between a block of rows and some centroids,
+   of which |c|^2 - 2 x c is compared; of few dimensions all centroids by a kernel of its own. Many
+   centroids are taken in groups, so that a poll comes between any two of them. Update: the rows are
+   sorted by cluster (counting sort, so in their order), each cluster sums its rows in that order in
+   double. Both run in parallel over rows or clusters without ever adding numbers in an order that
+   depends on the threads.
 
    A sample takes one row from each of m equal parts of the set, at a random place of the part.
 
    Sources: Lloyd, Least squares quantization in PCM, 1982; Arthur, Vassilvitskii, k-means++, 2007;
    spherical: Dhillon, Modha, Concept decompositions, 2001. */
 
-#define RV__KMEANS_ROWS 192u /* rows per block                                               */
-#define RV__KMEANS_COLS 512u /* centroids per group                                          */
-#define RV__KMEANS_SMALL 12u /* dimensions up to which rows are compared without tiles        */
+#define RV__KMEANS_ROWS 192u /* most rows per block                                          */
+#define RV__KMEANS_COLS 512u /* centroids per tile                                           */
+#define RV__KMEANS_SMALL 16u /* dimensions up to which rows are compared without tiles       */
+#define RV__KMEANS_NEAR 512u /* centroids the kernel for those is given at once              */
+#define RV__KMEANS_WORK 1e8  /* products between two polls: two ms, up to ten                */
 #define RV__KMEANS_MAX 16777216u
-#define RV__KMEANS_MANY 524288u /* numbers looked at between two polls                        */
+#define RV__KMEANS_MANY 524288u /* numbers looked at between two polls                       */
 
 typedef struct rv__kmeans {
     const rv__kernels *kernels;
@@ -18235,8 +18265,12 @@ typedef struct rv__kmeans {
     uint64_t seed;
     const float *centroids;
     const float *half;       /* [k] |c|^2 / 2, and room for 16 more                          */
-    float *turned;           /* [dim][k rounded up to 16] for few dimensions, else NULL      */
+    float *turned;           /* for few dimensions, else NULL: of each RV__KMEANS_NEAR
+                                centroids [dim][so many, or the rest rounded up to 16]       */
     size_t k;
+    size_t block;            /* rows per block                                               */
+    size_t from, to;         /* the group of centroids at hand                               */
+    float *best;             /* [m] the least scores so far; NULL: there is one group        */
     uint32_t *assign;        /* [m]                                                          */
     float *dist;             /* [m] or NULL                                                  */
     const uint32_t *order;   /* [m] rows by cluster                                          */
@@ -18298,28 +18332,29 @@ RV__FN void rv__kmeans_least(const float *dots, const float *half, size_t n, uin
 static void rv__kmeans_assign_range(void *arg, size_t lane, size_t begin, size_t end)
 {
     const rv__kmeans *job = (const rv__kmeans *)arg;
-    const size_t dim = job->dim, k = job->k;
+    const size_t dim = job->dim;
     float *dots = (float *)(void *)(job->scratch + lane * job->lane_bytes);
-    float *block = dots + RV__KMEANS_ROWS * RV__KMEANS_COLS;
-    float *pack = block + (job->m == job->n ? 0 : rv__round_up(RV__KMEANS_ROWS * dim, 16));
-    float best[RV__KMEANS_ROWS];
-    for (size_t at = begin; at < end; at += RV__KMEANS_ROWS) {
-        size_t rows = end - at < RV__KMEANS_ROWS ? end - at : RV__KMEANS_ROWS, pitch = job->stride;
+    float *copy = dots + job->block * RV__KMEANS_COLS;
+    float *pack = copy + (job->m == job->n ? 0 : rv__round_up(job->block * dim, 16));
+    float local[RV__KMEANS_ROWS];
+    for (size_t at = begin; at < end; at += job->block) {
+        size_t rows = end - at < job->block ? end - at : job->block, pitch = job->stride;
         const float *from = job->rows + at * pitch;
         uint32_t *assign = job->assign + at;
+        float *best = job->best ? job->best + at : local;
         if (job->m != job->n) {
             for (size_t i = 0; i < rows; i++) {
-                memcpy(block + i * dim, rv__kmeans_row(job, at + i), dim * sizeof(float));
+                memcpy(copy + i * dim, rv__kmeans_row(job, at + i), dim * sizeof(float));
             }
-            from = block;
+            from = copy;
             pitch = dim;
         }
-        for (size_t i = 0; i < rows; i++) {
+        for (size_t i = 0; job->from == 0 && i < rows; i++) {
             best[i] = rv__infinity();
             assign[i] = 0;
         }
-        for (size_t c = 0; c < k; c += RV__KMEANS_COLS) {
-            size_t cols = k - c < RV__KMEANS_COLS ? k - c : RV__KMEANS_COLS;
+        for (size_t c = job->from; c < job->to; c += RV__KMEANS_COLS) {
+            size_t cols = job->to - c < RV__KMEANS_COLS ? job->to - c : RV__KMEANS_COLS;
             job->kernels->gram_f32(from, pitch, rows, job->centroids + c * dim, dim, cols, dim,
                                    dots, cols, pack);
             for (size_t i = 0; i < rows; i++) {
@@ -18327,16 +18362,22 @@ static void rv__kmeans_assign_range(void *arg, size_t lane, size_t begin, size_t
                                  assign + i);
             }
         }
-        for (size_t i = 0; job->dist && i < rows; i++) {
+        for (size_t i = 0; job->dist && job->to == job->k && i < rows; i++) {
             job->dist[at + i] = job->kernels->pair_f32[RV__OP_L2](
                 from + i * pitch, job->centroids + (size_t)assign[i] * dim, dim);
         }
     }
 }
 
-/* The same for few dimensions, where a tile of products would be mostly packing: 16 centroids at a
-   time from their transpose. turned: [dim][k rounded up to 16], half the same length, the rest of
-   it infinite. */
+static float rv__kmeans_square(const float *x, const float *y, size_t dim)
+{
+    float sum = 0.0f;
+    for (size_t j = 0; j < dim; j++) sum += (x[j] - y[j]) * (x[j] - y[j]);
+    return sum;
+}
+
+/* The same for few dimensions, where a tile of products would be mostly packing; the rest of half
+   is infinite. The nearest of each RV__KMEANS_NEAR centroids are compared by their distances. */
 static void rv__kmeans_small_range(void *arg, size_t lane, size_t begin, size_t end)
 {
     const rv__kmeans *job = (const rv__kmeans *)arg;
@@ -18344,40 +18385,21 @@ static void rv__kmeans_small_range(void *arg, size_t lane, size_t begin, size_t 
     (void)lane;
     for (size_t i = begin; i < end; i++) {
         const float *row = rv__kmeans_row(job, i);
-        float low[16], best;
-        uint32_t at[16], where = 0;
-        for (size_t l = 0; l < 16; l++) {
-            low[l] = rv__infinity();
-            at[l] = 0;
+        float best = job->from ? job->best[i] : rv__infinity();
+        uint32_t where = job->from ? job->assign[i] : 0;
+        for (size_t c = job->from; c < job->to; c += RV__KMEANS_NEAR) {
+            size_t n = wide - c < RV__KMEANS_NEAR ? wide - c : RV__KMEANS_NEAR;
+            uint32_t at = (uint32_t)c + job->kernels->nearest_f32(row, dim, job->turned + c * dim,
+                                                                  job->half + c, n);
+            float d = wide <= RV__KMEANS_NEAR && !job->dist ?
+                          0.0f :
+                          rv__kmeans_square(row, job->centroids + at * dim, dim);
+            where = d < best ? at : where;
+            best = d < best ? d : best;
         }
-        for (size_t c = 0; c < wide; c += 16) {
-            float score[16];
-            for (size_t l = 0; l < 16; l++) score[l] = job->half[c + l];
-            for (size_t j = 0; j < dim; j++) {
-                const float *line = job->turned + j * wide + c, x = row[j];
-                for (size_t l = 0; l < 16; l++) score[l] -= x * line[l];
-            }
-            for (size_t l = 0; l < 16; l++) {
-                int less = score[l] < low[l];
-                low[l] = less ? score[l] : low[l];
-                at[l] = less ? (uint32_t)c : at[l];
-            }
-        }
-        best = low[0];
-        where = at[0];
-        for (uint32_t l = 1; l < 16; l++) {
-            if (low[l] < best || (low[l] == best && at[l] + l < where)) {
-                best = low[l];
-                where = at[l] + l;
-            }
-        }
-        job->assign[i] = where < job->k ? where : 0;
-        if (job->dist) {
-            const float *centroid = job->centroids + (size_t)job->assign[i] * dim;
-            float sum = 0.0f;
-            for (size_t j = 0; j < dim; j++) sum += (row[j] - centroid[j]) * (row[j] - centroid[j]);
-            job->dist[i] = sum;
-        }
+        job->assign[i] = where;
+        if (job->best) job->best[i] = best;
+        if (job->dist) job->dist[i] = best;
     }
 }
 
@@ -18459,12 +18481,24 @@ static rv_status rv__kmeans_update(rv_ctx *ctx, rv__kmeans *job)
     return status;
 }
 
-/* Rows labelled between two polls: a few ms of one thread. */
-static size_t rv__kmeans_section(size_t k, size_t dim)
+/* Centroids of a group, of all k where these are few: so many that a block of rows with them is no
+   more than what may lie between two polls. A multiple of 64, or of RV__KMEANS_NEAR. */
+static size_t rv__kmeans_group(const rv__kmeans *job)
 {
-    const double scale = dim <= RV__KMEANS_SMALL ? 1e7 : 1e8; /* tiles are ten times as fast */
-    const double rows = scale / ((double)k * (double)dim + 32.0 * (double)dim + 512.0);
-    return rv__round_up(1 + (size_t)rows, RV__KMEANS_ROWS);
+    const size_t step = job->dim <= RV__KMEANS_SMALL ? RV__KMEANS_NEAR : 64;
+    const double fits = RV__KMEANS_WORK / ((double)job->dim * (double)job->block);
+    if (fits >= (double)job->k) return job->k;
+    return fits < (double)step ? step : (size_t)fits / step * step;
+}
+
+/* Labels the rows with the nearest centroid of one group, or with what was nearer before. */
+static rv_status rv__kmeans_label_group(rv_ctx *ctx, rv__kmeans *job)
+{
+    /* a row and a short centroid cost something of their own */
+    const double dim = (double)job->dim, each = (double)(job->to - job->from) * (dim + 4.0);
+    const double rows = RV__KMEANS_WORK / (each + 32.0 * dim + 512.0);
+    return rv__parallel_for(ctx, job->m, job->block, rv__round_up(1 + (size_t)rows, job->block),
+                            job->turned ? rv__kmeans_small_range : rv__kmeans_assign_range, job);
 }
 
 /* Floats of half and turned. */
@@ -18474,27 +18508,44 @@ static size_t rv__kmeans_table(size_t k, size_t dim)
     return dim > RV__KMEANS_SMALL ? wide : rv__mul(wide, dim + 1);
 }
 
-static rv_status rv__kmeans_label(rv_ctx *ctx, rv__kmeans *job, float *half)
+/* best: [m] when there is more than one group. */
+static rv_status rv__kmeans_label(rv_ctx *ctx, rv__kmeans *job, float *half, float *best)
 {
-    const size_t wide = rv__round_up(job->k, 16), dim = job->dim;
+    const size_t wide = rv__round_up(job->k, 16), dim = job->dim, group = rv__kmeans_group(job);
     const int tiny = dim <= RV__KMEANS_SMALL;
+    size_t left = 0;
+    rv_status status = RV_OK;
     job->half = half;
     job->turned = tiny ? half + wide : NULL;
+    job->best = group < job->k ? best : NULL;
     for (size_t c = 0; c < wide; c++) {
         const float *row = job->centroids + (c < job->k ? c : 0) * dim;
-        rv_status status = c % rv__kmeans_piece(dim) ? RV_OK : rv__poll(ctx);
+        const size_t first = c - c % RV__KMEANS_NEAR;
+        const size_t n = wide - first < RV__KMEANS_NEAR ? wide - first : RV__KMEANS_NEAR;
+        status = rv__poll_by(ctx, &left, 2 * (dim + 32));
         if (status) return status;
         half[c] = c < job->k ? 0.5f * rv_dot_f32(row, row, dim) : rv__infinity();
-        for (size_t j = 0; tiny && j < dim; j++) job->turned[j * wide + c] = row[j];
+        for (size_t j = 0; tiny && j < dim; j++)
+            job->turned[first * dim + j * n + (c - first)] = row[j];
     }
-    return rv__parallel_for(ctx, job->m, RV__KMEANS_ROWS, rv__kmeans_section(job->k, dim),
-                            tiny ? rv__kmeans_small_range : rv__kmeans_assign_range, job);
+    for (job->from = 0; job->from < job->k && !status; job->from = job->to) {
+        job->to = job->k - job->from < group ? job->k : job->from + group;
+        status = rv__kmeans_label_group(ctx, job);
+    }
+    return status;
+}
+
+/* Rows per block: fewer where they are very long. */
+static size_t rv__kmeans_block(size_t dim)
+{
+    return dim <= 8192 ? RV__KMEANS_ROWS : RV__KMEANS_ROWS / 4;
 }
 
 static size_t rv__kmeans_lane(size_t dim, int sampled)
 {
-    size_t bytes = RV__KMEANS_ROWS * RV__KMEANS_COLS * sizeof(float) + rv__gram_f32_scratch();
-    if (sampled) bytes += rv__round_up(RV__KMEANS_ROWS * dim, 16) * sizeof(float);
+    const size_t block = rv__kmeans_block(dim);
+    size_t bytes = block * RV__KMEANS_COLS * sizeof(float) + rv__gram_f32_scratch();
+    if (sampled) bytes += rv__round_up(block * dim, 16) * sizeof(float);
     if (bytes < dim * sizeof(double)) bytes = dim * sizeof(double);
     return rv__round_up(bytes, 64);
 }
@@ -18591,11 +18642,14 @@ static rv_status rv__kmeans_refill(rv_ctx *ctx, const rv__kmeans *job, rv__rng *
                                    const float *dist, float *weight, float *centroids)
 {
     const uint32_t *start = job->start;
+    size_t left = 0;
     for (size_t c = 0; c < job->k; c++) {
-        rv_status status = c % 1024 ? RV_OK : rv__poll(ctx);
-        if (status) return status;
         weight[c] = 0.0f;
-        for (uint32_t i = start[c]; i < start[c + 1]; i++) weight[c] += dist[job->order[i]];
+        for (uint32_t i = start[c]; i < start[c + 1]; i++) {
+            rv_status status = rv__poll_by(ctx, &left, 8); /* rows in any order */
+            if (status) return status;
+            weight[c] += dist[job->order[i]];
+        }
     }
     for (size_t c = 0; c < job->k; c++) {
         size_t donor = 0;
@@ -18640,7 +18694,7 @@ static rv_status rv__kmeans_lloyd(rv_ctx *ctx, rv__kmeans *job, rv__kmeans_space
     job->out = centroids;
     for (size_t round = 0; !status && round < iterations; round++) {
         double total = 0.0;
-        status = rv__kmeans_label(ctx, job, space->half);
+        status = rv__kmeans_label(ctx, job, space->half, space->dist);
         if (!status) status = rv__kmeans_total(ctx, space->dist, job->m, &total);
         if (!status) status = rv__kmeans_sort(ctx, job, space->order, space->start);
         if (!status) status = rv__kmeans_update(ctx, job);
@@ -18674,19 +18728,22 @@ static rv_status rv__kmeans_all(rv_ctx *ctx, const rv_alloc *alloc, rv__kmeans *
                                 uint32_t *assign, float *dist)
 {
     size_t lanes = rv__lanes(ctx);
+    const size_t spare = dist || rv__kmeans_group(job) == job->k ? 0 : job->n;
     float *half = (float *)rv__get(alloc, rv__kmeans_table(job->k, job->dim), sizeof(float));
+    float *best = (float *)rv__get(alloc, spare, sizeof(float));
     rv_status status = RV_ERR_MEMORY;
     job->m = job->n;
     job->assign = assign;
     job->dist = dist;
     job->lane_bytes = rv__kmeans_lane(job->dim, 0);
     job->scratch = (unsigned char *)rv__get(alloc, lanes, job->lane_bytes);
-    if (half && job->scratch) {
-        status = rv__kmeans_label(ctx, job, half);
+    if (half && best && job->scratch) {
+        status = rv__kmeans_label(ctx, job, half, dist ? dist : best);
     } else {
         status = rv__no_memory(ctx, rv__mul(lanes, job->lane_bytes));
     }
     rv__put(alloc, job->scratch, lanes, job->lane_bytes);
+    rv__put(alloc, best, spare, sizeof(float));
     rv__put(alloc, half, rv__kmeans_table(job->k, job->dim), sizeof(float));
     return status;
 }
@@ -18701,6 +18758,7 @@ static void rv__kmeans_open(rv_ctx *ctx, rv__kmeans *job, const float *rows, siz
     job->n = job->m = n;
     job->dim = dim;
     job->k = k;
+    job->block = rv__kmeans_block(dim);
     job->seed = seed;
 }
 
@@ -18819,8 +18877,10 @@ RV_API rv_status rv_kmeans_assign(rv_ctx *ctx, const float *centroids, size_t k,
 #undef RV__KMEANS_COLS
 #undef RV__KMEANS_MANY
 #undef RV__KMEANS_MAX
+#undef RV__KMEANS_NEAR
 #undef RV__KMEANS_ROWS
 #undef RV__KMEANS_SMALL
+#undef RV__KMEANS_WORK
 #endif /* RV_KMEANS_C */
 /* ==== src/rotate.c ============================================================================ */
 #ifndef RV_ROTATE_C
@@ -19055,14 +19115,47 @@ RV_API void rv_rotation_invert(const rv_rotation *rotation, float *y, float *x)
 
 /* ---- small symmetric eigenproblem in double ---- */
 
+/* A <- H A H for the leading k rows of a, from the lower triangle: with p = A u / h and
+   q = p - (u p / 2h) u that is A - u q^T - q u^T. p: [k] scratch. */
+static rv_status rv__eigen_reflect(rv_ctx *ctx, double *a, size_t n, size_t k, const double *u,
+                                   double h, double *p, size_t *left)
+{
+    double dot = 0.0;
+    for (size_t i = 0; i < k; i++) p[i] = 0.0;
+    for (size_t i = 0; i < k; i++) {
+        const double *row = a + i * n;
+        double s = row[i] * u[i], ui = u[i];
+        rv_status status = rv__poll_by(ctx, left, 2 * i);
+        if (status) return status;
+        for (size_t j = 0; j < i; j++) {
+            s += row[j] * u[j];
+            p[j] += row[j] * ui;
+        }
+        p[i] += s;
+    }
+    for (size_t i = 0; i < k; i++) {
+        p[i] /= h;
+        dot += p[i] * u[i];
+    }
+    dot /= 2.0 * h;
+    for (size_t i = 0; i < k; i++) p[i] -= dot * u[i];
+    for (size_t i = 0; i < k; i++) {
+        double *row = a + i * n, ui = u[i], qi = p[i];
+        rv_status status = rv__poll_by(ctx, left, i);
+        if (status) return status;
+        for (size_t j = 0; j <= i; j++) row[j] -= ui * p[j] + qi * u[j];
+    }
+    return RV_OK;
+}
+
 /* Householder reduction of the symmetric a[n, n] to tridiagonal form: diagonal d, subdiagonal e
    (e[0] unused). The reflectors u_k stay in the rows of a, u_k / h_k their scaled form in h. */
 static rv_status rv__eigen_reduce(rv_ctx *ctx, double *a, size_t n, double *d, double *e, double *h)
 {
-    double *p = d; /* until the end d is scratch */
+    size_t left = 0;
     for (size_t k = n - 1; k > 0; k--) {
-        double *u = a + k * n, scale = 0.0, sum = 0.0, dot = 0.0, g;
-        rv_status status = (k & 15u) ? RV_OK : rv__poll(ctx);
+        double *u = a + k * n, scale = 0.0, sum = 0.0, g;
+        rv_status status = rv__poll_by(ctx, &left, 4 * k);
         if (status) return status;
         for (size_t j = 0; j < k; j++) scale += fabs(u[j]);
         h[k] = 0.0;
@@ -19077,27 +19170,8 @@ static rv_status rv__eigen_reduce(rv_ctx *ctx, double *a, size_t n, double *d, d
         sum -= u[k - 1] * g; /* |u|^2 / 2 of the reflector u */
         u[k - 1] -= g;
         h[k] = sum;
-        /* p = A u / h from the lower triangle, then A -= u q^T + q u^T with q = p - (u p / 2h) u */
-        for (size_t i = 0; i < k; i++) p[i] = 0.0;
-        for (size_t i = 0; i < k; i++) {
-            const double *row = a + i * n;
-            double s = row[i] * u[i], ui = u[i];
-            for (size_t j = 0; j < i; j++) {
-                s += row[j] * u[j];
-                p[j] += row[j] * ui;
-            }
-            p[i] += s;
-        }
-        for (size_t i = 0; i < k; i++) {
-            p[i] /= sum;
-            dot += p[i] * u[i];
-        }
-        dot /= 2.0 * sum;
-        for (size_t i = 0; i < k; i++) p[i] -= dot * u[i];
-        for (size_t i = 0; i < k; i++) {
-            double *row = a + i * n, ui = u[i], qi = p[i];
-            for (size_t j = 0; j <= i; j++) row[j] -= ui * p[j] + qi * u[j];
-        }
+        status = rv__eigen_reflect(ctx, a, n, k, u, sum, d, &left); /* until the end d is scratch */
+        if (status) return status;
     }
     h[0] = 0.0;
     for (size_t i = 0; i < n; i++) d[i] = a[i * n + i];
@@ -19107,25 +19181,32 @@ static rv_status rv__eigen_reduce(rv_ctx *ctx, double *a, size_t n, double *d, d
 
 /* v[n, n] = H_1 H_2 ... H_(n-1), the transpose of the transformation that made the tridiagonal
    matrix. Row i is a unit vector until step i + 1, hence the short inner loops. */
-static void rv__eigen_expand(const double *a, const double *h, size_t n, double *v)
+static rv_status rv__eigen_expand(rv_ctx *ctx, const double *a, const double *h, size_t n,
+                                  double *v)
 {
-    for (size_t i = 0; i < n * n; i++) v[i] = 0.0;
+    size_t left = 0;
+    rv_status status = rv__fill_polled(ctx, v, 0, n * n * sizeof(double));
+    if (status) return status;
     for (size_t i = 0; i < n; i++) v[i * n + i] = 1.0;
     for (size_t k = 1; k < n; k++) {
         const double *u = a + k * n;
         if (h[k] == 0.0) continue;
         for (size_t i = 0; i < k; i++) {
             double *row = v + i * n, s = 0.0;
+            status = rv__poll_by(ctx, &left, 2 * k);
+            if (status) return status;
             for (size_t j = 0; j < k; j++) s += row[j] * u[j];
             s /= h[k];
             for (size_t j = 0; j < k; j++) row[j] -= s * u[j];
         }
     }
+    return RV_OK;
 }
 
 /* Implicit QL with Wilkinson's shift on (d, e); the rotations act on pairs of rows of v. */
 static rv_status rv__eigen_iterate(rv_ctx *ctx, double *d, double *e, size_t n, double *v)
 {
+    size_t left = 0;
     for (size_t i = 1; i < n; i++) e[i - 1] = e[i];
     e[n - 1] = 0.0;
     for (size_t l = 0; l < n; l++) {
@@ -19133,7 +19214,7 @@ static rv_status rv__eigen_iterate(rv_ctx *ctx, double *d, double *e, size_t n, 
             size_t m = l;
             double g, r, s = 1.0, c = 1.0, p = 0.0;
             int split = 0;
-            rv_status status = rv__poll(ctx);
+            rv_status status = rv__poll_by(ctx, &left, n);
             if (status) return status;
             while (m + 1 < n && fabs(e[m]) > 2.3e-16 * (fabs(d[m]) + fabs(d[m + 1]))) m++;
             if (m == l) break;
@@ -19142,6 +19223,8 @@ static rv_status rv__eigen_iterate(rv_ctx *ctx, double *d, double *e, size_t n, 
             g = d[m] - d[l] + e[l] / (g + (g >= 0.0 ? r : -r));
             for (size_t i = m; i-- > l;) {
                 double f = s * e[i], b = c * e[i], *x = v + i * n, *y = x + n;
+                status = rv__poll_by(ctx, &left, n);
+                if (status) return status;
                 r = sqrt(f * f + g * g);
                 e[i + 1] = r;
                 if (r == 0.0) { /* underflow: the matrix splits here */
@@ -19177,15 +19260,15 @@ static rv_status rv__eigen_iterate(rv_ctx *ctx, double *d, double *e, size_t n, 
 RV__FN rv_status rv__eigen_symmetric(rv_ctx *ctx, double *a, size_t n, double *d, double *v,
                                      double *scratch)
 {
+    size_t left = 0;
     rv_status status;
     if (n == 0) return RV_OK;
     status = rv__eigen_reduce(ctx, a, n, d, scratch, scratch + n);
-    if (status) return status;
-    rv__eigen_expand(a, scratch + n, n, v);
-    status = rv__eigen_iterate(ctx, d, scratch, n, v);
-    if (status) return status;
-    for (size_t i = 0; i + 1 < n; i++) {
+    if (!status) status = rv__eigen_expand(ctx, a, scratch + n, n, v);
+    if (!status) status = rv__eigen_iterate(ctx, d, scratch, n, v);
+    for (size_t i = 0; !status && i + 1 < n; i++) {
         size_t best = i;
+        status = rv__poll_by(ctx, &left, 3 * n);
         for (size_t j = i + 1; j < n; j++) best = d[j] > d[best] ? j : best;
         if (best == i) continue;
         for (size_t k = 0; k < n; k++) {
@@ -19197,7 +19280,7 @@ RV__FN rv_status rv__eigen_symmetric(rv_ctx *ctx, double *a, size_t n, double *d
         d[i] = d[best];
         d[best] = scratch[0];
     }
-    return RV_OK;
+    return status;
 }
 
 /* ---- subspace iteration ---- */
@@ -19231,11 +19314,12 @@ static const float *rv__pca_row(const rv__pca *pca, size_t i, size_t m)
 static rv_status rv__pca_mean(rv_ctx *ctx, rv__pca *pca, size_t m, float *mean)
 {
     double *sum = pca->wide;
+    size_t left = 0;
     for (size_t j = 0; j < pca->dim; j++) sum[j] = 0.0;
     for (size_t i = 0; i < m; i++) {
         const float *row = rv__pca_row(pca, i, m);
         size_t bad = rv__find_not_finite(row, pca->dim);
-        rv_status status = (i & 1023u) ? RV_OK : rv__poll(ctx);
+        rv_status status = rv__poll_by(ctx, &left, 3 * (pca->dim + 32));
         if (status) return status;
         if (bad < pca->dim) {
             return rv__fail(ctx, RV_ERR_ARG, (size_t)(row - pca->rows) + bad,
@@ -19248,17 +19332,39 @@ static rv_status rv__pca_mean(rv_ctx *ctx, rv__pca *pca, size_t m, float *mean)
     return RV_OK;
 }
 
+/* Copies the half of cov below the diagonal to above it, by squares that stay in the cache. */
+static rv_status rv__pca_mirror(rv_ctx *ctx, rv__pca *pca)
+{
+    const size_t dim = pca->dim, side = RV__PCA_GROUP;
+    size_t left = 0;
+    for (size_t at = 0; at < dim; at += side) {
+        const size_t last = dim - at < side ? dim : at + side;
+        for (size_t from = 0; from <= at; from += side) {
+            rv_status status = rv__poll_by(ctx, &left, 2 * side * side);
+            if (status) return status;
+            for (size_t i = at; i < last; i++) {
+                const size_t end = from + side < i ? from + side : i;
+                for (size_t j = from; j < end; j++) pca->cov[j * dim + i] = pca->cov[i * dim + j];
+            }
+        }
+    }
+    return RV_OK;
+}
+
 /* cov = (sample - mean)^T (sample - mean) / m. Tiles of the chunk are transposed in the cache. */
 static rv_status rv__pca_covariance(rv_ctx *ctx, rv__pca *pca, size_t m, const float *mean)
 {
     const size_t dim = pca->dim;
     const float scale = (float)(1.0 / sqrt((double)m));
+    size_t left = 0;
     for (size_t first = 0; first < m; first += RV__PCA_CHUNK) {
         size_t rows = m - first < RV__PCA_CHUNK ? m - first : RV__PCA_CHUNK;
         for (size_t i = 0; i < rows; i += 16) {
             size_t end = i + 16 < rows ? i + 16 : rows;
             for (size_t j = 0; j < dim; j++) {
                 float *out = pca->columns + j * RV__PCA_CHUNK;
+                rv_status status = rv__poll_by(ctx, &left, 1024); /* pages touched first */
+                if (status) return status;
                 for (size_t r = i; r < end; r++) {
                     out[r] = (rv__pca_row(pca, first + r, m)[j] - mean[j]) * scale;
                 }
@@ -19274,10 +19380,7 @@ static rv_status rv__pca_covariance(rv_ctx *ctx, rv__pca *pca, size_t m, const f
             if (status) return status;
         }
     }
-    for (size_t i = 0; i < dim; i++) {
-        for (size_t j = i + 1; j < dim; j++) pca->cov[i * dim + j] = pca->cov[j * dim + i];
-    }
-    return RV_OK;
+    return rv__pca_mirror(ctx, pca);
 }
 
 static double rv__pca_dot(const float *a, const float *b, size_t n)
@@ -19302,24 +19405,29 @@ static double rv__pca_length(const float *row, size_t dim)
     return sqrt(rv__pca_dot(row, row, dim));
 }
 
-/* Row `at` of z minus its projections on rows from..at-1, twice, scaled to length 1. Fails when
-   next to nothing of its original length is left, because that is rounding noise. */
-static int rv__pca_clean(rv__pca *pca, size_t from, size_t at, double length)
+/* Row `at` of z minus its projections on rows from..at-1, twice, scaled to length 1. *kept: whether
+   more than next to nothing of its original length was left, which would be rounding noise. */
+static rv_status rv__pca_clean(rv_ctx *ctx, rv__pca *pca, size_t from, size_t at, double length,
+                               int *kept)
 {
     const size_t dim = pca->dim;
     float *row = pca->z + at * dim;
     double after;
+    size_t left = RV__WORK;
     for (int pass = 0; pass < 2; pass++) {
         for (size_t i = from; i < at; i++) {
             const float *other = pca->z + i * dim;
             float c = (float)rv__pca_dot(row, other, dim);
+            rv_status status = rv__poll_by(ctx, &left, 2 * dim);
+            if (status) return status;
             for (size_t j = 0; j < dim; j++) row[j] -= c * other[j];
         }
     }
     after = rv__pca_length(row, dim);
-    if (!(length > 0.0) || after <= length * 1e-5) return 0;
+    *kept = length > 0.0 && after > length * 1e-5;
+    if (!*kept) return RV_OK;
     for (size_t j = 0; j < dim; j++) row[j] = (float)((double)row[j] / after);
-    return 1;
+    return RV_OK;
 }
 
 /* Rows [at, at + group) of z minus their projections on all rows before `at`, through products:
@@ -19342,6 +19450,7 @@ static rv_status rv__pca_orthonormalise(rv_ctx *ctx, rv__pca *pca)
 {
     const size_t dim = pca->dim, block = pca->block;
     double length[RV__PCA_GROUP];
+    size_t left = RV__WORK;
     for (size_t at = 0; at < block; at += RV__PCA_GROUP) {
         size_t group = block - at < RV__PCA_GROUP ? block - at : RV__PCA_GROUP;
         rv_status status = rv__poll(ctx);
@@ -19351,13 +19460,19 @@ static rv_status rv__pca_orthonormalise(rv_ctx *ctx, rv__pca *pca)
         }
         if (status) return status;
         for (size_t i = at; i < at + group; i++) {
-            if (rv__pca_clean(pca, at, i, length[i - at])) continue;
-            do {
+            int kept = 0;
+            status = rv__pca_clean(ctx, pca, at, i, length[i - at], &kept);
+            while (!status && !kept) {
                 rv__pca_random(pca, pca->z + i * dim);
-            } while (!rv__pca_clean(pca, 0, i, rv__pca_length(pca->z + i * dim, dim)));
+                length[i - at] = rv__pca_length(pca->z + i * dim, dim);
+                status = rv__pca_clean(ctx, pca, 0, i, length[i - at], &kept);
+            }
+            if (status) return status;
         }
         for (size_t i = at; i < at + group; i++) {
             const float *row = pca->z + i * dim;
+            status = rv__poll_by(ctx, &left, 8 * dim);
+            if (status) return status;
             for (size_t j = 0; j < dim; j++) pca->columns[j * block + i] = row[j];
         }
     }
@@ -19369,7 +19484,12 @@ static rv_status rv__pca_iterate(rv_ctx *ctx, rv__pca *pca)
 {
     const size_t dim = pca->dim, block = pca->block;
     double last = 0.0;
-    for (size_t i = 0; i < block; i++) rv__pca_random(pca, pca->z + i * dim);
+    size_t left = 0;
+    for (size_t i = 0; i < block; i++) {
+        rv_status status = rv__poll_by(ctx, &left, 2 * dim);
+        if (status) return status;
+        rv__pca_random(pca, pca->z + i * dim);
+    }
     for (unsigned round = 0; round < RV__PCA_ROUNDS; round++) {
         double trace = 0.0;
         float *swap = pca->q;
@@ -19380,6 +19500,8 @@ static rv_status rv__pca_iterate(rv_ctx *ctx, rv__pca *pca)
         status = rv_gemm_nt_f32(ctx, pca->q, dim, pca->cov, dim, block, dim, dim, 0, pca->z, dim);
         if (status) return status;
         for (size_t i = 0; i < block; i++) {
+            status = rv__poll_by(ctx, &left, dim);
+            if (status) return status;
             trace += rv__pca_dot(pca->q + i * dim, pca->z + i * dim, dim);
         }
         /* the whole space needs one round; else stop when a round gains 1 part in 10^5 */
@@ -19395,23 +19517,29 @@ static rv_status rv__pca_ritz(rv_ctx *ctx, rv__pca *pca, size_t n_out, float *ba
 {
     const size_t dim = pca->dim, block = pca->block;
     double *a = pca->wide, *v = a + block * block, *d = v + block * block;
+    size_t left = 0;
     rv_status status =
         rv_gemm_nt_f32(ctx, pca->q, dim, pca->z, dim, block, block, dim, 0, pca->tiny, block);
-    if (status) return status;
     for (size_t i = 0; i < block; i++) {
+        if (!status) status = rv__poll_by(ctx, &left, 4 * block);
+        if (status) return status;
         for (size_t j = 0; j < block; j++) {
             a[i * block + j] =
                 0.5 * ((double)pca->tiny[i * block + j] + (double)pca->tiny[j * block + i]);
         }
     }
     status = rv__eigen_symmetric(ctx, a, block, d, v, d + block);
-    if (status) return status;
-    for (size_t i = 0; i < n_out * block; i++) pca->tiny[i] = (float)v[i];
+    for (size_t i = 0; i < n_out; i++) {
+        if (!status) status = rv__poll_by(ctx, &left, block);
+        if (status) return status;
+        for (size_t j = 0; j < block; j++) pca->tiny[i * block + j] = (float)v[i * block + j];
+    }
     status = rv_gemm_nt_f32(ctx, pca->tiny, block, pca->columns, block, n_out, dim, block, 0, basis,
                             dim);
-    if (status) return status;
     for (size_t i = 0; i < n_out; i++) {
         float *row = basis + i * dim, top = 0.0f;
+        if (!status) status = rv__poll_by(ctx, &left, 2 * dim);
+        if (status) return status;
         for (size_t j = 0; j < dim; j++) top = fabsf(row[j]) > fabsf(top) ? row[j] : top;
         if (top < 0.0f) {
             for (size_t j = 0; j < dim; j++) row[j] = -row[j];
@@ -19502,7 +19630,8 @@ RV_API rv_status rv_pca_train(rv_ctx *ctx, const float *rows, size_t stride, siz
 RV_API rv_status rv_pca_apply(rv_ctx *ctx, const float *mean, const float *basis, size_t dim,
                               size_t n_out, const float *rows, size_t stride, size_t n, float *out)
 {
-    const size_t chunk = n < 256 ? n : 256;
+    const size_t most = 16 + RV__WORK / (dim + 1) < 256 ? 16 + RV__WORK / (dim + 1) : 256;
+    const size_t chunk = n < most ? n : most;
     rv_alloc alloc = rv__allocator(ctx);
     rv_status status = RV_OK;
     float *centred;
@@ -19535,8 +19664,11 @@ static rv_status rv__pca_restore_columns(rv_ctx *ctx, const float *basis, size_t
                                          const float *x, size_t n, size_t first, size_t wide,
                                          float *turned, float *rows)
 {
+    size_t left = 0;
     for (size_t c = 0; c < n_out; c++) {
         const float *axis = basis + c * dim + first;
+        rv_status status = rv__poll_by(ctx, &left, 4 * wide);
+        if (status) return status;
         for (size_t j = 0; j < wide; j++) turned[j * n_out + c] = axis[j];
     }
     return rv_gemm_nt_f32(ctx, x, n_out, turned, n_out, n, wide, n_out, 1, rows + first, dim);
@@ -19550,18 +19682,22 @@ RV_API rv_status rv_pca_restore(rv_ctx *ctx, const float *mean, const float *bas
     const size_t block = dim < RV__PCA_BLOCK ? dim : RV__PCA_BLOCK;
     rv_alloc alloc = rv__allocator(ctx);
     rv_status status = RV_OK;
+    size_t left = 0;
     float *turned;
     if (dim < 1 || dim > 65535 || n_out < 1 || n_out > dim) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "pca: dim %z or n_out %z is out of range", dim, n_out);
     }
     for (size_t i = 0; i < n; i++) {
         float *row = rows + i * dim;
-        status = (i & 63u) ? RV_OK : rv__poll(ctx);
+        status = rv__poll_by(ctx, &left, dim + 32);
         if (status) return status;
         if (mean) memcpy(row, mean, dim * sizeof(float));
         else memset(row, 0, dim * sizeof(float));
-        for (size_t c = 0; n < RV__PCA_FEW && c < n_out; c++)
+        for (size_t c = 0; n < RV__PCA_FEW && c < n_out; c++) {
+            status = rv__poll_by(ctx, &left, dim);
+            if (status) return status;
             kernels->axpy_f32(x[i * n_out + c], basis + c * dim, row, dim);
+        }
     }
     if (n < RV__PCA_FEW) return rv__ok(ctx);
     turned = (float *)rv__get(&alloc, block * n_out, sizeof(float));
@@ -19973,14 +20109,28 @@ static rv_status rv__image_locate(rv_ctx *ctx, const rv__image_reader *r, const 
     return RV_OK;
 }
 
-/* Copies a small section of exactly count elements to the caller's array. */
+/* Copies a section of exactly count elements to the caller's array. */
 RV__FN rv_status rv__image_values(rv_ctx *ctx, const rv__image_reader *r, const char *tag,
                                   size_t elem_bytes, size_t count, void *out)
 {
     const unsigned char *from = NULL;
     rv_status status = rv__image_locate(ctx, r, tag, elem_bytes, count, &from);
-    if (status) return status;
-    rv__image_copy(out, from, elem_bytes, count);
+    return status ? status : rv__image_copy_polled(ctx, out, from, elem_bytes, count);
+}
+
+/* Refuses values of a section that are not finite. */
+RV__FN rv_status rv__image_check_finite(rv_ctx *ctx, const char *tag, const float *x, size_t count)
+{
+    const size_t piece = RV__PIECE / sizeof(float);
+    for (size_t at = 0; at < count; at += piece) {
+        size_t n = count - at < piece ? count - at : piece;
+        rv_status status = rv__poll(ctx);
+        if (status) return status;
+        if (rv__find_not_finite(x + at, n) < n) {
+            return rv__fail(ctx, RV_ERR_FORMAT, 0, "section %s has a value that is not finite",
+                            tag);
+        }
+    }
     return RV_OK;
 }
 
@@ -20178,17 +20328,15 @@ RV__FN double rv__quant_square(const float *x, size_t n)
            ((lane[4] + lane[5]) + (lane[6] + lane[7])) + rest;
 }
 
-/* y = x - y. Inner loops of constant length turn into vector instructions on every machine. */
-static void rv__quant_subtract(const float *RV__RESTRICT x, float *RV__RESTRICT y, size_t n)
+/* The squared distance between n elements of a row and what they decode to, which is used up. */
+static double rv__quant_gap(const rv_quant *quant, const float *row, float *decoded, size_t n)
 {
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        for (size_t l = i; l < i + 4; l++) y[l] = x[l] - y[l];
-    }
-    for (; i < n; i++) y[i] = x[i] - y[i];
+    quant->kernels->axpy_f32(-1.0f, row, decoded, n);
+    return rv__quant_square(decoded, n);
 }
 
-/* x = mid + unit * x */
+/* x = mid + unit * x. Inner loops of constant length turn into vector instructions on every
+   machine. */
 RV__FN void rv__quant_move(const float *RV__RESTRICT mid, float unit, float *RV__RESTRICT x,
                            size_t n)
 {
@@ -20234,8 +20382,7 @@ RV__FN void rv__quant_close(const rv_quant *quant, const float *row, unsigned ch
         size_t n =
             quant->config.dim - at < RV__QUANT_CHUNK ? quant->config.dim - at : RV__QUANT_CHUNK;
         quant->ops->chunk(quant, code, at, n, chunk);
-        rv__quant_subtract(row + at, chunk, n);
-        sum += rv__quant_square(chunk, n);
+        sum += rv__quant_gap(quant, row + at, chunk, n);
     }
     rv__quant_put_error(quant, code, (float)sqrt(sum));
 }
@@ -20474,11 +20621,12 @@ static rv_status rv__quant_step_range(rv_ctx *ctx, rv_quant *quant, const float 
 {
     const size_t dim = quant->config.dim;
     float *low = quant->mid, *high = quant->step, widest = 0.0f;
+    size_t left = 0;
     memcpy(low, sample, dim * sizeof(float));
     memcpy(high, sample, dim * sizeof(float));
     for (size_t i = 1; i < s; i++) {
         const float *row = sample + i * dim;
-        rv_status status = (i & 1023u) ? RV_OK : rv__poll(ctx);
+        rv_status status = rv__poll_by(ctx, &left, 2 * (dim + 32));
         if (status) return status;
         for (size_t j = 0; j < dim; j++) {
             low[j] = row[j] < low[j] ? row[j] : low[j];
@@ -20507,9 +20655,10 @@ static rv_status rv__quant_step_mean(rv_ctx *ctx, rv_quant *quant, const float *
     double spread = 0.0;
     double *sum = (double *)rv__get_zero(&quant->alloc, dim, sizeof(double));
     rv_status status = RV_OK;
+    size_t left = 0;
     if (!sum) return rv__no_memory(ctx, dim * sizeof(double));
     for (size_t i = 0; !status && i < s; i++) {
-        status = (i & 1023u) ? RV_OK : rv__poll(ctx);
+        status = rv__poll_by(ctx, &left, dim + 32);
         for (size_t j = 0; j < dim; j++) sum[j] += (double)sample[i * dim + j];
     }
     for (size_t j = 0; j < dim; j++) {
@@ -20517,7 +20666,7 @@ static rv_status rv__quant_step_mean(rv_ctx *ctx, rv_quant *quant, const float *
         quant->step[j] = 1.0f;
     }
     for (size_t i = 0; !status && i < s; i++) {
-        status = (i & 1023u) ? RV_OK : rv__poll(ctx);
+        status = rv__poll_by(ctx, &left, dim + 32);
         for (size_t j = 0; j < dim; j++) {
             spread += fabs((double)sample[i * dim + j] - (double)quant->mid[j]);
         }
@@ -20553,28 +20702,26 @@ static size_t rv__quant_step_scratch(const rv_quant *quant)
     return quant->config.dim;
 }
 
-/* out = (row - mid) * inverse + shift. As to the loops, see rv__quant_subtract. */
-static void rv__quant_step_offsets(const float *RV__RESTRICT row, const float *RV__RESTRICT mid,
-                                   const float *RV__RESTRICT inverse, float shift,
-                                   float *RV__RESTRICT out, size_t n)
+RV__INLINE float rv__quant_step_within(float x, float low, float high)
 {
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        for (size_t l = i; l < i + 4; l++) out[l] = (row[l] - mid[l]) * inverse[l] + shift;
-    }
-    for (; i < n; i++) out[i] = (row[i] - mid[i]) * inverse[i] + shift;
+    float capped = x < high ? x : high;
+    return capped > low ? capped : low;
 }
 
-static void rv__quant_step_clamp(float low, float high, float *x, size_t n)
+/* out = (row - mid) * inverse + shift within low..high. As to the loops, see rv__quant_move. */
+static void rv__quant_step_offsets(const float *RV__RESTRICT row, const float *RV__RESTRICT mid,
+                                   const float *RV__RESTRICT inverse, float shift, float low,
+                                   float high, float *RV__RESTRICT out, size_t n)
 {
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {
         for (size_t l = i; l < i + 4; l++) {
-            float capped = x[l] < high ? x[l] : high;
-            x[l] = capped > low ? capped : low;
+            out[l] = rv__quant_step_within((row[l] - mid[l]) * inverse[l] + shift, low, high);
         }
     }
-    for (; i < n; i++) x[i] = x[i] < low ? low : x[i] < high ? x[i] : high;
+    for (; i < n; i++) {
+        out[i] = rv__quant_step_within((row[i] - mid[i]) * inverse[i] + shift, low, high);
+    }
 }
 
 /* x = (scale * x + shift) * step */
@@ -20653,13 +20800,12 @@ static void rv__quant_step_put(const rv_quant *quant, const float *row, const fl
     const float *mid = quant->mid + first;
     float x[RV__QUANT_CHUNK];
     if (quant->config.kind == RV_QUANT_SQ8) {
-        rv__quant_step_offsets(row + first, mid, inverse + first, 0.0f, x, n);
+        rv__quant_step_offsets(row + first, mid, inverse + first, 0.0f, -127.0f, 127.0f, x, n);
         quant->kernels->narrow_i8(x, 1.0f, (int8_t *)code + 4 + first, n);
     } else if (quant->config.kind == RV_QUANT_SQ4) {
         /* whole numbers 0..15 for -7.5..7.5 */
         int8_t level[RV__QUANT_CHUNK] = {0};
-        rv__quant_step_offsets(row + first, mid, inverse + first, 7.5f, x, n);
-        rv__quant_step_clamp(0.0f, 15.0f, x, n);
+        rv__quant_step_offsets(row + first, mid, inverse + first, 7.5f, 0.0f, 15.0f, x, n);
         quant->kernels->narrow_i8(x, 1.0f, level, n);
         rv__quant_step_put_nibbles((const uint8_t *)level, first, n, code);
     } else {
@@ -20679,8 +20825,7 @@ static void rv__quant_step_row(const rv_quant *quant, const float *row, const fl
         rv__quant_step_values(quant, code, at, n, x);
         if (quant->config.kind != RV_QUANT_BINARY) square += rv__quant_square(x, n);
         rv__quant_move(quant->mid + at, quant->unit, x, n);
-        rv__quant_subtract(row + at, x, n);
-        lost += rv__quant_square(x, n);
+        lost += rv__quant_gap(quant, row + at, x, n);
     }
     if (quant->config.kind == RV_QUANT_SQ8) rv__quant_put_f32(code, (float)square);
     if (quant->config.kind == RV_QUANT_SQ4) rv__quant_put_f32(code + quant->payload, (float)square);
@@ -20867,15 +21012,18 @@ RV__FN rv_status rv__quant_pq_room(rv_ctx *ctx, rv_quant *quant)
 }
 
 /* Fills turned and the lengths from the book. */
-RV__FN void rv__quant_pq_turn(rv_quant *quant)
+RV__FN rv_status rv__quant_pq_turn(rv_ctx *ctx, rv_quant *quant)
 {
     const size_t size = rv__quant_pq_size(quant);
+    size_t left = 0;
     for (size_t s = 0; s < quant->config.m; s++) {
         size_t first = rv__quant_pq_first(quant, s), width = rv__quant_pq_width(quant, s);
         const float *book = quant->book + size * first;
         float *turned = quant->turned + size * first;
         float *half = quant->turned + size * (quant->config.dim + s);
         for (size_t c = 0; c < size; c++) {
+            rv_status status = rv__poll_by(ctx, &left, 8 * (width + 4));
+            if (status) return status;
             half[c] = 0.0f;
             for (size_t j = 0; j < width; j++) {
                 float x = book[c * width + j];
@@ -20884,6 +21032,7 @@ RV__FN void rv__quant_pq_turn(rv_quant *quant)
             }
         }
     }
+    return RV_OK;
 }
 
 static rv_status rv__quant_pq_train(rv_ctx *ctx, rv_quant *quant, const float *sample, size_t s)
@@ -20906,8 +21055,7 @@ static rv_status rv__quant_pq_train(rv_ctx *ctx, rv_quant *quant, const float *s
                                   quant->config.dim, s, rv__quant_pq_width(quant, i),
                                   quant->book + size * first, NULL, NULL);
     }
-    if (!status) rv__quant_pq_turn(quant);
-    return status;
+    return status ? status : rv__quant_pq_turn(ctx, quant);
 }
 
 static size_t rv__quant_pq_scratch(const rv_quant *quant)
@@ -21176,10 +21324,11 @@ static rv_status rv__rabitq_train(rv_ctx *ctx, rv_quant *quant, const float *sam
     const size_t dim = quant->config.dim;
     double *sum = (double *)rv__get_zero(&quant->alloc, dim, sizeof(double));
     rv_status status = RV_OK;
+    size_t left = 0;
     quant->mean = (float *)rv__get(&quant->alloc, dim + quant->padded, sizeof(float));
     if (!sum || !quant->mean) status = rv__no_memory(ctx, dim * sizeof(double));
     for (size_t i = 0; !status && i < s; i++) {
-        status = (i & 1023u) ? RV_OK : rv__poll(ctx);
+        status = rv__poll_by(ctx, &left, dim + 32);
         for (size_t j = 0; j < dim; j++) sum[j] += (double)sample[i * dim + j];
     }
     if (!status) {
@@ -21754,6 +21903,16 @@ RV_API size_t rv_quant_bytes(const rv_quant *quant)
 
 /* ---- training ---- */
 
+/* Resolves the stride of rows a caller gives. */
+static rv_status rv__quant_stride(rv_ctx *ctx, const rv_quant *quant, size_t *stride)
+{
+    const size_t dim = quant->config.dim;
+    if (*stride == 0) *stride = dim;
+    if (*stride >= dim) return RV_OK;
+    return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", *stride,
+                    dim);
+}
+
 /* Rows looked at by training: enough for the kind, at most about 64 MiB. */
 static size_t rv__quant_sample_rows(const rv_quant *quant, size_t n)
 {
@@ -21768,11 +21927,12 @@ static rv_status rv__quant_sample(rv_ctx *ctx, const rv_quant *quant, const floa
                                   size_t stride, size_t n, size_t s, float *sample)
 {
     const size_t dim = quant->config.dim;
+    size_t left = 0;
     for (size_t i = 0; i < s; i++) {
         uint64_t from = (uint64_t)i * n / s, to = (uint64_t)(i + 1) * n / s;
         size_t row = (size_t)(from + rv__mix(quant->seed + i) % (to - from));
         size_t bad = rv__find_not_finite(rows + row * stride, dim);
-        rv_status status = (i & 255u) ? RV_OK : rv__poll(ctx);
+        rv_status status = rv__poll_by(ctx, &left, 3 * (dim + 32));
         if (status) return status;
         if (bad < dim) {
             return rv__fail(ctx, RV_ERR_ARG, row * stride + bad,
@@ -21794,11 +21954,8 @@ RV_API rv_status rv_quant_train(rv_ctx *ctx, rv_quant *quant, const float *rows,
     if (!quant || (!rows && n))
         return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_train needs quant and rows");
     dim = quant->config.dim;
-    if (stride == 0) stride = dim;
-    if (stride < dim) {
-        return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", stride,
-                        dim);
-    }
+    status = rv__quant_stride(ctx, quant, &stride);
+    if (status) return status;
     if (n == 0) return rv__fail(ctx, RV_ERR_ARG, 0, "n is 0, training needs at least one row");
     if (!quant->ops->train) return rv__ok(ctx);
     s = rv__quant_sample_rows(quant, n);
@@ -21869,22 +22026,28 @@ static void rv__quant_encode_range(void *arg, size_t lane, size_t begin, size_t 
     }
 }
 
+/* Rows encoded between two polls: one to two ms. */
+static size_t rv__quant_encoded(const rv_quant *quant)
+{
+    size_t each = 1; /* nanoseconds for an element, about */
+    if (quant->config.kind == RV_QUANT_PQ) each = quant->config.bits == 4 ? 16 : 64;
+    if (quant->config.kind == RV_QUANT_RABITQ) each = quant->config.bits == 1 ? 16 : 48;
+    return 1 + 1500000u / (each * ((size_t)quant->config.dim + 32));
+}
+
 RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float *rows,
                                  size_t stride, size_t n, void *codes)
 {
     rv_alloc alloc = rv__allocator(ctx);
-    size_t lanes = rv__lanes(ctx), worst = SIZE_MAX, dim;
+    size_t lanes = rv__lanes(ctx), worst = SIZE_MAX, dim, section;
     rv__quant_job job;
-    rv_status status = RV_OK;
+    rv_status status;
     if (!quant || (n && (!rows || !codes))) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_encode needs quant, rows and codes");
     }
     dim = quant->config.dim;
-    if (stride == 0) stride = dim;
-    if (stride < dim) {
-        return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", stride,
-                        dim);
-    }
+    status = rv__quant_stride(ctx, quant, &stride);
+    if (status) return status;
     if (!quant->trained)
         return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
     if (n == 0) return rv__ok(ctx);
@@ -21900,8 +22063,9 @@ RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float
         status = rv__no_memory(ctx, lanes * job.lane_floats * sizeof(float));
     } else {
         for (size_t i = 0; i < lanes; i++) job.bad[i] = SIZE_MAX;
-        status = rv__parallel_for(ctx, n, RV__QUANT_BLOCK, 1 + 1000000u / dim,
-                                  rv__quant_encode_range, &job);
+        section = rv__quant_encoded(quant);
+        status = rv__parallel_for(ctx, n, section < RV__QUANT_BLOCK ? section : RV__QUANT_BLOCK,
+                                  section, rv__quant_encode_range, &job);
         for (size_t i = 0; i < lanes; i++) worst = job.bad[i] < worst ? job.bad[i] : worst;
     }
     rv__put(&alloc, job.bad, lanes, sizeof(size_t));
@@ -21921,7 +22085,7 @@ RV_API rv_status rv_quant_decode(rv_ctx *ctx, const rv_quant *quant, const void 
     const unsigned char *code = (const unsigned char *)codes;
     float *turned = NULL;
     rv_status status = RV_OK;
-    size_t dim, wide;
+    size_t dim, wide, left = 0;
     if (!quant || (n && (!codes || !rows))) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_decode needs quant, codes and rows");
     }
@@ -21935,7 +22099,7 @@ RV_API rv_status rv_quant_decode(rv_ctx *ctx, const rv_quant *quant, const void 
     }
     for (size_t i = 0; !status && i < n; i++, code += quant->code_bytes, rows += dim) {
         float *to = turned ? turned : rows;
-        status = (i & 255u) ? RV_OK : rv__poll(ctx);
+        status = rv__poll_by(ctx, &left, 6 * (dim + 32));
         if (status) break;
         for (size_t at = 0; at < wide; at += RV__QUANT_CHUNK) {
             quant->ops->chunk(quant, code, at,
@@ -22171,10 +22335,7 @@ static rv_status rv__quant_load_floats(rv_ctx *ctx, const rv__image_reader *r, c
                                        size_t n, float *out)
 {
     rv_status status = rv__image_values(ctx, r, tag, 4, n, out);
-    if (!status && rv__find_not_finite(out, n) < n) {
-        status = rv__fail(ctx, RV_ERR_FORMAT, 0, "section %s has a value that is not finite", tag);
-    }
-    return status;
+    return status ? status : rv__image_check_finite(ctx, tag, out, n);
 }
 
 /* Whether what training made is there in the length that the config asks for, which has to be known
@@ -22199,8 +22360,7 @@ static rv_status rv__quant_load_state(rv_ctx *ctx, const rv__image_reader *r, rv
     if (quant->config.kind == RV_QUANT_PQ) {
         status = rv__quant_pq_room(ctx, quant);
         if (!status) status = rv__quant_load_floats(ctx, r, tag, count, quant->book);
-        if (!status) rv__quant_pq_turn(quant);
-        return status;
+        return status ? status : rv__quant_pq_turn(ctx, quant);
     }
     if (quant->config.kind == RV_QUANT_RABITQ) {
         quant->mean = (float *)rv__get(&quant->alloc, dim + quant->padded, sizeof(float));
@@ -22298,8 +22458,8 @@ RV_API rv_status rv_quant_load(rv_ctx *ctx, const void *image, size_t bytes, rv_
 
 /* Rows, keys and the map between them, private to the indexes.
 
-   A row has a slot, a number below n that stays the same until compact or permute. Slots of removed
-   rows are used again, the lowest first. While keys are 0..n-1 in slot order ("identity") neither
+   A row has a slot, a number below n that stays the same until compact. Slots of removed rows are
+   used again, the lowest first. While keys are 0..n-1 in slot order ("identity") neither
    keys nor map exist. Otherwise the map is open addressing over slots, linear probing, a power of
    two of places, at most three quarters full; erasing shifts entries back, so there are no marks of
    the dead.
@@ -22317,7 +22477,7 @@ RV_API rv_status rv_quant_load(rv_ctx *ctx, const void *image, size_t bytes, rv_
 #define RV__NO_SLOT 0xFFFFFFFFu
 #define RV__STORE_MAX 0xFFFFFFFEu /* most slots */
 #define RV__STORE_DIM_MAX 65535u
-#define RV__STORE_PIECE 4096u /* rows or keys handled between two polls */
+#define RV__STORE_PIECE 4096u /* keys handled between two polls */
 
 typedef struct rv__store {
     rv_alloc alloc;
@@ -22362,6 +22522,12 @@ RV__FN int rv__filter_pass(const rv_filter *f, uint64_t key)
         if (!((unsigned)f->bits[(size_t)(key / 8)] >> (key % 8) & 1u)) return 0;
     }
     return !f->accept || f->accept(f->user, key) != 0;
+}
+
+/* A filter that may refuse something, or NULL. */
+RV__FN const rv_filter *rv__filter_of(const rv_filter *f)
+{
+    return f && (f->accept || f->bits) ? f : NULL;
 }
 
 RV__FN rv_status rv__filter_check(rv_ctx *ctx, const rv_filter *f)
@@ -22630,6 +22796,14 @@ RV__FN uint32_t rv__store_find(const rv__store *s, uint64_t key)
     return key < s->n && rv__store_live(s, (uint32_t)key) ? (uint32_t)key : RV__NO_SLOT;
 }
 
+/* The same for a key that must be there. */
+RV__FN rv_status rv__store_require(rv_ctx *ctx, const rv__store *s, uint64_t key, uint32_t *slot)
+{
+    *slot = rv__store_find(s, key);
+    if (*slot == RV__NO_SLOT) return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "there is no key %l", key);
+    return RV_OK;
+}
+
 /* Takes a key that is present out of the map. Later entries of the run move back over the gap when
    their home does not lie behind it. */
 static void rv__store_erase(rv__store *s, uint64_t key)
@@ -22696,6 +22870,19 @@ static rv_status rv__store_keyed(rv_ctx *ctx, rv__store *s)
     return RV_OK;
 }
 
+/* Rows handled between two polls when one costs so many bytes or numbers: a few ms also where
+   memory is touched for the first time. */
+static size_t rv__store_section(size_t work)
+{
+    return 1 + 2 * RV__PIECE / (work + 256);
+}
+
+/* Rows of a piece of work out of such a section. */
+static size_t rv__store_grain(size_t section)
+{
+    return section < 64 ? section : 64;
+}
+
 /* ---- moving rows ---- */
 
 typedef struct rv__store_move_job {
@@ -22718,10 +22905,12 @@ static void rv__store_move_rows(void *arg, size_t lane, size_t begin, size_t end
     }
 }
 
-/* A store with n slots of s in arrays of its own. On failure there is nothing to free. */
+/* A store with n slots of s in arrays of its own; holes: removed ones with them, then old_of_new is
+   NULL. On failure there is nothing to free. */
 static rv_status rv__store_moved(rv_ctx *ctx, const rv__store *s, size_t capacity, size_t n,
                                  const uint32_t *old_of_new, int keyed, int holes, rv__store *to)
 {
+    const size_t section = rv__store_section(s->stride);
     rv__store_move_job job;
     rv__store_blocks b;
     rv_status status = rv__store_blocks_get(ctx, s, capacity, keyed, holes, &b);
@@ -22729,11 +22918,9 @@ static rv_status rv__store_moved(rv_ctx *ctx, const rv__store *s, size_t capacit
     job.s = s;
     job.b = &b;
     job.old_of_new = old_of_new;
-    status = rv__parallel_for(ctx, n, 64, RV__STORE_PIECE, rv__store_move_rows, &job);
-    for (size_t i = 0; !status && b.removed && i < n; i++) {
-        uint32_t old = old_of_new ? old_of_new[i] : (uint32_t)i;
-        if (i % RV__STORE_PIECE == 0) status = rv__poll(ctx);
-        if (!rv__store_live(s, old)) b.removed[i / 64] |= (uint64_t)1 << (i % 64);
+    status = rv__parallel_for(ctx, n, rv__store_grain(section), section, rv__store_move_rows, &job);
+    if (!status && b.removed) {
+        status = rv__copy_polled(ctx, b.removed, s->removed, rv__store_words(n) * sizeof(uint64_t));
     }
     if (!status && b.keys) {
         status = rv__store_fill_map(ctx, b.map, b.map_size, b.keys, b.removed, (uint32_t)n);
@@ -22750,26 +22937,20 @@ static rv_status rv__store_moved(rv_ctx *ctx, const rv__store *s, size_t capacit
     return RV_OK;
 }
 
-/* Moves n slots into arrays of a new capacity; all or nothing. */
-static rv_status rv__store_move(rv_ctx *ctx, rv__store *s, size_t capacity, size_t n,
-                                const uint32_t *old_of_new, int keyed, int holes)
-{
-    rv__store to;
-    rv_status status = rv__store_moved(ctx, s, capacity, n, old_of_new, keyed, holes, &to);
-    if (!status) rv__store_swap(s, &to);
-    return status;
-}
-
 /* Room for capacity rows in all, removed ones included. */
 RV__FN rv_status rv__store_reserve(rv_ctx *ctx, rv__store *s, size_t capacity)
 {
+    rv__store to;
     rv_status status = rv__store_writable(ctx, s);
     if (status) return status;
     if (capacity > RV__STORE_MAX) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "capacity is %z, it must be below 2^32 - 1", capacity);
     }
     if (capacity <= s->capacity) return RV_OK;
-    return rv__store_move(ctx, s, capacity, s->n, NULL, s->keys != NULL, s->removed != NULL);
+    status =
+        rv__store_moved(ctx, s, capacity, s->n, NULL, s->keys != NULL, s->removed != NULL, &to);
+    if (!status) rv__store_swap(s, &to);
+    return status;
 }
 
 /* Room for more rows behind the last one; grows by half. */
@@ -22859,14 +23040,6 @@ RV__FN rv_status rv__store_compact(rv_ctx *ctx, rv__store *s, uint32_t *new_slot
     rv_status status = rv__store_compacted(ctx, s, new_slot, &to);
     if (!status) rv__store_swap(s, &to);
     return status;
-}
-
-/* Slot i becomes what slot old_of_new[i] was; old_of_new: a permutation of 0..n-1. */
-RV__FN rv_status rv__store_permute(rv_ctx *ctx, rv__store *s, const uint32_t *old_of_new)
-{
-    rv_status status = rv__store_writable(ctx, s);
-    if (status || s->n == 0) return status;
-    return rv__store_move(ctx, s, s->capacity, s->n, old_of_new, 1, s->removed != NULL);
 }
 
 /* Gives the rows up; distances, decode and prepare_row are gone. */
@@ -23218,6 +23391,7 @@ static void rv__store_encode_rows(void *arg, size_t lane, size_t begin, size_t e
 static rv_status rv__store_encode_many(rv_ctx *ctx, rv__store *s, const void *vecs, size_t n)
 {
     rv__store_encode_job job;
+    const size_t section = rv__store_section((size_t)s->dim * 4);
     size_t bad = SIZE_MAX, lanes = rv__lanes(ctx);
     rv_status status;
     job.s = s;
@@ -23225,20 +23399,25 @@ static rv_status rv__store_encode_many(rv_ctx *ctx, rv__store *s, const void *ve
     job.bytes = rv__store_vector_bytes(s);
     for (size_t i = 0; i < lanes; i++) job.bad[i] = SIZE_MAX;
     status =
-        rv__parallel_for(ctx, n, 64, 1 + ((size_t)1 << 18) / s->dim, rv__store_encode_rows, &job);
+        rv__parallel_for(ctx, n, rv__store_grain(section), section, rv__store_encode_rows, &job);
     if (status) return status;
     for (size_t i = 0; i < lanes; i++) bad = job.bad[i] < bad ? job.bad[i] : bad;
     if (bad == SIZE_MAX) return RV_OK;
     return rv__store_refuse(ctx, s, job.vecs + bad * job.bytes, 1, bad * s->dim, "vectors");
 }
 
-static int rv__store_continues(const rv__store *s, const uint64_t *keys, size_t n)
+/* Whether n more rows with these keys keep the identity. */
+static rv_status rv__store_continues(rv_ctx *ctx, const rv__store *s, const uint64_t *keys,
+                                     size_t n, int *yes)
 {
-    size_t i = 0;
-    if (s->keys) return 0;
-    if (!keys) return s->n == 0 || n == 0;
-    while (i < n && keys[i] == s->n + (uint64_t)i) i++;
-    return i == n;
+    size_t i = 0, left = 0;
+    *yes = !s->keys && (keys || s->n == 0);
+    for (; *yes && keys && i < n; i++) {
+        rv_status status = rv__poll_by(ctx, &left, 1);
+        if (status) return status;
+        *yes = keys[i] == s->n + (uint64_t)i;
+    }
+    return RV_OK;
 }
 
 /* Enters the keys of n slots behind the last one; takes them out again when one is present, appears
@@ -23260,8 +23439,9 @@ static rv_status rv__store_enter_keys(rv_ctx *ctx, rv__store *s, const uint64_t 
         s->map[place] = s->n + (uint32_t)done;
         s->keys[s->n + done] = key;
     }
-    if (status) {
-        while (done > 0) rv__store_erase(s, s->keys[s->n + --done]);
+    while (status && done > 0) {
+        rv__store_erase(s, s->keys[s->n + --done]);
+        if (done % RV__STORE_PIECE == 0) rv__poll_undo(ctx);
     }
     return status;
 }
@@ -23272,11 +23452,13 @@ RV__FN rv_status rv__store_append(rv_ctx *ctx, rv__store *s, const uint64_t *key
                                   size_t n)
 {
     rv_status status = rv__store_writable(ctx, s);
+    int identity = 0;
     if (status || n == 0) return status;
     if (!vecs) return rv__fail(ctx, RV_ERR_ARG, 0, "vectors is NULL");
     status = rv__store_grow(ctx, s, n);
     if (!status) status = rv__store_encode_many(ctx, s, vecs, n);
-    if (!status && !rv__store_continues(s, keys, n)) {
+    if (!status) status = rv__store_continues(ctx, s, keys, n, &identity);
+    if (!status && !identity) {
         status = rv__store_keyed(ctx, s);
         if (!status) status = rv__store_enter_keys(ctx, s, keys, n);
     }
@@ -23460,6 +23642,7 @@ static void rv__store_sound_rows(void *arg, size_t lane, size_t begin, size_t en
 
 static rv_status rv__store_check_rows(rv_ctx *ctx, const rv__store *s)
 {
+    const size_t section = rv__store_section(s->stride);
     size_t bad = SIZE_MAX, lanes = rv__lanes(ctx);
     rv__store_sound_job job;
     rv_status status;
@@ -23467,7 +23650,7 @@ static rv_status rv__store_check_rows(rv_ctx *ctx, const rv__store *s)
     job.s = s;
     for (size_t i = 0; i < lanes; i++) job.bad[i] = SIZE_MAX;
     status =
-        rv__parallel_for(ctx, s->n, 64, 1 + ((size_t)1 << 22) / s->dim, rv__store_sound_rows, &job);
+        rv__parallel_for(ctx, s->n, rv__store_grain(section), section, rv__store_sound_rows, &job);
     if (status) return status;
     for (size_t i = 0; i < lanes; i++) bad = job.bad[i] < bad ? job.bad[i] : bad;
     if (bad == SIZE_MAX) return RV_OK;
@@ -23477,8 +23660,11 @@ static rv_status rv__store_check_rows(rv_ctx *ctx, const rv__store *s)
 static rv_status rv__store_check_removed(rv_ctx *ctx, const rv__store *s)
 {
     uint32_t count = 0;
+    size_t left = 0;
     if (!s->removed) return RV_OK;
     for (size_t i = 0; i < rv__store_words(s->n); i++) {
+        rv_status status = rv__poll_by(ctx, &left, 64);
+        if (status) return status;
         for (uint64_t word = s->removed[i]; word; word &= word - 1) count++;
     }
     if (count == s->n_removed && (s->n % 64 == 0 || s->removed[s->n / 64] >> (s->n % 64) == 0))
@@ -23571,8 +23757,9 @@ RV__FN rv_status rv__store_load(rv_ctx *ctx, rv__image_reader *r, int view, rv_c
     s->n_removed = params[5];
     status = rv__store_load_arrays(ctx, r, view, (params[6] & 2u) != 0, s);
     if (!status && rv__store_swaps(s) && s->rows) {
-        for (uint32_t i = 0; i < s->n; i++) {
+        for (uint32_t i = 0; !status && i < s->n; i++) {
             unsigned char scale[4];
+            if (i % RV__STORE_PIECE == 0) status = rv__poll(ctx);
             memcpy(scale, s->rows + (size_t)i * s->stride, 4);
             rv__image_copy(s->rows + (size_t)i * s->stride, scale, 4, 1);
         }
@@ -23904,14 +24091,21 @@ static double rv__code_trial(const float *exact, const float *y, size_t stride, 
     return total ? (double)found / (double)total : 1.0;
 }
 
-/* Whether more than one row in a hundred has over a quarter of itself outside the leading n
-   components. Such rows are few, but all their neighbours are lost. y: [s, stride]. */
+/* Whether more than one row in a hundred has over a tenth of itself outside the leading n
+   components, and over four times as much as the mean row. Such rows are few, but most of their
+   neighbours are lost. y: [s, stride], square: [s]. */
 static int rv__code_strays(const float *y, size_t stride, const float *square, size_t s, size_t n)
 {
+    float bound = 0.0f;
     size_t strays = 0;
-    for (size_t i = 0; i < s; i++) {
-        const float inside = rv_dot_f32(y + i * stride, y + i * stride, n);
-        strays += inside < 0.75f * square[i];
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < s; i++) {
+            const float inside = rv_dot_f32(y + i * stride, y + i * stride, n);
+            const float outside = square[i] > inside ? 1.0f - inside / square[i] : 0.0f;
+            if (pass) strays += outside > bound;
+            else bound += outside * 4.0f / (float)s;
+        }
+        if (bound < 0.1f) bound = 0.1f;
     }
     return strays * 100 > s;
 }
@@ -23964,11 +24158,28 @@ static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *axes,
     return status;
 }
 
-/* Evenly spread live rows of the store as floats: [*s, dim]. */
+/* Step of a walk over all of 0..count-1 of which every part is spread evenly: near the golden
+   section, without a common divisor. */
+static size_t rv__code_step(size_t count)
+{
+    for (size_t step = count * 618 / 1000 + 1;; step++) {
+        size_t a = step, b = count;
+        while (b) {
+            const size_t rest = a % b;
+            a = b;
+            b = rest;
+        }
+        if (a == 1) return step;
+    }
+}
+
+/* Evenly spread live rows of the store as floats, in an order whose beginnings are as well:
+   [*s, dim]. */
 static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_alloc *alloc,
                                  size_t most, float **out, size_t *s)
 {
     size_t n = store->n, count = n < most ? n : most, got = 0;
+    const size_t step = rv__code_step(count);
     void *query = rv__get(alloc, rv__store_query_bytes(store), 1);
     float *rows = (float *)rv__get(alloc, count * store->dim, sizeof(float));
     rv_status status = RV_OK;
@@ -23978,7 +24189,7 @@ static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_a
         return rv__no_memory(ctx, count * store->dim * sizeof(float));
     }
     for (size_t i = 0; i < count; i++) {
-        uint32_t slot = (uint32_t)((uint64_t)i * n / count);
+        uint32_t slot = (uint32_t)((uint64_t)(i * step % count) * n / count);
         if (i % 512 == 0 && (status = rv__poll(ctx)) != RV_OK) break;
         if (!rv__store_live(store, slot)) continue;
         rv__store_prepare_row(store, slot, query);
@@ -24511,7 +24722,7 @@ static rv_status rv__flat_query_all(rv_ctx *ctx, const rv_flat *index, const voi
     memset(&scan, 0, sizeof scan);
     scan.store = s;
     scan.isa = ctx ? ctx->isa : RV_ISA_BEST;
-    scan.filter = filter && (filter->accept || filter->bits) ? filter : NULL;
+    scan.filter = rv__filter_of(filter);
     scan.ranged = radius != NULL;
     scan.radius = radius ? *radius : 0.0f;
     scan.k = k < s->n - s->n_removed ? k : s->n - s->n_removed;
@@ -24588,7 +24799,7 @@ RV_API rv_status rv_flat_iter_create(rv_ctx *ctx, const rv_flat *index, const vo
     iter->left = rv_flat_count(index);
     if (filter) iter->filter = *filter;
     iter->scan.store = &index->store;
-    iter->scan.filter = filter && (filter->accept || filter->bits) ? &iter->filter : NULL;
+    iter->scan.filter = rv__filter_of(&iter->filter);
     iter->scan.isa = ctx ? ctx->isa : RV_ISA_BEST;
     iter->scan.queries = (const unsigned char *)iter + head;
     iter->scan.n_queries = 1;
@@ -24710,9 +24921,7 @@ RV_API rv_status rv_flat_build(rv_ctx *ctx, rv_flat *index, const uint64_t *keys
 static rv_status rv__flat_find(rv_ctx *ctx, const rv_flat *index, uint64_t key, uint32_t *slot)
 {
     if (!index) return rv__flat_null(ctx, "index");
-    *slot = rv__store_find(&index->store, key);
-    if (*slot == RV__NO_SLOT) return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "there is no key %l", key);
-    return RV_OK;
+    return rv__store_require(ctx, &index->store, key, slot);
 }
 
 RV_API rv_status rv_flat_update(rv_ctx *ctx, rv_flat *index, uint64_t key, const void *vector)
@@ -29403,6 +29612,12 @@ static rv_status rv__ivf_null(rv_ctx *ctx, const char *what)
     return rv__fail(ctx, RV_ERR_ARG, 0, "%s is NULL", what);
 }
 
+/* Metrics with means, for which there are codes. */
+static int rv__ivf_dense(rv_metric metric)
+{
+    return metric == RV_METRIC_L2 || metric == RV_METRIC_IP || metric == RV_METRIC_COSINE;
+}
+
 /* ---- memory of the lists ---- */
 
 static void rv__ivf_drop_pool(rv__ivf_lists *l)
@@ -29715,14 +29930,33 @@ static void rv__ivf_decode(const rv__ivf_lists *l, uint32_t at, float *x, float 
 
 /* ---- centres ---- */
 
+/* Rows in the caller's form as centres, for a store's metric without means. */
+static rv_status rv__ivf_make_medoids(rv_ctx *ctx, rv__ivf_lists *l, const rv__store *store,
+                                      const void *rows)
+{
+    rv__store_spec spec;
+    rv_status status;
+    memset(&spec, 0, sizeof spec);
+    spec.dim = store->dim;
+    spec.metric = store->metric;
+    spec.type = store->type == RV_DTYPE_U1 ? RV_DTYPE_U1 : RV_DTYPE_F32;
+    spec.custom = store->custom;
+    spec.custom_user = store->custom_user;
+    status = rv__store_init(ctx, &l->centres, &spec);
+    if (status) return status;
+    l->medoids = 1;
+    return rv__store_append(ctx, &l->centres, NULL, rows, l->n_lists);
+}
+
 /* Bytes of the means for a first look at them. */
 static rv_status rv__ivf_make_coarse(rv_ctx *ctx, rv__ivf_lists *l)
 {
-    const size_t dim = l->dim, n = l->n_lists, every = 1 + 1000000u / dim;
+    const size_t dim = l->dim, n = l->n_lists;
+    size_t left = 0;
     l->offset = (float *)rv__get_zero(&l->alloc, dim, sizeof(float));
     if (!l->offset) return rv__no_memory(ctx, dim * sizeof(float));
     for (size_t i = 0; i < n; i++) {
-        rv_status status = i % every ? RV_OK : rv__poll(ctx);
+        rv_status status = rv__poll_by(ctx, &left, dim + 32);
         if (status) return status;
         rv_axpy_f32(1.0f / (float)n, l->means + i * dim, l->offset, dim);
     }
@@ -29735,7 +29969,7 @@ static rv_status rv__ivf_make_coarse(rv_ctx *ctx, rv__ivf_lists *l)
         const float *mean = l->means + i * dim;
         float top = 0.0f, scale;
         double square = 0.0;
-        rv_status status = i % every ? RV_OK : rv__poll(ctx);
+        rv_status status = rv__poll_by(ctx, &left, 4 * dim);
         if (status) return status;
         for (size_t j = 0; j < dim; j++) {
             float d = mean[j] - l->offset[j];
@@ -29763,12 +29997,13 @@ static rv_status rv__ivf_make_coarse(rv_ctx *ctx, rv__ivf_lists *l)
 /* Learning centres and codes, dealing rows out to lists, and the verbs that change an index.
 
    Everything that can fail comes first: rows get their list and code in arrays of their own, room
-   is made, then rows enter lists (undone when the caller cancels), and last the store takes the
-   vectors, or refuses them all. Each step runs over rows in parallel or in slot order, so that the
-   result does not depend on the number of workers. */
+   is made, then rows enter lists, and last the store takes the vectors; when it refuses them, or
+   the caller cancels, the lists are cut to what they were. Each step runs over rows in parallel or
+   in slot order, so that the result does not depend on the number of workers. */
 
-#define RV__IVF_PIECE 4096u      /* rows dealt out together */
-#define RV__IVF_ROWS 0xFFFFFFFEu /* most slots              */
+#define RV__IVF_PIECE 4096u      /* most rows dealt out together, ... */
+#define RV__IVF_FLOATS 8388608u  /* ... and about so many numbers     */
+#define RV__IVF_ROWS 0xFFFFFFFEu /* most slots                        */
 
 /* Rows to deal out: vectors in the caller's form, or slots of the store. */
 typedef struct rv__ivf_source {
@@ -29801,6 +30036,7 @@ typedef struct rv__ivf_deal {
     /* a piece */
     size_t first;
     float *rows;             /* [piece, dim] when there are means                                 */
+    float *distance;         /* [n_lists] of one row whose lists are dealt out to the lanes       */
     unsigned char *scratch;  /* [lanes, lane_bytes]: a query, then what codes or distances need   */
     size_t query_bytes, lane_bytes;
 } rv__ivf_deal;
@@ -29812,6 +30048,21 @@ static void rv__ivf_fetch_range(void *arg, size_t lane, size_t begin, size_t end
     for (size_t i = begin; i < end; i++) {
         rv__ivf_fetch(deal->from, deal->first + i, query);
         memcpy(deal->rows + i * deal->l->dim, query, deal->l->dim * sizeof(float));
+    }
+}
+
+/* Distances of a prepared row to n centres from `first` on. */
+static void rv__ivf_to_centres(const rv__ivf_deal *deal, const void *query, size_t first, size_t n,
+                               float *distance)
+{
+    const rv__ivf_lists *l = deal->l;
+    const unsigned char *means = (const unsigned char *)l->means;
+    if (l->medoids) {
+        rv__store_scan(&l->centres, deal->isa, query, NULL, first, n, distance);
+    } else {
+        l->kernels->scan[RV__OP_L2][RV__TYPE_F32](query, means + first * l->dim * sizeof(float),
+                                                  l->dim * sizeof(float), NULL, n, l->dim,
+                                                  distance);
     }
 }
 
@@ -29831,16 +30082,35 @@ static void rv__ivf_measure_range(void *arg, size_t lane, size_t begin, size_t e
     float *distance = (float *)(void *)(query + deal->query_bytes);
     for (size_t i = begin; i < end; i++) {
         rv__ivf_fetch(deal->from, deal->first + i, query);
-        if (l->medoids) {
-            rv__store_scan(&l->centres, deal->isa, query, NULL, 0, l->n_lists, distance);
-        } else {
-            memcpy(deal->rows + i * l->dim, query, l->dim * sizeof(float));
-            l->kernels->scan[RV__OP_L2][RV__TYPE_F32](query, (const unsigned char *)l->means,
-                                                      l->dim * sizeof(float), NULL, l->n_lists,
-                                                      l->dim, distance);
-        }
+        if (l->means) memcpy(deal->rows + i * l->dim, query, l->dim * sizeof(float));
+        rv__ivf_to_centres(deal, query, 0, l->n_lists, distance);
         deal->list[deal->first + i] = rv__ivf_argmin(distance, l->n_lists);
     }
+}
+
+/* Some lists for the one row at hand. */
+static void rv__ivf_share_range(void *arg, size_t lane, size_t begin, size_t end)
+{
+    const rv__ivf_deal *deal = (const rv__ivf_deal *)arg;
+    (void)lane;
+    rv__ivf_to_centres(deal, deal->scratch, begin, end - begin, deal->distance + begin);
+}
+
+/* The same where one row is work enough for all lanes. */
+static rv_status rv__ivf_measure_shared(rv_ctx *ctx, rv__ivf_deal *deal, size_t m)
+{
+    const rv__ivf_lists *l = deal->l;
+    const size_t each = 1 + 500000u / l->dim; /* lists; sections start at multiples of it */
+    deal->distance = (float *)(void *)(deal->scratch + deal->query_bytes);
+    for (size_t i = 0; i < m; i++) {
+        rv_status status;
+        rv__ivf_fetch(deal->from, deal->first + i, deal->scratch);
+        if (l->means) memcpy(deal->rows + i * l->dim, deal->scratch, l->dim * sizeof(float));
+        status = rv__parallel_for(ctx, l->n_lists, each, 4 * each, rv__ivf_share_range, deal);
+        if (status) return status;
+        deal->list[deal->first + i] = rv__ivf_argmin(deal->distance, l->n_lists);
+    }
+    return RV_OK;
 }
 
 static void rv__ivf_code_range(void *arg, size_t lane, size_t begin, size_t end)
@@ -29854,20 +30124,29 @@ static void rv__ivf_code_range(void *arg, size_t lane, size_t begin, size_t end)
     }
 }
 
+/* Runs fn over m rows and polls every `section` of them. */
+static rv_status rv__ivf_over_rows(rv_ctx *ctx, size_t m, size_t section, rv__range_fn fn,
+                                   rv__ivf_deal *deal)
+{
+    return rv__parallel_for(ctx, m, section < 16 ? section : 16, section, fn, deal);
+}
+
 static rv_status rv__ivf_deal_piece(rv_ctx *ctx, rv__ivf_deal *deal, size_t m)
 {
     const rv__ivf_lists *l = deal->l;
-    const size_t section = 1 + 1000000u / ((size_t)l->dim + 16);
+    const uint64_t each = (uint64_t)l->dim * l->n_lists; /* to measure a row */
     rv_status status;
     if (!l->trained) {
         for (size_t i = 0; i < m; i++) deal->list[deal->first + i] = 0;
         return rv__poll(ctx);
     }
     if (l->medoids || m < 32) {
-        return rv__parallel_for(ctx, m, 16, 1 + 2000000u / ((size_t)l->dim * l->n_lists),
-                                rv__ivf_measure_range, deal);
+        if (each > 2000000u) return rv__ivf_measure_shared(ctx, deal, m);
+        return rv__ivf_over_rows(ctx, m, 1 + (size_t)(2000000u / each), rv__ivf_measure_range,
+                                 deal);
     }
-    status = rv__parallel_for(ctx, m, 64, section, rv__ivf_fetch_range, deal);
+    status = rv__ivf_over_rows(ctx, m, 1 + 1000000u / ((size_t)l->dim + 16), rv__ivf_fetch_range,
+                               deal);
     if (status) return status;
     return rv_kmeans_assign(ctx, l->means, l->n_lists, l->dim, deal->rows, 0, m,
                             deal->list + deal->first, NULL);
@@ -29885,7 +30164,9 @@ static void rv__ivf_deal_free(const rv_alloc *alloc, rv__ivf_deal *deal)
 static rv_status rv__ivf_deal_out(rv_ctx *ctx, const rv_alloc *alloc, const rv__ivf_lists *l,
                                   const rv__ivf_source *from, rv__ivf_deal *deal)
 {
-    const size_t lanes = rv__lanes(ctx), piece = from->n < RV__IVF_PIECE ? from->n : RV__IVF_PIECE;
+    const size_t lanes = rv__lanes(ctx), some = RV__IVF_FLOATS / l->dim;
+    const size_t most = some < RV__IVF_PIECE ? some : RV__IVF_PIECE;
+    const size_t piece = from->n < most ? from->n : most;
     const size_t row_floats = l->means ? piece * l->dim : 0;
     size_t extra = l->n_lists * sizeof(float);
     rv_status status = RV_OK;
@@ -29911,8 +30192,8 @@ static rv_status rv__ivf_deal_out(rv_ctx *ctx, const rv_alloc *alloc, const rv__
         size_t m = from->n - deal->first < piece ? from->n - deal->first : piece;
         status = rv__ivf_deal_piece(ctx, deal, m);
         if (!status && l->quant) {
-            status = rv__parallel_for(ctx, m, 16, 1 + 200000u / ((size_t)l->dim + 16),
-                                      rv__ivf_code_range, deal);
+            status = rv__ivf_over_rows(ctx, m, 1 + 200000u / ((size_t)l->dim + 16),
+                                       rv__ivf_code_range, deal);
         }
     }
     rv__put(alloc, deal->scratch, lanes, deal->lane_bytes);
@@ -29939,36 +30220,62 @@ static rv_status rv__ivf_make_room(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_
     return status ? status : rv__ivf_pool_grow(ctx, l, blocks, deal->n > 1);
 }
 
-/* Enters the rows of a deal under the slots given (NULL: first + i); on failure none. */
+/* Enters the rows of a deal under the slots given (NULL: first + i); *entered: how many of them,
+   also on failure. */
 static rv_status rv__ivf_enter(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_deal *deal,
-                               const uint32_t *slots, uint32_t first, uint32_t *place)
+                               const uint32_t *slots, uint32_t first, uint32_t *place,
+                               size_t *entered)
 {
-    size_t done = 0;
-    rv_status status = RV_OK;
-    for (; done < deal->n; done++) {
-        uint32_t slot = slots ? slots[done] : first + (uint32_t)done, at;
-        if (done % 4096 == 0) status = rv__poll(ctx);
-        if (status) break;
-        at = rv__ivf_push(l, deal->list[done], slot);
+    size_t left = 0;
+    for (*entered = 0; *entered < deal->n; ++*entered) {
+        const size_t i = *entered;
+        uint32_t slot = slots ? slots[i] : first + (uint32_t)i, at;
+        rv_status status = rv__poll_by(ctx, &left, 256 + 8 * l->n_sub);
+        if (status) return status;
+        at = rv__ivf_push(l, deal->list[i], slot);
         place[slot] = at;
         if (l->quant) {
-            rv__ivf_put_code(l, at, deal->codes + done * deal->code_bytes,
-                             deal->factors + 2 * done);
+            rv__ivf_put_code(l, at, deal->codes + i * deal->code_bytes, deal->factors + 2 * i);
         }
     }
-    while (status && done-- > 0) {
-        uint32_t slot = slots ? slots[done] : first + (uint32_t)done, moved;
-        rv__ivf_pull(l, place[slot], &moved); /* the last of its list */
-    }
-    return status;
+    return RV_OK;
 }
 
-/* Takes the rows of a deal out again. */
-static void rv__ivf_leave(rv__ivf_lists *l, size_t n, uint32_t first, const uint32_t *place)
+/* Cuts the chain of a list, whose size is right, behind its last row. */
+static void rv__ivf_cut_chain(rv_ctx *ctx, rv__ivf_lists *l, uint32_t list)
 {
-    while (n-- > 0) {
-        uint32_t moved;
-        rv__ivf_pull(l, place[first + n], &moved);
+    uint32_t last = RV__IVF_NONE, rest = l->head[list];
+    for (uint32_t left = l->size[list]; left > 0; left -= left < 32 ? left : 32) {
+        last = rest;
+        rest = l->next[rest];
+        if (left % 65536 < 32) rv__poll_undo(ctx);
+    }
+    l->tail[list] = last;
+    if (last == RV__IVF_NONE) {
+        l->head[list] = RV__IVF_NONE;
+    } else {
+        const uint32_t kept = (l->size[list] - 1) % 32 + 1;
+        l->next[last] = RV__IVF_NONE;
+        memset(l->ids + (size_t)last * 32 + kept, 0, (32 - kept) * sizeof(uint32_t));
+    }
+    while (rest != RV__IVF_NONE) {
+        const uint32_t next = l->next[rest];
+        l->next[rest] = l->spare;
+        l->spare = rest;
+        rest = next;
+    }
+}
+
+/* Takes the first n rows of a deal, which came last into their lists, out again. */
+static void rv__ivf_leave(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_deal *deal, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        l->size[deal->list[i]]--;
+        l->tail[deal->list[i]] = RV__IVF_NONE; /* to be cut */
+        if (i % 65536 == 65535) rv__poll_undo(ctx);
+    }
+    for (uint32_t i = 0; i < l->n_lists; i++) {
+        if (l->tail[i] == RV__IVF_NONE && l->head[i] != RV__IVF_NONE) rv__ivf_cut_chain(ctx, l, i);
     }
 }
 
@@ -29990,10 +30297,8 @@ static size_t rv__ivf_choose_lists(const rv_ivf *index, size_t n)
 
 static rv_ivf_codes rv__ivf_codes_of(const rv_ivf_config *config)
 {
-    int dense = config->metric == RV_METRIC_L2 || config->metric == RV_METRIC_IP ||
-                config->metric == RV_METRIC_COSINE;
     if (config->codes != RV_IVF_CODES_AUTO) return config->codes;
-    return dense ? RV_IVF_CODES_RABITQ : RV_IVF_CODES_NONE;
+    return rv__ivf_dense(config->metric) ? RV_IVF_CODES_RABITQ : RV_IVF_CODES_NONE;
 }
 
 /* Random rows as centres. */
@@ -30003,11 +30308,12 @@ static rv_status rv__ivf_learn_medoids(rv_ctx *ctx, const rv_ivf *index, const r
     const rv__store *store = from->store;
     const size_t bytes = rv__store_vector_bytes(store);
     unsigned char *rows = (unsigned char *)rv__get(&l->alloc, l->n_lists, bytes);
-    rv__store_spec spec;
-    rv_status status;
+    rv_status status = RV_OK;
+    size_t left = 0;
     if (!rows) return rv__no_memory(ctx, l->n_lists * bytes);
-    for (size_t i = 0; i < l->n_lists; i++) {
+    for (size_t i = 0; i < l->n_lists && !status; i++) {
         size_t row = rv__ivf_sample_place(index, i, l->n_lists, from->n);
+        status = rv__poll_by(ctx, &left, bytes + 64);
         if (from->vectors) {
             memcpy(rows + i * bytes, from->vectors + row * bytes, bytes);
         } else {
@@ -30015,17 +30321,7 @@ static rv_status rv__ivf_learn_medoids(rv_ctx *ctx, const rv_ivf *index, const r
                              rows + i * bytes);
         }
     }
-    memset(&spec, 0, sizeof spec);
-    spec.dim = store->dim;
-    spec.metric = store->metric;
-    spec.type = store->type == RV_DTYPE_U1 ? RV_DTYPE_U1 : RV_DTYPE_F32;
-    spec.custom = store->custom;
-    spec.custom_user = store->custom_user;
-    status = rv__store_init(ctx, &l->centres, &spec);
-    if (!status) {
-        l->medoids = 1;
-        status = rv__store_append(ctx, &l->centres, NULL, rows, l->n_lists);
-    }
+    if (!status) status = rv__ivf_make_medoids(ctx, l, store, rows);
     rv__put(&l->alloc, rows, l->n_lists, bytes);
     return status;
 }
@@ -30036,12 +30332,13 @@ static rv_status rv__ivf_learn_codes(rv_ctx *ctx, const rv_ivf *index, rv__ivf_l
 {
     const size_t dim = l->dim;
     const rv_ivf_codes codes = rv__ivf_codes_of(&index->config);
+    size_t left = 0;
     rv_quant_config config;
     rv_status status;
     if (codes == RV_IVF_CODES_NONE) return RV_OK;
     for (size_t i = 0; i < s; i++) {
         const float *mean = l->means + (size_t)label[i] * dim;
-        status = i % (1 + 1000000u / dim) ? RV_OK : rv__poll(ctx);
+        status = rv__poll_by(ctx, &left, dim + 32);
         if (status) return status;
         for (size_t j = 0; j < dim; j++) sample[i * dim + j] -= mean[j];
     }
@@ -30075,6 +30372,7 @@ static rv_status rv__ivf_learn_means(rv_ctx *ctx, const rv_ivf *index, const rv_
 {
     const size_t dim = l->dim, most = ((size_t)1 << 25) / dim;
     size_t s = 48 * (size_t)l->n_lists, query_bytes = rv__store_query_bytes(from->store);
+    size_t left = 0;
     rv_kmeans_config config;
     rv_status status = RV_OK;
     float *sample;
@@ -30092,18 +30390,18 @@ static rv_status rv__ivf_learn_means(rv_ctx *ctx, const rv_ivf *index, const rv_
         status = rv__no_memory(ctx, s * dim * sizeof(float));
     for (size_t i = 0; !status && i < s; i++) {
         size_t row = rv__ivf_sample_place(index, i, s, from->n);
-        if (from->vectors) {
+        status = rv__poll_by(ctx, &left, 3 * (dim + 64));
+        if (!status && from->vectors) {
             const unsigned char *vector = from->vectors + row * dim * sizeof(float);
             status = rv__store_check(NULL, from->store, vector, "");
             if (status) {
                 status = rv__fail(ctx, status, row * dim, "row %z holds values that cannot be kept",
                                   row);
-                break;
             }
         }
+        if (status) break;
         rv__ivf_fetch(from, row, query);
         memcpy(sample + i * dim, query, dim * sizeof(float));
-        if (i % 1024 == 0) status = rv__poll(ctx);
     }
     if (!status) {
         memset(&config, 0, sizeof config);
@@ -30128,14 +30426,12 @@ static rv_status rv__ivf_learn(rv_ctx *ctx, const rv_ivf *index, const rv__ivf_s
 {
     const rv__store *store = &index->store;
     const int tiny = from->n < RV__IVF_LEAST;
-    const int dense = store->metric == RV_METRIC_L2 || store->metric == RV_METRIC_IP ||
-                      store->metric == RV_METRIC_COSINE;
     rv_status status =
         rv__ivf_lists_init(ctx, l, &store->alloc, store->dim, store->metric,
                            tiny ? 1 : (uint32_t)rv__ivf_choose_lists(index, from->n));
     if (status || tiny) return status;
-    status = dense ? rv__ivf_learn_means(ctx, index, from, l)
-                   : rv__ivf_learn_medoids(ctx, index, from, l);
+    status = rv__ivf_dense(store->metric) ? rv__ivf_learn_means(ctx, index, from, l)
+                                          : rv__ivf_learn_medoids(ctx, index, from, l);
     if (status) {
         rv__ivf_lists_free(l);
         return status;
@@ -30164,8 +30460,6 @@ static rv_status rv__ivf_place_room(rv_ctx *ctx, rv_ivf *index, size_t need)
 
 static rv_status rv__ivf_check_config(rv_ctx *ctx, const rv_ivf_config *config)
 {
-    const int dense = config->metric == RV_METRIC_L2 || config->metric == RV_METRIC_IP ||
-                      config->metric == RV_METRIC_COSINE;
     if (config->n_lists > RV__IVF_LISTS_MAX) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "n_lists is %z, allowed: 1 to 1048576",
                         (size_t)config->n_lists);
@@ -30173,7 +30467,7 @@ static rv_status rv__ivf_check_config(rv_ctx *ctx, const rv_ivf_config *config)
     if ((unsigned)config->codes > (unsigned)RV_IVF_CODES_RABITQ) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "codes is %d, allowed: 0 to 3", (int)config->codes);
     }
-    if (!dense && config->codes > RV_IVF_CODES_NONE) {
+    if (!rv__ivf_dense(config->metric) && config->codes > RV_IVF_CODES_NONE) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "codes need metric l2, ip or cosine, it is %s",
                         rv_metric_name(config->metric));
     }
@@ -30266,10 +30560,11 @@ static rv_status rv__ivf_fill(rv_ctx *ctx, const rv__ivf_source *from, rv__ivf_l
                               uint32_t *place)
 {
     rv__ivf_deal deal;
+    size_t entered;
     rv_status status = rv__ivf_deal_out(ctx, &l->alloc, l, from, &deal);
     if (status) return status;
     status = rv__ivf_make_room(ctx, l, &deal);
-    if (!status) status = rv__ivf_enter(ctx, l, &deal, from->slots, 0, place);
+    if (!status) status = rv__ivf_enter(ctx, l, &deal, from->slots, 0, place, &entered);
     rv__ivf_deal_free(&l->alloc, &deal);
     return status;
 }
@@ -30313,21 +30608,19 @@ RV_API rv_status rv_ivf_train(rv_ctx *ctx, rv_ivf *index)
     return rv__ok(ctx);
 }
 
-/* Deals new rows out to l, makes room, lets the store have them. l is as before on failure, unless
-   it is fresh. */
+/* Deals new rows out to l, makes room, lets the store have them. On failure l holds what it held
+   before. */
 static rv_status rv__ivf_append(rv_ctx *ctx, rv_ivf *index, rv__ivf_lists *l,
                                 const rv__ivf_source *from, const uint64_t *keys, uint32_t *place)
 {
-    const uint32_t first = index->store.n;
+    size_t entered = 0;
     rv__ivf_deal deal;
     rv_status status = rv__ivf_deal_out(ctx, &l->alloc, l, from, &deal);
     if (status) return status;
     status = rv__ivf_make_room(ctx, l, &deal);
-    if (!status) status = rv__ivf_enter(ctx, l, &deal, NULL, first, place);
-    if (!status) {
-        status = rv__store_append(ctx, &index->store, keys, from->vectors, from->n);
-        if (status) rv__ivf_leave(l, from->n, first, place);
-    }
+    if (!status) status = rv__ivf_enter(ctx, l, &deal, NULL, index->store.n, place, &entered);
+    if (!status) status = rv__store_append(ctx, &index->store, keys, from->vectors, from->n);
+    if (status) rv__ivf_leave(ctx, l, &deal, entered);
     rv__ivf_deal_free(&l->alloc, &deal);
     return status;
 }
@@ -30453,9 +30746,7 @@ RV_API rv_status rv_ivf_add(rv_ctx *ctx, rv_ivf *index, uint64_t key, const void
 static rv_status rv__ivf_find(rv_ctx *ctx, const rv_ivf *index, uint64_t key, uint32_t *slot)
 {
     if (!index) return rv__ivf_null(ctx, "index");
-    *slot = rv__store_find(&index->store, key);
-    if (*slot == RV__NO_SLOT) return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "there is no key %l", key);
-    return RV_OK;
+    return rv__store_require(ctx, &index->store, key, slot);
 }
 
 RV_API rv_status rv_ivf_update(rv_ctx *ctx, rv_ivf *index, uint64_t key, const void *vector)
@@ -30582,6 +30873,7 @@ static rv_status rv__ivf_lay_out(rv_ctx *ctx, const rv__ivf_lists *l, const uint
                                  rv__ivf_lists *to, uint32_t *place)
 {
     uint32_t block = 0;
+    size_t work = 0;
     for (uint32_t list = 0; list < l->n_lists; list++) {
         uint32_t left = l->size[list];
         to->head[list] = to->tail[list] = RV__IVF_NONE;
@@ -30589,7 +30881,7 @@ static rv_status rv__ivf_lay_out(rv_ctx *ctx, const rv__ivf_lists *l, const uint
         for (uint32_t b = l->head[list]; b != RV__IVF_NONE; b = l->next[b], block++) {
             const uint32_t *from = l->ids + (size_t)b * 32;
             uint32_t *ids = to->ids + (size_t)block * 32;
-            rv_status status = block % 1024 ? RV_OK : rv__poll(ctx);
+            rv_status status = rv__poll_by(ctx, &work, 512 + 16 * l->n_sub);
             if (status) return status;
             if (to->head[list] == RV__IVF_NONE) to->head[list] = block;
             else to->next[block - 1] = block;
@@ -30663,6 +30955,7 @@ RV_API rv_status rv_ivf_compact(rv_ctx *ctx, rv_ivf *index)
     return rv__ok(ctx);
 }
 
+#undef RV__IVF_FLOATS
 #undef RV__IVF_PIECE
 #undef RV__IVF_ROWS
 #endif /* RV_IVF_BUILD_C */
@@ -30795,13 +31088,21 @@ static void rv__ivf_offer(rv__ivf_query *q, const uint32_t *ids, const float *di
 static void rv__ivf_centres(rv__ivf_query *q, const uint32_t *ids, size_t n, float *out)
 {
     const rv__ivf_lists *l = q->l;
-    if (l->medoids) {
-        rv__store_scan(&l->centres, q->isa, q->query, ids, 0, n, out);
-        return;
+    const int op = l->metric == RV_METRIC_L2 ? RV__OP_L2 : RV__OP_IP;
+    const size_t stride = l->dim * sizeof(float), step = 16 + RV__WORK / l->dim / 16 * 16;
+    for (size_t at = 0; at < n && !q->status; at += step) {
+        const size_t some = n - at < step ? n - at : step, first = ids ? 0 : at;
+        const uint32_t *list = ids ? ids + at : NULL;
+        if (at > 0 && rv__ivf_stopped(q)) return;
+        if (l->medoids) {
+            rv__store_scan(&l->centres, q->isa, q->query, list, first, some, out + at);
+        } else {
+            q->kernels->scan[op][RV__TYPE_F32](q->query,
+                                               (const unsigned char *)l->means + first * stride,
+                                               stride, list, some, l->dim, out + at);
+        }
     }
-    q->kernels->scan[l->metric == RV_METRIC_L2 ? RV__OP_L2 : RV__OP_IP][RV__TYPE_F32](
-        q->query, (const unsigned char *)l->means, l->dim * sizeof(float), ids, n, l->dim, out);
-    for (size_t i = 0; l->metric == RV_METRIC_COSINE && i < n; i++) out[i] += 1.0f;
+    for (size_t i = 0; !l->medoids && l->metric == RV_METRIC_COSINE && i < n; i++) out[i] += 1.0f;
 }
 
 /* Distances of all centres less what they have in common, from their bytes. */
@@ -30811,12 +31112,18 @@ static void rv__ivf_first_look(rv__ivf_query *q)
     const float *x = l->metric == RV_METRIC_L2 ? q->moved : (const float *)(const void *)q->query;
     int32_t sums[RV__IVF_STEP];
     float top = 0.0f, scale;
+    size_t since = 0;
     for (size_t j = 0; j < l->dim; j++) top = fabsf(x[j]) > top ? fabsf(x[j]) : top;
     scale = top > 1e-30f && top < 1e30f ? top / 127.0f : 1.0f;
     q->kernels->narrow_i8(x, 1.0f / scale, q->bytes, l->dim);
     for (size_t at = 0; at < l->n_lists; at += RV__IVF_STEP) {
         size_t n = l->n_lists - at < RV__IVF_STEP ? l->n_lists - at : RV__IVF_STEP;
         const float *factor = l->coarse_factor + 2 * at;
+        since += n * l->wide;
+        if (since > 8 * (size_t)RV__WORK) {
+            since = 0;
+            if (rv__ivf_stopped(q)) return;
+        }
         q->kernels->dot_i8_scan(q->bytes, (const unsigned char *)l->coarse + at * l->wide, l->wide,
                                 NULL, n, l->wide, sums);
         for (size_t i = 0; i < n; i++) {
@@ -30843,6 +31150,7 @@ static size_t rv__ivf_rank(rv__ivf_query *q, size_t want)
         return rv_topk_f32(q->score, n, want, q->order, q->base);
     }
     rv__ivf_first_look(q);
+    if (q->status) return 0;
     some = rv_topk_f32(q->score, n, some, q->pick, NULL);
     rv__ivf_centres(q, q->pick, some, q->score);
     want = rv_topk_f32(q->score, some, want, q->order, q->base);
@@ -30881,6 +31189,7 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
     const rv__ivf_lists *l = q->l;
     const int coded = l->n_sub && !measure;
     const uint32_t weight = coded ? 1 : 1 + (uint32_t)(q->index->store.stride / 512);
+    const uint32_t most = weight > 64 ? 1 : RV__IVF_RUN; /* blocks at once */
     uint32_t left = l->size[list], block = l->head[list], since = 0;
     q->trace.lists++;
     q->trace.scanned += left;
@@ -30888,7 +31197,7 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
         const uint32_t first = block;
         const uint32_t *ids = l->ids + (size_t)block * 32;
         uint32_t n = left < 32 ? left : 32;
-        for (uint32_t run = 1; n < left && run < RV__IVF_RUN && l->next[block] == block + 1;
+        for (uint32_t run = 1; n < left && run < most && l->next[block] == block + 1;
              run++) {
             n += left - n < 32 ? left - n : 32;
             block++;
@@ -30912,9 +31221,10 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
 /* Exact distances in place of estimates. */
 static void rv__ivf_measure(rv__ivf_query *q)
 {
+    const size_t step = RV__IVF_STEP / (1 + q->index->store.stride / 16384); /* 4 MB of rows */
     uint32_t ids[RV__IVF_STEP];
-    for (size_t at = 0; at < q->n_near; at += RV__IVF_STEP) {
-        size_t n = q->n_near - at < RV__IVF_STEP ? q->n_near - at : RV__IVF_STEP;
+    for (size_t at = 0; at < q->n_near; at += step) {
+        size_t n = q->n_near - at < step ? q->n_near - at : step;
         if (rv__ivf_stopped(q)) return;
         for (size_t i = 0; i < n; i++) ids[i] = (uint32_t)q->closest[at + i];
         rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);
@@ -31093,8 +31403,7 @@ static size_t rv__ivf_keep(const rv_ivf *index, const rv_ivf_options *options, s
 
 static const rv_filter *rv__ivf_filter(const rv_ivf_options *options)
 {
-    const rv_filter *filter = options ? options->filter : NULL;
-    return filter && (filter->accept || filter->bits) ? filter : NULL;
+    return rv__filter_of(options ? options->filter : NULL);
 }
 
 typedef struct rv__ivf_batch {
@@ -31263,6 +31572,7 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     q.keep = SIZE_MAX; /* nothing is dropped while a list is scanned */
     ranked = rv__ivf_rank(&q, rv__ivf_probes(index, options, filter));
     rv__ivf_tables(&q);
+    status = q.status;
     for (size_t i = 0; !status && i < ranked; i++) {
         rv__ivf_scan_list(&q, q.order[i], q.base[i], !index->store.no_rows);
         status = q.status;
@@ -31345,8 +31655,14 @@ RV_API rv_status rv_ivf_iter_create(rv_ctx *ctx, const rv_ivf *index, const void
     rv__ivf_begin(&iter->q, index, &plan, iter->memory, ctx ? ctx->isa : RV_ISA_BEST,
                   iter->filtered ? &iter->filter : NULL);
     rv__ivf_aim(&iter->q, query);
+    iter->q.ctx = ctx;
     iter->ranked = rv__ivf_rank(&iter->q, index->lists.n_lists);
     rv__ivf_tables(&iter->q);
+    if (iter->q.status) {
+        status = iter->q.status;
+        rv_ivf_iter_destroy(iter);
+        return status;
+    }
     iter->step = rv__ivf_probes(index, options, filter);
     iter->batch = options && options->rerank ? options->rerank : 64;
     *out = iter;
@@ -31571,7 +31887,6 @@ static rv_status rv__ivf_load_centres(rv_ctx *ctx, const rv__image_reader *r,
     const size_t dim = l->dim;
     size_t count, each = store->type == RV_DTYPE_U1 ? (dim + 7) / 8 : dim;
     size_t elem = store->type == RV_DTYPE_U1 ? 1 : sizeof(float);
-    rv__store_spec spec;
     rv_status status;
     void *rows = NULL;
     if (!rv__image_count(r, "CENT", elem, &count) || count != l->n_lists * each) {
@@ -31581,19 +31896,10 @@ static rv_status rv__ivf_load_centres(rv_ctx *ctx, const rv__image_reader *r,
     if (status) return status;
     if (!l->medoids) {
         l->means = (float *)rows;
-        if (rv__find_not_finite(l->means, count) < count) {
-            return rv__fail(ctx, RV_ERR_FORMAT, 0, "a centre in the image is not finite");
-        }
-        return rv__ivf_make_coarse(ctx, l);
+        status = rv__image_check_finite(ctx, "CENT", l->means, count);
+        return status ? status : rv__ivf_make_coarse(ctx, l);
     }
-    memset(&spec, 0, sizeof spec);
-    spec.dim = store->dim;
-    spec.metric = store->metric;
-    spec.type = store->type == RV_DTYPE_U1 ? RV_DTYPE_U1 : RV_DTYPE_F32;
-    spec.custom = store->custom;
-    spec.custom_user = store->custom_user;
-    status = rv__store_init(ctx, &l->centres, &spec);
-    if (!status) status = rv__store_append(ctx, &l->centres, NULL, rows, l->n_lists);
+    status = rv__ivf_make_medoids(ctx, l, store, rows);
     rv__put(&l->alloc, rows, count, elem);
     if (status == RV_ERR_ARG)
         status = rv__fail(ctx, RV_ERR_FORMAT, 0, "a centre in the image cannot be");
@@ -31636,10 +31942,7 @@ static rv_status rv__ivf_load_codes(rv_ctx *ctx, const rv__image_reader *r, rv__
     status = rv__image_array(ctx, r, "FACT", sizeof(float), count, view, &l->alloc, &p);
     if (status) return status;
     l->factors = (float *)p;
-    if (rv__find_not_finite(l->factors, count) < count) {
-        return rv__fail(ctx, RV_ERR_FORMAT, 0, "a factor in the image is not finite");
-    }
-    return RV_OK;
+    return rv__image_check_finite(ctx, "FACT", l->factors, count);
 }
 
 /* Chains from the sizes: the blocks of a list lie one behind the other. */
@@ -31673,6 +31976,8 @@ static rv_status rv__ivf_load_chains(rv_ctx *ctx, const rv__image_reader *r, con
         if (n == 0) continue;
         l->head[i] = block;
         for (; n > 0; n--, block++) {
+            status = block % 65536 ? RV_OK : rv__poll(ctx);
+            if (status) return status;
             l->next[block] = n > 1 ? block + 1 : RV__IVF_NONE;
             l->owner[block] = i;
             l->tail[i] = block;
@@ -31713,8 +32018,7 @@ static rv_status rv__ivf_load_places(rv_ctx *ctx, rv_ivf *index)
 static rv_status rv__ivf_load_lists(rv_ctx *ctx, const rv__image_reader *r, rv_ivf *index, int view)
 {
     const rv__store *store = &index->store;
-    const int dense = store->metric == RV_METRIC_L2 || store->metric == RV_METRIC_IP ||
-                      store->metric == RV_METRIC_COSINE;
+    const int dense = rv__ivf_dense(store->metric);
     uint32_t params[8];
     size_t count;
     int coded;
@@ -31876,5 +32180,6 @@ RV_API rv_status rv_ivf_check(rv_ctx *ctx, const rv_ivf *index)
 #undef RV__STORE_PTR
 #undef RV__TEAM_MAX
 #undef RV__UNLIKELY
+#undef RV__WORK
 
 #endif /* RUVECTOR_IMPLEMENTATION */

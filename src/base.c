@@ -453,6 +453,25 @@ RV__FN rv_status rv__poll(rv_ctx *ctx)
     return RV_OK;
 }
 
+/* Polls when `work` is more than *left, which starts at 0, so that the first call does: for loops
+   on the calling thread. Work: numbers passed over, of about a nanosecond each. */
+#define RV__WORK 1000000u
+RV__FN rv_status rv__poll_by(rv_ctx *ctx, size_t *left, size_t work)
+{
+    if (*left > work) {
+        *left -= work;
+        return RV_OK;
+    }
+    *left = RV__WORK;
+    return rv__poll(ctx);
+}
+
+/* Polls where work is undone: the caller sees that time passes, canceling has been done. */
+RV__FN void rv__poll_undo(const rv_ctx *ctx)
+{
+    if (ctx && ctx->poll) (void)ctx->poll(ctx->user);
+}
+
 /* Bytes written between two polls: a page that is touched for the first time costs ten times its
    writing. */
 #define RV__PIECE ((size_t)1 << 20)

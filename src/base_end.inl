@@ -19,3 +19,4 @@
 #undef RV__STORE_PTR
 #undef RV__TEAM_MAX
 #undef RV__UNLIKELY
+#undef RV__WORK

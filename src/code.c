@@ -321,14 +321,21 @@ static double rv__code_trial(const float *exact, const float *y, size_t stride, 
     return total ? (double)found / (double)total : 1.0;
 }
 
-/* Whether more than one row in a hundred has over a quarter of itself outside the leading n
-   components. Such rows are few, but all their neighbours are lost. y: [s, stride]. */
+/* Whether more than one row in a hundred has over a tenth of itself outside the leading n
+   components, and over four times as much as the mean row. Such rows are few, but most of their
+   neighbours are lost. y: [s, stride], square: [s]. */
 static int rv__code_strays(const float *y, size_t stride, const float *square, size_t s, size_t n)
 {
+    float bound = 0.0f;
     size_t strays = 0;
-    for (size_t i = 0; i < s; i++) {
-        const float inside = rv_dot_f32(y + i * stride, y + i * stride, n);
-        strays += inside < 0.75f * square[i];
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < s; i++) {
+            const float inside = rv_dot_f32(y + i * stride, y + i * stride, n);
+            const float outside = square[i] > inside ? 1.0f - inside / square[i] : 0.0f;
+            if (pass) strays += outside > bound;
+            else bound += outside * 4.0f / (float)s;
+        }
+        if (bound < 0.1f) bound = 0.1f;
     }
     return strays * 100 > s;
 }
@@ -381,11 +388,28 @@ static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *axes,
     return status;
 }
 
-/* Evenly spread live rows of the store as floats: [*s, dim]. */
+/* Step of a walk over all of 0..count-1 of which every part is spread evenly: near the golden
+   section, without a common divisor. */
+static size_t rv__code_step(size_t count)
+{
+    for (size_t step = count * 618 / 1000 + 1;; step++) {
+        size_t a = step, b = count;
+        while (b) {
+            const size_t rest = a % b;
+            a = b;
+            b = rest;
+        }
+        if (a == 1) return step;
+    }
+}
+
+/* Evenly spread live rows of the store as floats, in an order whose beginnings are as well:
+   [*s, dim]. */
 static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_alloc *alloc,
                                  size_t most, float **out, size_t *s)
 {
     size_t n = store->n, count = n < most ? n : most, got = 0;
+    const size_t step = rv__code_step(count);
     void *query = rv__get(alloc, rv__store_query_bytes(store), 1);
     float *rows = (float *)rv__get(alloc, count * store->dim, sizeof(float));
     rv_status status = RV_OK;
@@ -395,7 +419,7 @@ static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_a
         return rv__no_memory(ctx, count * store->dim * sizeof(float));
     }
     for (size_t i = 0; i < count; i++) {
-        uint32_t slot = (uint32_t)((uint64_t)i * n / count);
+        uint32_t slot = (uint32_t)((uint64_t)(i * step % count) * n / count);
         if (i % 512 == 0 && (status = rv__poll(ctx)) != RV_OK) break;
         if (!rv__store_live(store, slot)) continue;
         rv__store_prepare_row(store, slot, query);

@@ -351,7 +351,7 @@ static rv_status rv__flat_query_all(rv_ctx *ctx, const rv_flat *index, const voi
     memset(&scan, 0, sizeof scan);
     scan.store = s;
     scan.isa = ctx ? ctx->isa : RV_ISA_BEST;
-    scan.filter = filter && (filter->accept || filter->bits) ? filter : NULL;
+    scan.filter = rv__filter_of(filter);
     scan.ranged = radius != NULL;
     scan.radius = radius ? *radius : 0.0f;
     scan.k = k < s->n - s->n_removed ? k : s->n - s->n_removed;
@@ -428,7 +428,7 @@ RV_API rv_status rv_flat_iter_create(rv_ctx *ctx, const rv_flat *index, const vo
     iter->left = rv_flat_count(index);
     if (filter) iter->filter = *filter;
     iter->scan.store = &index->store;
-    iter->scan.filter = filter && (filter->accept || filter->bits) ? &iter->filter : NULL;
+    iter->scan.filter = rv__filter_of(&iter->filter);
     iter->scan.isa = ctx ? ctx->isa : RV_ISA_BEST;
     iter->scan.queries = (const unsigned char *)iter + head;
     iter->scan.n_queries = 1;
@@ -550,9 +550,7 @@ RV_API rv_status rv_flat_build(rv_ctx *ctx, rv_flat *index, const uint64_t *keys
 static rv_status rv__flat_find(rv_ctx *ctx, const rv_flat *index, uint64_t key, uint32_t *slot)
 {
     if (!index) return rv__flat_null(ctx, "index");
-    *slot = rv__store_find(&index->store, key);
-    if (*slot == RV__NO_SLOT) return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "there is no key %l", key);
-    return RV_OK;
+    return rv__store_require(ctx, &index->store, key, slot);
 }
 
 RV_API rv_status rv_flat_update(rv_ctx *ctx, rv_flat *index, uint64_t key, const void *vector)

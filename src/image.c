@@ -392,14 +392,28 @@ static rv_status rv__image_locate(rv_ctx *ctx, const rv__image_reader *r, const 
     return RV_OK;
 }
 
-/* Copies a small section of exactly count elements to the caller's array. */
+/* Copies a section of exactly count elements to the caller's array. */
 RV__FN rv_status rv__image_values(rv_ctx *ctx, const rv__image_reader *r, const char *tag,
                                   size_t elem_bytes, size_t count, void *out)
 {
     const unsigned char *from = NULL;
     rv_status status = rv__image_locate(ctx, r, tag, elem_bytes, count, &from);
-    if (status) return status;
-    rv__image_copy(out, from, elem_bytes, count);
+    return status ? status : rv__image_copy_polled(ctx, out, from, elem_bytes, count);
+}
+
+/* Refuses values of a section that are not finite. */
+RV__FN rv_status rv__image_check_finite(rv_ctx *ctx, const char *tag, const float *x, size_t count)
+{
+    const size_t piece = RV__PIECE / sizeof(float);
+    for (size_t at = 0; at < count; at += piece) {
+        size_t n = count - at < piece ? count - at : piece;
+        rv_status status = rv__poll(ctx);
+        if (status) return status;
+        if (rv__find_not_finite(x + at, n) < n) {
+            return rv__fail(ctx, RV_ERR_FORMAT, 0, "section %s has a value that is not finite",
+                            tag);
+        }
+    }
     return RV_OK;
 }
 

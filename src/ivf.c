@@ -80,6 +80,12 @@ static rv_status rv__ivf_null(rv_ctx *ctx, const char *what)
     return rv__fail(ctx, RV_ERR_ARG, 0, "%s is NULL", what);
 }
 
+/* Metrics with means, for which there are codes. */
+static int rv__ivf_dense(rv_metric metric)
+{
+    return metric == RV_METRIC_L2 || metric == RV_METRIC_IP || metric == RV_METRIC_COSINE;
+}
+
 /* ---- memory of the lists ---- */
 
 static void rv__ivf_drop_pool(rv__ivf_lists *l)
@@ -392,14 +398,33 @@ static void rv__ivf_decode(const rv__ivf_lists *l, uint32_t at, float *x, float 
 
 /* ---- centres ---- */
 
+/* Rows in the caller's form as centres, for a store's metric without means. */
+static rv_status rv__ivf_make_medoids(rv_ctx *ctx, rv__ivf_lists *l, const rv__store *store,
+                                      const void *rows)
+{
+    rv__store_spec spec;
+    rv_status status;
+    memset(&spec, 0, sizeof spec);
+    spec.dim = store->dim;
+    spec.metric = store->metric;
+    spec.type = store->type == RV_DTYPE_U1 ? RV_DTYPE_U1 : RV_DTYPE_F32;
+    spec.custom = store->custom;
+    spec.custom_user = store->custom_user;
+    status = rv__store_init(ctx, &l->centres, &spec);
+    if (status) return status;
+    l->medoids = 1;
+    return rv__store_append(ctx, &l->centres, NULL, rows, l->n_lists);
+}
+
 /* Bytes of the means for a first look at them. */
 static rv_status rv__ivf_make_coarse(rv_ctx *ctx, rv__ivf_lists *l)
 {
-    const size_t dim = l->dim, n = l->n_lists, every = 1 + 1000000u / dim;
+    const size_t dim = l->dim, n = l->n_lists;
+    size_t left = 0;
     l->offset = (float *)rv__get_zero(&l->alloc, dim, sizeof(float));
     if (!l->offset) return rv__no_memory(ctx, dim * sizeof(float));
     for (size_t i = 0; i < n; i++) {
-        rv_status status = i % every ? RV_OK : rv__poll(ctx);
+        rv_status status = rv__poll_by(ctx, &left, dim + 32);
         if (status) return status;
         rv_axpy_f32(1.0f / (float)n, l->means + i * dim, l->offset, dim);
     }
@@ -412,7 +437,7 @@ static rv_status rv__ivf_make_coarse(rv_ctx *ctx, rv__ivf_lists *l)
         const float *mean = l->means + i * dim;
         float top = 0.0f, scale;
         double square = 0.0;
-        rv_status status = i % every ? RV_OK : rv__poll(ctx);
+        rv_status status = rv__poll_by(ctx, &left, 4 * dim);
         if (status) return status;
         for (size_t j = 0; j < dim; j++) {
             float d = mean[j] - l->offset[j];

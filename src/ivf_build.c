@@ -5,12 +5,13 @@
 /* Learning centres and codes, dealing rows out to lists, and the verbs that change an index.
 
    Everything that can fail comes first: rows get their list and code in arrays of their own, room
-   is made, then rows enter lists (undone when the caller cancels), and last the store takes the
-   vectors, or refuses them all. Each step runs over rows in parallel or in slot order, so that the
-   result does not depend on the number of workers. */
+   is made, then rows enter lists, and last the store takes the vectors; when it refuses them, or
+   the caller cancels, the lists are cut to what they were. Each step runs over rows in parallel or
+   in slot order, so that the result does not depend on the number of workers. */
 
-#define RV__IVF_PIECE 4096u      /* rows dealt out together */
-#define RV__IVF_ROWS 0xFFFFFFFEu /* most slots              */
+#define RV__IVF_PIECE 4096u      /* most rows dealt out together, ... */
+#define RV__IVF_FLOATS 8388608u  /* ... and about so many numbers     */
+#define RV__IVF_ROWS 0xFFFFFFFEu /* most slots                        */
 
 /* Rows to deal out: vectors in the caller's form, or slots of the store. */
 typedef struct rv__ivf_source {
@@ -43,6 +44,7 @@ typedef struct rv__ivf_deal {
     /* a piece */
     size_t first;
     float *rows;             /* [piece, dim] when there are means                                 */
+    float *distance;         /* [n_lists] of one row whose lists are dealt out to the lanes       */
     unsigned char *scratch;  /* [lanes, lane_bytes]: a query, then what codes or distances need   */
     size_t query_bytes, lane_bytes;
 } rv__ivf_deal;
@@ -54,6 +56,21 @@ static void rv__ivf_fetch_range(void *arg, size_t lane, size_t begin, size_t end
     for (size_t i = begin; i < end; i++) {
         rv__ivf_fetch(deal->from, deal->first + i, query);
         memcpy(deal->rows + i * deal->l->dim, query, deal->l->dim * sizeof(float));
+    }
+}
+
+/* Distances of a prepared row to n centres from `first` on. */
+static void rv__ivf_to_centres(const rv__ivf_deal *deal, const void *query, size_t first, size_t n,
+                               float *distance)
+{
+    const rv__ivf_lists *l = deal->l;
+    const unsigned char *means = (const unsigned char *)l->means;
+    if (l->medoids) {
+        rv__store_scan(&l->centres, deal->isa, query, NULL, first, n, distance);
+    } else {
+        l->kernels->scan[RV__OP_L2][RV__TYPE_F32](query, means + first * l->dim * sizeof(float),
+                                                  l->dim * sizeof(float), NULL, n, l->dim,
+                                                  distance);
     }
 }
 
@@ -73,16 +90,35 @@ static void rv__ivf_measure_range(void *arg, size_t lane, size_t begin, size_t e
     float *distance = (float *)(void *)(query + deal->query_bytes);
     for (size_t i = begin; i < end; i++) {
         rv__ivf_fetch(deal->from, deal->first + i, query);
-        if (l->medoids) {
-            rv__store_scan(&l->centres, deal->isa, query, NULL, 0, l->n_lists, distance);
-        } else {
-            memcpy(deal->rows + i * l->dim, query, l->dim * sizeof(float));
-            l->kernels->scan[RV__OP_L2][RV__TYPE_F32](query, (const unsigned char *)l->means,
-                                                      l->dim * sizeof(float), NULL, l->n_lists,
-                                                      l->dim, distance);
-        }
+        if (l->means) memcpy(deal->rows + i * l->dim, query, l->dim * sizeof(float));
+        rv__ivf_to_centres(deal, query, 0, l->n_lists, distance);
         deal->list[deal->first + i] = rv__ivf_argmin(distance, l->n_lists);
     }
+}
+
+/* Some lists for the one row at hand. */
+static void rv__ivf_share_range(void *arg, size_t lane, size_t begin, size_t end)
+{
+    const rv__ivf_deal *deal = (const rv__ivf_deal *)arg;
+    (void)lane;
+    rv__ivf_to_centres(deal, deal->scratch, begin, end - begin, deal->distance + begin);
+}
+
+/* The same where one row is work enough for all lanes. */
+static rv_status rv__ivf_measure_shared(rv_ctx *ctx, rv__ivf_deal *deal, size_t m)
+{
+    const rv__ivf_lists *l = deal->l;
+    const size_t each = 1 + 500000u / l->dim; /* lists; sections start at multiples of it */
+    deal->distance = (float *)(void *)(deal->scratch + deal->query_bytes);
+    for (size_t i = 0; i < m; i++) {
+        rv_status status;
+        rv__ivf_fetch(deal->from, deal->first + i, deal->scratch);
+        if (l->means) memcpy(deal->rows + i * l->dim, deal->scratch, l->dim * sizeof(float));
+        status = rv__parallel_for(ctx, l->n_lists, each, 4 * each, rv__ivf_share_range, deal);
+        if (status) return status;
+        deal->list[deal->first + i] = rv__ivf_argmin(deal->distance, l->n_lists);
+    }
+    return RV_OK;
 }
 
 static void rv__ivf_code_range(void *arg, size_t lane, size_t begin, size_t end)
@@ -96,20 +132,29 @@ static void rv__ivf_code_range(void *arg, size_t lane, size_t begin, size_t end)
     }
 }
 
+/* Runs fn over m rows and polls every `section` of them. */
+static rv_status rv__ivf_over_rows(rv_ctx *ctx, size_t m, size_t section, rv__range_fn fn,
+                                   rv__ivf_deal *deal)
+{
+    return rv__parallel_for(ctx, m, section < 16 ? section : 16, section, fn, deal);
+}
+
 static rv_status rv__ivf_deal_piece(rv_ctx *ctx, rv__ivf_deal *deal, size_t m)
 {
     const rv__ivf_lists *l = deal->l;
-    const size_t section = 1 + 1000000u / ((size_t)l->dim + 16);
+    const uint64_t each = (uint64_t)l->dim * l->n_lists; /* to measure a row */
     rv_status status;
     if (!l->trained) {
         for (size_t i = 0; i < m; i++) deal->list[deal->first + i] = 0;
         return rv__poll(ctx);
     }
     if (l->medoids || m < 32) {
-        return rv__parallel_for(ctx, m, 16, 1 + 2000000u / ((size_t)l->dim * l->n_lists),
-                                rv__ivf_measure_range, deal);
+        if (each > 2000000u) return rv__ivf_measure_shared(ctx, deal, m);
+        return rv__ivf_over_rows(ctx, m, 1 + (size_t)(2000000u / each), rv__ivf_measure_range,
+                                 deal);
     }
-    status = rv__parallel_for(ctx, m, 64, section, rv__ivf_fetch_range, deal);
+    status = rv__ivf_over_rows(ctx, m, 1 + 1000000u / ((size_t)l->dim + 16), rv__ivf_fetch_range,
+                               deal);
     if (status) return status;
     return rv_kmeans_assign(ctx, l->means, l->n_lists, l->dim, deal->rows, 0, m,
                             deal->list + deal->first, NULL);
@@ -127,7 +172,9 @@ static void rv__ivf_deal_free(const rv_alloc *alloc, rv__ivf_deal *deal)
 static rv_status rv__ivf_deal_out(rv_ctx *ctx, const rv_alloc *alloc, const rv__ivf_lists *l,
                                   const rv__ivf_source *from, rv__ivf_deal *deal)
 {
-    const size_t lanes = rv__lanes(ctx), piece = from->n < RV__IVF_PIECE ? from->n : RV__IVF_PIECE;
+    const size_t lanes = rv__lanes(ctx), some = RV__IVF_FLOATS / l->dim;
+    const size_t most = some < RV__IVF_PIECE ? some : RV__IVF_PIECE;
+    const size_t piece = from->n < most ? from->n : most;
     const size_t row_floats = l->means ? piece * l->dim : 0;
     size_t extra = l->n_lists * sizeof(float);
     rv_status status = RV_OK;
@@ -153,8 +200,8 @@ static rv_status rv__ivf_deal_out(rv_ctx *ctx, const rv_alloc *alloc, const rv__
         size_t m = from->n - deal->first < piece ? from->n - deal->first : piece;
         status = rv__ivf_deal_piece(ctx, deal, m);
         if (!status && l->quant) {
-            status = rv__parallel_for(ctx, m, 16, 1 + 200000u / ((size_t)l->dim + 16),
-                                      rv__ivf_code_range, deal);
+            status = rv__ivf_over_rows(ctx, m, 1 + 200000u / ((size_t)l->dim + 16),
+                                       rv__ivf_code_range, deal);
         }
     }
     rv__put(alloc, deal->scratch, lanes, deal->lane_bytes);
@@ -181,36 +228,62 @@ static rv_status rv__ivf_make_room(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_
     return status ? status : rv__ivf_pool_grow(ctx, l, blocks, deal->n > 1);
 }
 
-/* Enters the rows of a deal under the slots given (NULL: first + i); on failure none. */
+/* Enters the rows of a deal under the slots given (NULL: first + i); *entered: how many of them,
+   also on failure. */
 static rv_status rv__ivf_enter(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_deal *deal,
-                               const uint32_t *slots, uint32_t first, uint32_t *place)
+                               const uint32_t *slots, uint32_t first, uint32_t *place,
+                               size_t *entered)
 {
-    size_t done = 0;
-    rv_status status = RV_OK;
-    for (; done < deal->n; done++) {
-        uint32_t slot = slots ? slots[done] : first + (uint32_t)done, at;
-        if (done % 4096 == 0) status = rv__poll(ctx);
-        if (status) break;
-        at = rv__ivf_push(l, deal->list[done], slot);
+    size_t left = 0;
+    for (*entered = 0; *entered < deal->n; ++*entered) {
+        const size_t i = *entered;
+        uint32_t slot = slots ? slots[i] : first + (uint32_t)i, at;
+        rv_status status = rv__poll_by(ctx, &left, 256 + 8 * l->n_sub);
+        if (status) return status;
+        at = rv__ivf_push(l, deal->list[i], slot);
         place[slot] = at;
         if (l->quant) {
-            rv__ivf_put_code(l, at, deal->codes + done * deal->code_bytes,
-                             deal->factors + 2 * done);
+            rv__ivf_put_code(l, at, deal->codes + i * deal->code_bytes, deal->factors + 2 * i);
         }
     }
-    while (status && done-- > 0) {
-        uint32_t slot = slots ? slots[done] : first + (uint32_t)done, moved;
-        rv__ivf_pull(l, place[slot], &moved); /* the last of its list */
-    }
-    return status;
+    return RV_OK;
 }
 
-/* Takes the rows of a deal out again. */
-static void rv__ivf_leave(rv__ivf_lists *l, size_t n, uint32_t first, const uint32_t *place)
+/* Cuts the chain of a list, whose size is right, behind its last row. */
+static void rv__ivf_cut_chain(rv_ctx *ctx, rv__ivf_lists *l, uint32_t list)
 {
-    while (n-- > 0) {
-        uint32_t moved;
-        rv__ivf_pull(l, place[first + n], &moved);
+    uint32_t last = RV__IVF_NONE, rest = l->head[list];
+    for (uint32_t left = l->size[list]; left > 0; left -= left < 32 ? left : 32) {
+        last = rest;
+        rest = l->next[rest];
+        if (left % 65536 < 32) rv__poll_undo(ctx);
+    }
+    l->tail[list] = last;
+    if (last == RV__IVF_NONE) {
+        l->head[list] = RV__IVF_NONE;
+    } else {
+        const uint32_t kept = (l->size[list] - 1) % 32 + 1;
+        l->next[last] = RV__IVF_NONE;
+        memset(l->ids + (size_t)last * 32 + kept, 0, (32 - kept) * sizeof(uint32_t));
+    }
+    while (rest != RV__IVF_NONE) {
+        const uint32_t next = l->next[rest];
+        l->next[rest] = l->spare;
+        l->spare = rest;
+        rest = next;
+    }
+}
+
+/* Takes the first n rows of a deal, which came last into their lists, out again. */
+static void rv__ivf_leave(rv_ctx *ctx, rv__ivf_lists *l, const rv__ivf_deal *deal, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        l->size[deal->list[i]]--;
+        l->tail[deal->list[i]] = RV__IVF_NONE; /* to be cut */
+        if (i % 65536 == 65535) rv__poll_undo(ctx);
+    }
+    for (uint32_t i = 0; i < l->n_lists; i++) {
+        if (l->tail[i] == RV__IVF_NONE && l->head[i] != RV__IVF_NONE) rv__ivf_cut_chain(ctx, l, i);
     }
 }
 
@@ -232,10 +305,8 @@ static size_t rv__ivf_choose_lists(const rv_ivf *index, size_t n)
 
 static rv_ivf_codes rv__ivf_codes_of(const rv_ivf_config *config)
 {
-    int dense = config->metric == RV_METRIC_L2 || config->metric == RV_METRIC_IP ||
-                config->metric == RV_METRIC_COSINE;
     if (config->codes != RV_IVF_CODES_AUTO) return config->codes;
-    return dense ? RV_IVF_CODES_RABITQ : RV_IVF_CODES_NONE;
+    return rv__ivf_dense(config->metric) ? RV_IVF_CODES_RABITQ : RV_IVF_CODES_NONE;
 }
 
 /* Random rows as centres. */
@@ -245,11 +316,12 @@ static rv_status rv__ivf_learn_medoids(rv_ctx *ctx, const rv_ivf *index, const r
     const rv__store *store = from->store;
     const size_t bytes = rv__store_vector_bytes(store);
     unsigned char *rows = (unsigned char *)rv__get(&l->alloc, l->n_lists, bytes);
-    rv__store_spec spec;
-    rv_status status;
+    rv_status status = RV_OK;
+    size_t left = 0;
     if (!rows) return rv__no_memory(ctx, l->n_lists * bytes);
-    for (size_t i = 0; i < l->n_lists; i++) {
+    for (size_t i = 0; i < l->n_lists && !status; i++) {
         size_t row = rv__ivf_sample_place(index, i, l->n_lists, from->n);
+        status = rv__poll_by(ctx, &left, bytes + 64);
         if (from->vectors) {
             memcpy(rows + i * bytes, from->vectors + row * bytes, bytes);
         } else {
@@ -257,17 +329,7 @@ static rv_status rv__ivf_learn_medoids(rv_ctx *ctx, const rv_ivf *index, const r
                              rows + i * bytes);
         }
     }
-    memset(&spec, 0, sizeof spec);
-    spec.dim = store->dim;
-    spec.metric = store->metric;
-    spec.type = store->type == RV_DTYPE_U1 ? RV_DTYPE_U1 : RV_DTYPE_F32;
-    spec.custom = store->custom;
-    spec.custom_user = store->custom_user;
-    status = rv__store_init(ctx, &l->centres, &spec);
-    if (!status) {
-        l->medoids = 1;
-        status = rv__store_append(ctx, &l->centres, NULL, rows, l->n_lists);
-    }
+    if (!status) status = rv__ivf_make_medoids(ctx, l, store, rows);
     rv__put(&l->alloc, rows, l->n_lists, bytes);
     return status;
 }
@@ -278,12 +340,13 @@ static rv_status rv__ivf_learn_codes(rv_ctx *ctx, const rv_ivf *index, rv__ivf_l
 {
     const size_t dim = l->dim;
     const rv_ivf_codes codes = rv__ivf_codes_of(&index->config);
+    size_t left = 0;
     rv_quant_config config;
     rv_status status;
     if (codes == RV_IVF_CODES_NONE) return RV_OK;
     for (size_t i = 0; i < s; i++) {
         const float *mean = l->means + (size_t)label[i] * dim;
-        status = i % (1 + 1000000u / dim) ? RV_OK : rv__poll(ctx);
+        status = rv__poll_by(ctx, &left, dim + 32);
         if (status) return status;
         for (size_t j = 0; j < dim; j++) sample[i * dim + j] -= mean[j];
     }
@@ -317,6 +380,7 @@ static rv_status rv__ivf_learn_means(rv_ctx *ctx, const rv_ivf *index, const rv_
 {
     const size_t dim = l->dim, most = ((size_t)1 << 25) / dim;
     size_t s = 48 * (size_t)l->n_lists, query_bytes = rv__store_query_bytes(from->store);
+    size_t left = 0;
     rv_kmeans_config config;
     rv_status status = RV_OK;
     float *sample;
@@ -334,18 +398,18 @@ static rv_status rv__ivf_learn_means(rv_ctx *ctx, const rv_ivf *index, const rv_
         status = rv__no_memory(ctx, s * dim * sizeof(float));
     for (size_t i = 0; !status && i < s; i++) {
         size_t row = rv__ivf_sample_place(index, i, s, from->n);
-        if (from->vectors) {
+        status = rv__poll_by(ctx, &left, 3 * (dim + 64));
+        if (!status && from->vectors) {
             const unsigned char *vector = from->vectors + row * dim * sizeof(float);
             status = rv__store_check(NULL, from->store, vector, "");
             if (status) {
                 status = rv__fail(ctx, status, row * dim, "row %z holds values that cannot be kept",
                                   row);
-                break;
             }
         }
+        if (status) break;
         rv__ivf_fetch(from, row, query);
         memcpy(sample + i * dim, query, dim * sizeof(float));
-        if (i % 1024 == 0) status = rv__poll(ctx);
     }
     if (!status) {
         memset(&config, 0, sizeof config);
@@ -370,14 +434,12 @@ static rv_status rv__ivf_learn(rv_ctx *ctx, const rv_ivf *index, const rv__ivf_s
 {
     const rv__store *store = &index->store;
     const int tiny = from->n < RV__IVF_LEAST;
-    const int dense = store->metric == RV_METRIC_L2 || store->metric == RV_METRIC_IP ||
-                      store->metric == RV_METRIC_COSINE;
     rv_status status =
         rv__ivf_lists_init(ctx, l, &store->alloc, store->dim, store->metric,
                            tiny ? 1 : (uint32_t)rv__ivf_choose_lists(index, from->n));
     if (status || tiny) return status;
-    status = dense ? rv__ivf_learn_means(ctx, index, from, l)
-                   : rv__ivf_learn_medoids(ctx, index, from, l);
+    status = rv__ivf_dense(store->metric) ? rv__ivf_learn_means(ctx, index, from, l)
+                                          : rv__ivf_learn_medoids(ctx, index, from, l);
     if (status) {
         rv__ivf_lists_free(l);
         return status;
@@ -406,8 +468,6 @@ static rv_status rv__ivf_place_room(rv_ctx *ctx, rv_ivf *index, size_t need)
 
 static rv_status rv__ivf_check_config(rv_ctx *ctx, const rv_ivf_config *config)
 {
-    const int dense = config->metric == RV_METRIC_L2 || config->metric == RV_METRIC_IP ||
-                      config->metric == RV_METRIC_COSINE;
     if (config->n_lists > RV__IVF_LISTS_MAX) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "n_lists is %z, allowed: 1 to 1048576",
                         (size_t)config->n_lists);
@@ -415,7 +475,7 @@ static rv_status rv__ivf_check_config(rv_ctx *ctx, const rv_ivf_config *config)
     if ((unsigned)config->codes > (unsigned)RV_IVF_CODES_RABITQ) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "codes is %d, allowed: 0 to 3", (int)config->codes);
     }
-    if (!dense && config->codes > RV_IVF_CODES_NONE) {
+    if (!rv__ivf_dense(config->metric) && config->codes > RV_IVF_CODES_NONE) {
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "codes need metric l2, ip or cosine, it is %s",
                         rv_metric_name(config->metric));
     }
@@ -508,10 +568,11 @@ static rv_status rv__ivf_fill(rv_ctx *ctx, const rv__ivf_source *from, rv__ivf_l
                               uint32_t *place)
 {
     rv__ivf_deal deal;
+    size_t entered;
     rv_status status = rv__ivf_deal_out(ctx, &l->alloc, l, from, &deal);
     if (status) return status;
     status = rv__ivf_make_room(ctx, l, &deal);
-    if (!status) status = rv__ivf_enter(ctx, l, &deal, from->slots, 0, place);
+    if (!status) status = rv__ivf_enter(ctx, l, &deal, from->slots, 0, place, &entered);
     rv__ivf_deal_free(&l->alloc, &deal);
     return status;
 }
@@ -555,21 +616,19 @@ RV_API rv_status rv_ivf_train(rv_ctx *ctx, rv_ivf *index)
     return rv__ok(ctx);
 }
 
-/* Deals new rows out to l, makes room, lets the store have them. l is as before on failure, unless
-   it is fresh. */
+/* Deals new rows out to l, makes room, lets the store have them. On failure l holds what it held
+   before. */
 static rv_status rv__ivf_append(rv_ctx *ctx, rv_ivf *index, rv__ivf_lists *l,
                                 const rv__ivf_source *from, const uint64_t *keys, uint32_t *place)
 {
-    const uint32_t first = index->store.n;
+    size_t entered = 0;
     rv__ivf_deal deal;
     rv_status status = rv__ivf_deal_out(ctx, &l->alloc, l, from, &deal);
     if (status) return status;
     status = rv__ivf_make_room(ctx, l, &deal);
-    if (!status) status = rv__ivf_enter(ctx, l, &deal, NULL, first, place);
-    if (!status) {
-        status = rv__store_append(ctx, &index->store, keys, from->vectors, from->n);
-        if (status) rv__ivf_leave(l, from->n, first, place);
-    }
+    if (!status) status = rv__ivf_enter(ctx, l, &deal, NULL, index->store.n, place, &entered);
+    if (!status) status = rv__store_append(ctx, &index->store, keys, from->vectors, from->n);
+    if (status) rv__ivf_leave(ctx, l, &deal, entered);
     rv__ivf_deal_free(&l->alloc, &deal);
     return status;
 }
@@ -695,9 +754,7 @@ RV_API rv_status rv_ivf_add(rv_ctx *ctx, rv_ivf *index, uint64_t key, const void
 static rv_status rv__ivf_find(rv_ctx *ctx, const rv_ivf *index, uint64_t key, uint32_t *slot)
 {
     if (!index) return rv__ivf_null(ctx, "index");
-    *slot = rv__store_find(&index->store, key);
-    if (*slot == RV__NO_SLOT) return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "there is no key %l", key);
-    return RV_OK;
+    return rv__store_require(ctx, &index->store, key, slot);
 }
 
 RV_API rv_status rv_ivf_update(rv_ctx *ctx, rv_ivf *index, uint64_t key, const void *vector)
@@ -824,6 +881,7 @@ static rv_status rv__ivf_lay_out(rv_ctx *ctx, const rv__ivf_lists *l, const uint
                                  rv__ivf_lists *to, uint32_t *place)
 {
     uint32_t block = 0;
+    size_t work = 0;
     for (uint32_t list = 0; list < l->n_lists; list++) {
         uint32_t left = l->size[list];
         to->head[list] = to->tail[list] = RV__IVF_NONE;
@@ -831,7 +889,7 @@ static rv_status rv__ivf_lay_out(rv_ctx *ctx, const rv__ivf_lists *l, const uint
         for (uint32_t b = l->head[list]; b != RV__IVF_NONE; b = l->next[b], block++) {
             const uint32_t *from = l->ids + (size_t)b * 32;
             uint32_t *ids = to->ids + (size_t)block * 32;
-            rv_status status = block % 1024 ? RV_OK : rv__poll(ctx);
+            rv_status status = rv__poll_by(ctx, &work, 512 + 16 * l->n_sub);
             if (status) return status;
             if (to->head[list] == RV__IVF_NONE) to->head[list] = block;
             else to->next[block - 1] = block;
@@ -905,6 +963,7 @@ RV_API rv_status rv_ivf_compact(rv_ctx *ctx, rv_ivf *index)
     return rv__ok(ctx);
 }
 
+#undef RV__IVF_FLOATS
 #undef RV__IVF_PIECE
 #undef RV__IVF_ROWS
 #endif /* RV_IVF_BUILD_C */

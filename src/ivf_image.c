@@ -95,7 +95,6 @@ static rv_status rv__ivf_load_centres(rv_ctx *ctx, const rv__image_reader *r,
     const size_t dim = l->dim;
     size_t count, each = store->type == RV_DTYPE_U1 ? (dim + 7) / 8 : dim;
     size_t elem = store->type == RV_DTYPE_U1 ? 1 : sizeof(float);
-    rv__store_spec spec;
     rv_status status;
     void *rows = NULL;
     if (!rv__image_count(r, "CENT", elem, &count) || count != l->n_lists * each) {
@@ -105,19 +104,10 @@ static rv_status rv__ivf_load_centres(rv_ctx *ctx, const rv__image_reader *r,
     if (status) return status;
     if (!l->medoids) {
         l->means = (float *)rows;
-        if (rv__find_not_finite(l->means, count) < count) {
-            return rv__fail(ctx, RV_ERR_FORMAT, 0, "a centre in the image is not finite");
-        }
-        return rv__ivf_make_coarse(ctx, l);
+        status = rv__image_check_finite(ctx, "CENT", l->means, count);
+        return status ? status : rv__ivf_make_coarse(ctx, l);
     }
-    memset(&spec, 0, sizeof spec);
-    spec.dim = store->dim;
-    spec.metric = store->metric;
-    spec.type = store->type == RV_DTYPE_U1 ? RV_DTYPE_U1 : RV_DTYPE_F32;
-    spec.custom = store->custom;
-    spec.custom_user = store->custom_user;
-    status = rv__store_init(ctx, &l->centres, &spec);
-    if (!status) status = rv__store_append(ctx, &l->centres, NULL, rows, l->n_lists);
+    status = rv__ivf_make_medoids(ctx, l, store, rows);
     rv__put(&l->alloc, rows, count, elem);
     if (status == RV_ERR_ARG)
         status = rv__fail(ctx, RV_ERR_FORMAT, 0, "a centre in the image cannot be");
@@ -160,10 +150,7 @@ static rv_status rv__ivf_load_codes(rv_ctx *ctx, const rv__image_reader *r, rv__
     status = rv__image_array(ctx, r, "FACT", sizeof(float), count, view, &l->alloc, &p);
     if (status) return status;
     l->factors = (float *)p;
-    if (rv__find_not_finite(l->factors, count) < count) {
-        return rv__fail(ctx, RV_ERR_FORMAT, 0, "a factor in the image is not finite");
-    }
-    return RV_OK;
+    return rv__image_check_finite(ctx, "FACT", l->factors, count);
 }
 
 /* Chains from the sizes: the blocks of a list lie one behind the other. */
@@ -197,6 +184,8 @@ static rv_status rv__ivf_load_chains(rv_ctx *ctx, const rv__image_reader *r, con
         if (n == 0) continue;
         l->head[i] = block;
         for (; n > 0; n--, block++) {
+            status = block % 65536 ? RV_OK : rv__poll(ctx);
+            if (status) return status;
             l->next[block] = n > 1 ? block + 1 : RV__IVF_NONE;
             l->owner[block] = i;
             l->tail[i] = block;
@@ -237,8 +226,7 @@ static rv_status rv__ivf_load_places(rv_ctx *ctx, rv_ivf *index)
 static rv_status rv__ivf_load_lists(rv_ctx *ctx, const rv__image_reader *r, rv_ivf *index, int view)
 {
     const rv__store *store = &index->store;
-    const int dense = store->metric == RV_METRIC_L2 || store->metric == RV_METRIC_IP ||
-                      store->metric == RV_METRIC_COSINE;
+    const int dense = rv__ivf_dense(store->metric);
     uint32_t params[8];
     size_t count;
     int coded;

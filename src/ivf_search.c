@@ -127,13 +127,21 @@ static void rv__ivf_offer(rv__ivf_query *q, const uint32_t *ids, const float *di
 static void rv__ivf_centres(rv__ivf_query *q, const uint32_t *ids, size_t n, float *out)
 {
     const rv__ivf_lists *l = q->l;
-    if (l->medoids) {
-        rv__store_scan(&l->centres, q->isa, q->query, ids, 0, n, out);
-        return;
+    const int op = l->metric == RV_METRIC_L2 ? RV__OP_L2 : RV__OP_IP;
+    const size_t stride = l->dim * sizeof(float), step = 16 + RV__WORK / l->dim / 16 * 16;
+    for (size_t at = 0; at < n && !q->status; at += step) {
+        const size_t some = n - at < step ? n - at : step, first = ids ? 0 : at;
+        const uint32_t *list = ids ? ids + at : NULL;
+        if (at > 0 && rv__ivf_stopped(q)) return;
+        if (l->medoids) {
+            rv__store_scan(&l->centres, q->isa, q->query, list, first, some, out + at);
+        } else {
+            q->kernels->scan[op][RV__TYPE_F32](q->query,
+                                               (const unsigned char *)l->means + first * stride,
+                                               stride, list, some, l->dim, out + at);
+        }
     }
-    q->kernels->scan[l->metric == RV_METRIC_L2 ? RV__OP_L2 : RV__OP_IP][RV__TYPE_F32](
-        q->query, (const unsigned char *)l->means, l->dim * sizeof(float), ids, n, l->dim, out);
-    for (size_t i = 0; l->metric == RV_METRIC_COSINE && i < n; i++) out[i] += 1.0f;
+    for (size_t i = 0; !l->medoids && l->metric == RV_METRIC_COSINE && i < n; i++) out[i] += 1.0f;
 }
 
 /* Distances of all centres less what they have in common, from their bytes. */
@@ -143,12 +151,18 @@ static void rv__ivf_first_look(rv__ivf_query *q)
     const float *x = l->metric == RV_METRIC_L2 ? q->moved : (const float *)(const void *)q->query;
     int32_t sums[RV__IVF_STEP];
     float top = 0.0f, scale;
+    size_t since = 0;
     for (size_t j = 0; j < l->dim; j++) top = fabsf(x[j]) > top ? fabsf(x[j]) : top;
     scale = top > 1e-30f && top < 1e30f ? top / 127.0f : 1.0f;
     q->kernels->narrow_i8(x, 1.0f / scale, q->bytes, l->dim);
     for (size_t at = 0; at < l->n_lists; at += RV__IVF_STEP) {
         size_t n = l->n_lists - at < RV__IVF_STEP ? l->n_lists - at : RV__IVF_STEP;
         const float *factor = l->coarse_factor + 2 * at;
+        since += n * l->wide;
+        if (since > 8 * (size_t)RV__WORK) {
+            since = 0;
+            if (rv__ivf_stopped(q)) return;
+        }
         q->kernels->dot_i8_scan(q->bytes, (const unsigned char *)l->coarse + at * l->wide, l->wide,
                                 NULL, n, l->wide, sums);
         for (size_t i = 0; i < n; i++) {
@@ -175,6 +189,7 @@ static size_t rv__ivf_rank(rv__ivf_query *q, size_t want)
         return rv_topk_f32(q->score, n, want, q->order, q->base);
     }
     rv__ivf_first_look(q);
+    if (q->status) return 0;
     some = rv_topk_f32(q->score, n, some, q->pick, NULL);
     rv__ivf_centres(q, q->pick, some, q->score);
     want = rv_topk_f32(q->score, some, want, q->order, q->base);
@@ -213,6 +228,7 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
     const rv__ivf_lists *l = q->l;
     const int coded = l->n_sub && !measure;
     const uint32_t weight = coded ? 1 : 1 + (uint32_t)(q->index->store.stride / 512);
+    const uint32_t most = weight > 64 ? 1 : RV__IVF_RUN; /* blocks at once */
     uint32_t left = l->size[list], block = l->head[list], since = 0;
     q->trace.lists++;
     q->trace.scanned += left;
@@ -220,7 +236,7 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
         const uint32_t first = block;
         const uint32_t *ids = l->ids + (size_t)block * 32;
         uint32_t n = left < 32 ? left : 32;
-        for (uint32_t run = 1; n < left && run < RV__IVF_RUN && l->next[block] == block + 1;
+        for (uint32_t run = 1; n < left && run < most && l->next[block] == block + 1;
              run++) {
             n += left - n < 32 ? left - n : 32;
             block++;
@@ -244,9 +260,10 @@ static void rv__ivf_scan_list(rv__ivf_query *q, uint32_t list, float base, int m
 /* Exact distances in place of estimates. */
 static void rv__ivf_measure(rv__ivf_query *q)
 {
+    const size_t step = RV__IVF_STEP / (1 + q->index->store.stride / 16384); /* 4 MB of rows */
     uint32_t ids[RV__IVF_STEP];
-    for (size_t at = 0; at < q->n_near; at += RV__IVF_STEP) {
-        size_t n = q->n_near - at < RV__IVF_STEP ? q->n_near - at : RV__IVF_STEP;
+    for (size_t at = 0; at < q->n_near; at += step) {
+        size_t n = q->n_near - at < step ? q->n_near - at : step;
         if (rv__ivf_stopped(q)) return;
         for (size_t i = 0; i < n; i++) ids[i] = (uint32_t)q->closest[at + i];
         rv__store_scan(&q->index->store, q->isa, q->query, ids, 0, n, q->distance);
@@ -425,8 +442,7 @@ static size_t rv__ivf_keep(const rv_ivf *index, const rv_ivf_options *options, s
 
 static const rv_filter *rv__ivf_filter(const rv_ivf_options *options)
 {
-    const rv_filter *filter = options ? options->filter : NULL;
-    return filter && (filter->accept || filter->bits) ? filter : NULL;
+    return rv__filter_of(options ? options->filter : NULL);
 }
 
 typedef struct rv__ivf_batch {
@@ -595,6 +611,7 @@ RV_API rv_status rv_ivf_range(rv_ctx *ctx, const rv_ivf *index, const void *quer
     q.keep = SIZE_MAX; /* nothing is dropped while a list is scanned */
     ranked = rv__ivf_rank(&q, rv__ivf_probes(index, options, filter));
     rv__ivf_tables(&q);
+    status = q.status;
     for (size_t i = 0; !status && i < ranked; i++) {
         rv__ivf_scan_list(&q, q.order[i], q.base[i], !index->store.no_rows);
         status = q.status;
@@ -677,8 +694,14 @@ RV_API rv_status rv_ivf_iter_create(rv_ctx *ctx, const rv_ivf *index, const void
     rv__ivf_begin(&iter->q, index, &plan, iter->memory, ctx ? ctx->isa : RV_ISA_BEST,
                   iter->filtered ? &iter->filter : NULL);
     rv__ivf_aim(&iter->q, query);
+    iter->q.ctx = ctx;
     iter->ranked = rv__ivf_rank(&iter->q, index->lists.n_lists);
     rv__ivf_tables(&iter->q);
+    if (iter->q.status) {
+        status = iter->q.status;
+        rv_ivf_iter_destroy(iter);
+        return status;
+    }
     iter->step = rv__ivf_probes(index, options, filter);
     iter->batch = options && options->rerank ? options->rerank : 64;
     *out = iter;

@@ -6,22 +6,25 @@
 #include "topk.c"
 #include "distance.c"
 
-/* Lloyd's iteration. Assignment: tiles of dot products between a block of rows and a group of
-   centroids, of which |c|^2 - 2 x c is compared. Update: the rows are sorted by cluster (counting
-   sort, so in their order), each cluster sums its rows in that order in double. Both run in
-   parallel over rows or clusters without ever adding numbers in an order that depends on the
-   threads.
+/* Lloyd's iteration. Assignment: tiles of dot products between a block of rows and some centroids,
+   of which |c|^2 - 2 x c is compared; of few dimensions all centroids by a kernel of its own. Many
+   centroids are taken in groups, so that a poll comes between any two of them. Update: the rows are
+   sorted by cluster (counting sort, so in their order), each cluster sums its rows in that order in
+   double. Both run in parallel over rows or clusters without ever adding numbers in an order that
+   depends on the threads.
 
    A sample takes one row from each of m equal parts of the set, at a random place of the part.
 
    Sources: Lloyd, Least squares quantization in PCM, 1982; Arthur, Vassilvitskii, k-means++, 2007;
    spherical: Dhillon, Modha, Concept decompositions, 2001. */
 
-#define RV__KMEANS_ROWS 192u /* rows per block                                               */
-#define RV__KMEANS_COLS 512u /* centroids per group                                          */
-#define RV__KMEANS_SMALL 12u /* dimensions up to which rows are compared without tiles        */
+#define RV__KMEANS_ROWS 192u /* most rows per block                                          */
+#define RV__KMEANS_COLS 512u /* centroids per tile                                           */
+#define RV__KMEANS_SMALL 16u /* dimensions up to which rows are compared without tiles       */
+#define RV__KMEANS_NEAR 512u /* centroids the kernel for those is given at once              */
+#define RV__KMEANS_WORK 1e8  /* products between two polls: two ms, up to ten                */
 #define RV__KMEANS_MAX 16777216u
-#define RV__KMEANS_MANY 524288u /* numbers looked at between two polls                        */
+#define RV__KMEANS_MANY 524288u /* numbers looked at between two polls                       */
 
 typedef struct rv__kmeans {
     const rv__kernels *kernels;
@@ -31,8 +34,12 @@ typedef struct rv__kmeans {
     uint64_t seed;
     const float *centroids;
     const float *half;       /* [k] |c|^2 / 2, and room for 16 more                          */
-    float *turned;           /* [dim][k rounded up to 16] for few dimensions, else NULL      */
+    float *turned;           /* for few dimensions, else NULL: of each RV__KMEANS_NEAR
+                                centroids [dim][so many, or the rest rounded up to 16]       */
     size_t k;
+    size_t block;            /* rows per block                                               */
+    size_t from, to;         /* the group of centroids at hand                               */
+    float *best;             /* [m] the least scores so far; NULL: there is one group        */
     uint32_t *assign;        /* [m]                                                          */
     float *dist;             /* [m] or NULL                                                  */
     const uint32_t *order;   /* [m] rows by cluster                                          */
@@ -94,28 +101,29 @@ RV__FN void rv__kmeans_least(const float *dots, const float *half, size_t n, uin
 static void rv__kmeans_assign_range(void *arg, size_t lane, size_t begin, size_t end)
 {
     const rv__kmeans *job = (const rv__kmeans *)arg;
-    const size_t dim = job->dim, k = job->k;
+    const size_t dim = job->dim;
     float *dots = (float *)(void *)(job->scratch + lane * job->lane_bytes);
-    float *block = dots + RV__KMEANS_ROWS * RV__KMEANS_COLS;
-    float *pack = block + (job->m == job->n ? 0 : rv__round_up(RV__KMEANS_ROWS * dim, 16));
-    float best[RV__KMEANS_ROWS];
-    for (size_t at = begin; at < end; at += RV__KMEANS_ROWS) {
-        size_t rows = end - at < RV__KMEANS_ROWS ? end - at : RV__KMEANS_ROWS, pitch = job->stride;
+    float *copy = dots + job->block * RV__KMEANS_COLS;
+    float *pack = copy + (job->m == job->n ? 0 : rv__round_up(job->block * dim, 16));
+    float local[RV__KMEANS_ROWS];
+    for (size_t at = begin; at < end; at += job->block) {
+        size_t rows = end - at < job->block ? end - at : job->block, pitch = job->stride;
         const float *from = job->rows + at * pitch;
         uint32_t *assign = job->assign + at;
+        float *best = job->best ? job->best + at : local;
         if (job->m != job->n) {
             for (size_t i = 0; i < rows; i++) {
-                memcpy(block + i * dim, rv__kmeans_row(job, at + i), dim * sizeof(float));
+                memcpy(copy + i * dim, rv__kmeans_row(job, at + i), dim * sizeof(float));
             }
-            from = block;
+            from = copy;
             pitch = dim;
         }
-        for (size_t i = 0; i < rows; i++) {
+        for (size_t i = 0; job->from == 0 && i < rows; i++) {
             best[i] = rv__infinity();
             assign[i] = 0;
         }
-        for (size_t c = 0; c < k; c += RV__KMEANS_COLS) {
-            size_t cols = k - c < RV__KMEANS_COLS ? k - c : RV__KMEANS_COLS;
+        for (size_t c = job->from; c < job->to; c += RV__KMEANS_COLS) {
+            size_t cols = job->to - c < RV__KMEANS_COLS ? job->to - c : RV__KMEANS_COLS;
             job->kernels->gram_f32(from, pitch, rows, job->centroids + c * dim, dim, cols, dim,
                                    dots, cols, pack);
             for (size_t i = 0; i < rows; i++) {
@@ -123,16 +131,22 @@ static void rv__kmeans_assign_range(void *arg, size_t lane, size_t begin, size_t
                                  assign + i);
             }
         }
-        for (size_t i = 0; job->dist && i < rows; i++) {
+        for (size_t i = 0; job->dist && job->to == job->k && i < rows; i++) {
             job->dist[at + i] = job->kernels->pair_f32[RV__OP_L2](
                 from + i * pitch, job->centroids + (size_t)assign[i] * dim, dim);
         }
     }
 }
 
-/* The same for few dimensions, where a tile of products would be mostly packing: 16 centroids at a
-   time from their transpose. turned: [dim][k rounded up to 16], half the same length, the rest of
-   it infinite. */
+static float rv__kmeans_square(const float *x, const float *y, size_t dim)
+{
+    float sum = 0.0f;
+    for (size_t j = 0; j < dim; j++) sum += (x[j] - y[j]) * (x[j] - y[j]);
+    return sum;
+}
+
+/* The same for few dimensions, where a tile of products would be mostly packing; the rest of half
+   is infinite. The nearest of each RV__KMEANS_NEAR centroids are compared by their distances. */
 static void rv__kmeans_small_range(void *arg, size_t lane, size_t begin, size_t end)
 {
     const rv__kmeans *job = (const rv__kmeans *)arg;
@@ -140,40 +154,21 @@ static void rv__kmeans_small_range(void *arg, size_t lane, size_t begin, size_t 
     (void)lane;
     for (size_t i = begin; i < end; i++) {
         const float *row = rv__kmeans_row(job, i);
-        float low[16], best;
-        uint32_t at[16], where = 0;
-        for (size_t l = 0; l < 16; l++) {
-            low[l] = rv__infinity();
-            at[l] = 0;
+        float best = job->from ? job->best[i] : rv__infinity();
+        uint32_t where = job->from ? job->assign[i] : 0;
+        for (size_t c = job->from; c < job->to; c += RV__KMEANS_NEAR) {
+            size_t n = wide - c < RV__KMEANS_NEAR ? wide - c : RV__KMEANS_NEAR;
+            uint32_t at = (uint32_t)c + job->kernels->nearest_f32(row, dim, job->turned + c * dim,
+                                                                  job->half + c, n);
+            float d = wide <= RV__KMEANS_NEAR && !job->dist ?
+                          0.0f :
+                          rv__kmeans_square(row, job->centroids + at * dim, dim);
+            where = d < best ? at : where;
+            best = d < best ? d : best;
         }
-        for (size_t c = 0; c < wide; c += 16) {
-            float score[16];
-            for (size_t l = 0; l < 16; l++) score[l] = job->half[c + l];
-            for (size_t j = 0; j < dim; j++) {
-                const float *line = job->turned + j * wide + c, x = row[j];
-                for (size_t l = 0; l < 16; l++) score[l] -= x * line[l];
-            }
-            for (size_t l = 0; l < 16; l++) {
-                int less = score[l] < low[l];
-                low[l] = less ? score[l] : low[l];
-                at[l] = less ? (uint32_t)c : at[l];
-            }
-        }
-        best = low[0];
-        where = at[0];
-        for (uint32_t l = 1; l < 16; l++) {
-            if (low[l] < best || (low[l] == best && at[l] + l < where)) {
-                best = low[l];
-                where = at[l] + l;
-            }
-        }
-        job->assign[i] = where < job->k ? where : 0;
-        if (job->dist) {
-            const float *centroid = job->centroids + (size_t)job->assign[i] * dim;
-            float sum = 0.0f;
-            for (size_t j = 0; j < dim; j++) sum += (row[j] - centroid[j]) * (row[j] - centroid[j]);
-            job->dist[i] = sum;
-        }
+        job->assign[i] = where;
+        if (job->best) job->best[i] = best;
+        if (job->dist) job->dist[i] = best;
     }
 }
 
@@ -255,12 +250,24 @@ static rv_status rv__kmeans_update(rv_ctx *ctx, rv__kmeans *job)
     return status;
 }
 
-/* Rows labelled between two polls: a few ms of one thread. */
-static size_t rv__kmeans_section(size_t k, size_t dim)
+/* Centroids of a group, of all k where these are few: so many that a block of rows with them is no
+   more than what may lie between two polls. A multiple of 64, or of RV__KMEANS_NEAR. */
+static size_t rv__kmeans_group(const rv__kmeans *job)
 {
-    const double scale = dim <= RV__KMEANS_SMALL ? 1e7 : 1e8; /* tiles are ten times as fast */
-    const double rows = scale / ((double)k * (double)dim + 32.0 * (double)dim + 512.0);
-    return rv__round_up(1 + (size_t)rows, RV__KMEANS_ROWS);
+    const size_t step = job->dim <= RV__KMEANS_SMALL ? RV__KMEANS_NEAR : 64;
+    const double fits = RV__KMEANS_WORK / ((double)job->dim * (double)job->block);
+    if (fits >= (double)job->k) return job->k;
+    return fits < (double)step ? step : (size_t)fits / step * step;
+}
+
+/* Labels the rows with the nearest centroid of one group, or with what was nearer before. */
+static rv_status rv__kmeans_label_group(rv_ctx *ctx, rv__kmeans *job)
+{
+    /* a row and a short centroid cost something of their own */
+    const double dim = (double)job->dim, each = (double)(job->to - job->from) * (dim + 4.0);
+    const double rows = RV__KMEANS_WORK / (each + 32.0 * dim + 512.0);
+    return rv__parallel_for(ctx, job->m, job->block, rv__round_up(1 + (size_t)rows, job->block),
+                            job->turned ? rv__kmeans_small_range : rv__kmeans_assign_range, job);
 }
 
 /* Floats of half and turned. */
@@ -270,27 +277,44 @@ static size_t rv__kmeans_table(size_t k, size_t dim)
     return dim > RV__KMEANS_SMALL ? wide : rv__mul(wide, dim + 1);
 }
 
-static rv_status rv__kmeans_label(rv_ctx *ctx, rv__kmeans *job, float *half)
+/* best: [m] when there is more than one group. */
+static rv_status rv__kmeans_label(rv_ctx *ctx, rv__kmeans *job, float *half, float *best)
 {
-    const size_t wide = rv__round_up(job->k, 16), dim = job->dim;
+    const size_t wide = rv__round_up(job->k, 16), dim = job->dim, group = rv__kmeans_group(job);
     const int tiny = dim <= RV__KMEANS_SMALL;
+    size_t left = 0;
+    rv_status status = RV_OK;
     job->half = half;
     job->turned = tiny ? half + wide : NULL;
+    job->best = group < job->k ? best : NULL;
     for (size_t c = 0; c < wide; c++) {
         const float *row = job->centroids + (c < job->k ? c : 0) * dim;
-        rv_status status = c % rv__kmeans_piece(dim) ? RV_OK : rv__poll(ctx);
+        const size_t first = c - c % RV__KMEANS_NEAR;
+        const size_t n = wide - first < RV__KMEANS_NEAR ? wide - first : RV__KMEANS_NEAR;
+        status = rv__poll_by(ctx, &left, 2 * (dim + 32));
         if (status) return status;
         half[c] = c < job->k ? 0.5f * rv_dot_f32(row, row, dim) : rv__infinity();
-        for (size_t j = 0; tiny && j < dim; j++) job->turned[j * wide + c] = row[j];
+        for (size_t j = 0; tiny && j < dim; j++)
+            job->turned[first * dim + j * n + (c - first)] = row[j];
     }
-    return rv__parallel_for(ctx, job->m, RV__KMEANS_ROWS, rv__kmeans_section(job->k, dim),
-                            tiny ? rv__kmeans_small_range : rv__kmeans_assign_range, job);
+    for (job->from = 0; job->from < job->k && !status; job->from = job->to) {
+        job->to = job->k - job->from < group ? job->k : job->from + group;
+        status = rv__kmeans_label_group(ctx, job);
+    }
+    return status;
+}
+
+/* Rows per block: fewer where they are very long. */
+static size_t rv__kmeans_block(size_t dim)
+{
+    return dim <= 8192 ? RV__KMEANS_ROWS : RV__KMEANS_ROWS / 4;
 }
 
 static size_t rv__kmeans_lane(size_t dim, int sampled)
 {
-    size_t bytes = RV__KMEANS_ROWS * RV__KMEANS_COLS * sizeof(float) + rv__gram_f32_scratch();
-    if (sampled) bytes += rv__round_up(RV__KMEANS_ROWS * dim, 16) * sizeof(float);
+    const size_t block = rv__kmeans_block(dim);
+    size_t bytes = block * RV__KMEANS_COLS * sizeof(float) + rv__gram_f32_scratch();
+    if (sampled) bytes += rv__round_up(block * dim, 16) * sizeof(float);
     if (bytes < dim * sizeof(double)) bytes = dim * sizeof(double);
     return rv__round_up(bytes, 64);
 }
@@ -387,11 +411,14 @@ static rv_status rv__kmeans_refill(rv_ctx *ctx, const rv__kmeans *job, rv__rng *
                                    const float *dist, float *weight, float *centroids)
 {
     const uint32_t *start = job->start;
+    size_t left = 0;
     for (size_t c = 0; c < job->k; c++) {
-        rv_status status = c % 1024 ? RV_OK : rv__poll(ctx);
-        if (status) return status;
         weight[c] = 0.0f;
-        for (uint32_t i = start[c]; i < start[c + 1]; i++) weight[c] += dist[job->order[i]];
+        for (uint32_t i = start[c]; i < start[c + 1]; i++) {
+            rv_status status = rv__poll_by(ctx, &left, 8); /* rows in any order */
+            if (status) return status;
+            weight[c] += dist[job->order[i]];
+        }
     }
     for (size_t c = 0; c < job->k; c++) {
         size_t donor = 0;
@@ -436,7 +463,7 @@ static rv_status rv__kmeans_lloyd(rv_ctx *ctx, rv__kmeans *job, rv__kmeans_space
     job->out = centroids;
     for (size_t round = 0; !status && round < iterations; round++) {
         double total = 0.0;
-        status = rv__kmeans_label(ctx, job, space->half);
+        status = rv__kmeans_label(ctx, job, space->half, space->dist);
         if (!status) status = rv__kmeans_total(ctx, space->dist, job->m, &total);
         if (!status) status = rv__kmeans_sort(ctx, job, space->order, space->start);
         if (!status) status = rv__kmeans_update(ctx, job);
@@ -470,19 +497,22 @@ static rv_status rv__kmeans_all(rv_ctx *ctx, const rv_alloc *alloc, rv__kmeans *
                                 uint32_t *assign, float *dist)
 {
     size_t lanes = rv__lanes(ctx);
+    const size_t spare = dist || rv__kmeans_group(job) == job->k ? 0 : job->n;
     float *half = (float *)rv__get(alloc, rv__kmeans_table(job->k, job->dim), sizeof(float));
+    float *best = (float *)rv__get(alloc, spare, sizeof(float));
     rv_status status = RV_ERR_MEMORY;
     job->m = job->n;
     job->assign = assign;
     job->dist = dist;
     job->lane_bytes = rv__kmeans_lane(job->dim, 0);
     job->scratch = (unsigned char *)rv__get(alloc, lanes, job->lane_bytes);
-    if (half && job->scratch) {
-        status = rv__kmeans_label(ctx, job, half);
+    if (half && best && job->scratch) {
+        status = rv__kmeans_label(ctx, job, half, dist ? dist : best);
     } else {
         status = rv__no_memory(ctx, rv__mul(lanes, job->lane_bytes));
     }
     rv__put(alloc, job->scratch, lanes, job->lane_bytes);
+    rv__put(alloc, best, spare, sizeof(float));
     rv__put(alloc, half, rv__kmeans_table(job->k, job->dim), sizeof(float));
     return status;
 }
@@ -497,6 +527,7 @@ static void rv__kmeans_open(rv_ctx *ctx, rv__kmeans *job, const float *rows, siz
     job->n = job->m = n;
     job->dim = dim;
     job->k = k;
+    job->block = rv__kmeans_block(dim);
     job->seed = seed;
 }
 
@@ -615,6 +646,8 @@ RV_API rv_status rv_kmeans_assign(rv_ctx *ctx, const float *centroids, size_t k,
 #undef RV__KMEANS_COLS
 #undef RV__KMEANS_MANY
 #undef RV__KMEANS_MAX
+#undef RV__KMEANS_NEAR
 #undef RV__KMEANS_ROWS
 #undef RV__KMEANS_SMALL
+#undef RV__KMEANS_WORK
 #endif /* RV_KMEANS_C */

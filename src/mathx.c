@@ -63,13 +63,14 @@ RV_API void rv_gemv_f32(const float *a, size_t lda, const float *x, size_t m, si
     rv__kernels_now()->scan_dot_f32(x, (const unsigned char *)a, 4 * lda, NULL, m, n, y);
 }
 
-#define RV__MATHX_ROWS 192u /* rows and columns of C that one body of the parallel loop computes, */
-#define RV__MATHX_COLS 512u /* at most a few milliseconds of work                                 */
+#define RV__MATHX_ROWS 192u /* most rows and columns of C that one body of the parallel loop  */
+#define RV__MATHX_COLS 512u /* computes; of long rows fewer, ...                              */
+#define RV__MATHX_WORK 30000000u /* ... so many products: about a millisecond                 */
 
 typedef struct rv__mathx_gemm {
     const rv__kernels *kernels;
     const float *a, *b;
-    size_t lda, ldb, ldc, m, n, k, n_blocks;
+    size_t lda, ldb, ldc, m, n, k, n_blocks, rows, cols;
     int accumulate;
     float *c;
     unsigned char *scratch; /* one packed panel per lane */
@@ -80,9 +81,9 @@ static void rv__mathx_gemm_range(void *arg, size_t lane, size_t begin, size_t en
     const rv__mathx_gemm *g = (const rv__mathx_gemm *)arg;
     void *scratch = g->scratch + lane * rv__gram_f32_scratch();
     for (size_t block = begin; block < end; block++) {
-        size_t i = block / g->n_blocks * RV__MATHX_ROWS, j = block % g->n_blocks * RV__MATHX_COLS;
-        size_t rows = g->m - i < RV__MATHX_ROWS ? g->m - i : RV__MATHX_ROWS;
-        size_t cols = g->n - j < RV__MATHX_COLS ? g->n - j : RV__MATHX_COLS;
+        size_t i = block / g->n_blocks * g->rows, j = block % g->n_blocks * g->cols;
+        size_t rows = g->m - i < g->rows ? g->m - i : g->rows;
+        size_t cols = g->n - j < g->cols ? g->n - j : g->cols;
         g->kernels->gemm_f32(g->a + i * g->lda, g->lda, rows, g->b + j * g->ldb, g->ldb, cols, g->k,
                              g->accumulate, g->c + i * g->ldc + j, g->ldc, scratch);
     }
@@ -107,11 +108,17 @@ RV_API rv_status rv_gemm_nt_f32(rv_ctx *ctx, const float *a, size_t lda, const f
     g.k = k;
     g.accumulate = accumulate;
     if (m == 0 || n == 0) return rv__ok(ctx);
-    m_blocks = (m + RV__MATHX_ROWS - 1) / RV__MATHX_ROWS;
-    g.n_blocks = (n + RV__MATHX_COLS - 1) / RV__MATHX_COLS;
+    g.rows = RV__MATHX_ROWS;
+    g.cols = RV__MATHX_COLS;
+    while (g.cols > 64 && k > RV__MATHX_WORK / (g.rows * g.cols)) g.cols /= 2;
+    while (g.rows > 24 && k > RV__MATHX_WORK / (g.rows * g.cols)) g.rows /= 2;
+    m_blocks = (m + g.rows - 1) / g.rows;
+    g.n_blocks = (n + g.cols - 1) / g.cols;
     g.scratch = (unsigned char *)rv__get(&alloc, lanes, rv__gram_f32_scratch());
     if (!g.scratch) return rv__no_memory(ctx, lanes * rv__gram_f32_scratch());
-    status = rv__parallel_for(ctx, m_blocks * g.n_blocks, 1, 2, rv__mathx_gemm_range, &g);
+    status = rv__parallel_for(ctx, m_blocks * g.n_blocks, 1,
+                              1 + RV__MATHX_WORK / (g.rows * g.cols) / (k + 16),
+                              rv__mathx_gemm_range, &g);
     rv__put(&alloc, g.scratch, lanes, rv__gram_f32_scratch());
     return status ? status : rv__ok(ctx);
 }
@@ -226,5 +233,6 @@ RV__FN void rv__sincos(double x, double *sine, double *cosine)
 
 #undef RV__MATHX_ROWS
 #undef RV__MATHX_COLS
+#undef RV__MATHX_WORK
 
 #endif /* RV_MATHX_C */

@@ -30,14 +30,47 @@
 
 /* ---- small symmetric eigenproblem in double ---- */
 
+/* A <- H A H for the leading k rows of a, from the lower triangle: with p = A u / h and
+   q = p - (u p / 2h) u that is A - u q^T - q u^T. p: [k] scratch. */
+static rv_status rv__eigen_reflect(rv_ctx *ctx, double *a, size_t n, size_t k, const double *u,
+                                   double h, double *p, size_t *left)
+{
+    double dot = 0.0;
+    for (size_t i = 0; i < k; i++) p[i] = 0.0;
+    for (size_t i = 0; i < k; i++) {
+        const double *row = a + i * n;
+        double s = row[i] * u[i], ui = u[i];
+        rv_status status = rv__poll_by(ctx, left, 2 * i);
+        if (status) return status;
+        for (size_t j = 0; j < i; j++) {
+            s += row[j] * u[j];
+            p[j] += row[j] * ui;
+        }
+        p[i] += s;
+    }
+    for (size_t i = 0; i < k; i++) {
+        p[i] /= h;
+        dot += p[i] * u[i];
+    }
+    dot /= 2.0 * h;
+    for (size_t i = 0; i < k; i++) p[i] -= dot * u[i];
+    for (size_t i = 0; i < k; i++) {
+        double *row = a + i * n, ui = u[i], qi = p[i];
+        rv_status status = rv__poll_by(ctx, left, i);
+        if (status) return status;
+        for (size_t j = 0; j <= i; j++) row[j] -= ui * p[j] + qi * u[j];
+    }
+    return RV_OK;
+}
+
 /* Householder reduction of the symmetric a[n, n] to tridiagonal form: diagonal d, subdiagonal e
    (e[0] unused). The reflectors u_k stay in the rows of a, u_k / h_k their scaled form in h. */
 static rv_status rv__eigen_reduce(rv_ctx *ctx, double *a, size_t n, double *d, double *e, double *h)
 {
-    double *p = d; /* until the end d is scratch */
+    size_t left = 0;
     for (size_t k = n - 1; k > 0; k--) {
-        double *u = a + k * n, scale = 0.0, sum = 0.0, dot = 0.0, g;
-        rv_status status = (k & 15u) ? RV_OK : rv__poll(ctx);
+        double *u = a + k * n, scale = 0.0, sum = 0.0, g;
+        rv_status status = rv__poll_by(ctx, &left, 4 * k);
         if (status) return status;
         for (size_t j = 0; j < k; j++) scale += fabs(u[j]);
         h[k] = 0.0;
@@ -52,27 +85,8 @@ static rv_status rv__eigen_reduce(rv_ctx *ctx, double *a, size_t n, double *d, d
         sum -= u[k - 1] * g; /* |u|^2 / 2 of the reflector u */
         u[k - 1] -= g;
         h[k] = sum;
-        /* p = A u / h from the lower triangle, then A -= u q^T + q u^T with q = p - (u p / 2h) u */
-        for (size_t i = 0; i < k; i++) p[i] = 0.0;
-        for (size_t i = 0; i < k; i++) {
-            const double *row = a + i * n;
-            double s = row[i] * u[i], ui = u[i];
-            for (size_t j = 0; j < i; j++) {
-                s += row[j] * u[j];
-                p[j] += row[j] * ui;
-            }
-            p[i] += s;
-        }
-        for (size_t i = 0; i < k; i++) {
-            p[i] /= sum;
-            dot += p[i] * u[i];
-        }
-        dot /= 2.0 * sum;
-        for (size_t i = 0; i < k; i++) p[i] -= dot * u[i];
-        for (size_t i = 0; i < k; i++) {
-            double *row = a + i * n, ui = u[i], qi = p[i];
-            for (size_t j = 0; j <= i; j++) row[j] -= ui * p[j] + qi * u[j];
-        }
+        status = rv__eigen_reflect(ctx, a, n, k, u, sum, d, &left); /* until the end d is scratch */
+        if (status) return status;
     }
     h[0] = 0.0;
     for (size_t i = 0; i < n; i++) d[i] = a[i * n + i];
@@ -82,25 +96,32 @@ static rv_status rv__eigen_reduce(rv_ctx *ctx, double *a, size_t n, double *d, d
 
 /* v[n, n] = H_1 H_2 ... H_(n-1), the transpose of the transformation that made the tridiagonal
    matrix. Row i is a unit vector until step i + 1, hence the short inner loops. */
-static void rv__eigen_expand(const double *a, const double *h, size_t n, double *v)
+static rv_status rv__eigen_expand(rv_ctx *ctx, const double *a, const double *h, size_t n,
+                                  double *v)
 {
-    for (size_t i = 0; i < n * n; i++) v[i] = 0.0;
+    size_t left = 0;
+    rv_status status = rv__fill_polled(ctx, v, 0, n * n * sizeof(double));
+    if (status) return status;
     for (size_t i = 0; i < n; i++) v[i * n + i] = 1.0;
     for (size_t k = 1; k < n; k++) {
         const double *u = a + k * n;
         if (h[k] == 0.0) continue;
         for (size_t i = 0; i < k; i++) {
             double *row = v + i * n, s = 0.0;
+            status = rv__poll_by(ctx, &left, 2 * k);
+            if (status) return status;
             for (size_t j = 0; j < k; j++) s += row[j] * u[j];
             s /= h[k];
             for (size_t j = 0; j < k; j++) row[j] -= s * u[j];
         }
     }
+    return RV_OK;
 }
 
 /* Implicit QL with Wilkinson's shift on (d, e); the rotations act on pairs of rows of v. */
 static rv_status rv__eigen_iterate(rv_ctx *ctx, double *d, double *e, size_t n, double *v)
 {
+    size_t left = 0;
     for (size_t i = 1; i < n; i++) e[i - 1] = e[i];
     e[n - 1] = 0.0;
     for (size_t l = 0; l < n; l++) {
@@ -108,7 +129,7 @@ static rv_status rv__eigen_iterate(rv_ctx *ctx, double *d, double *e, size_t n, 
             size_t m = l;
             double g, r, s = 1.0, c = 1.0, p = 0.0;
             int split = 0;
-            rv_status status = rv__poll(ctx);
+            rv_status status = rv__poll_by(ctx, &left, n);
             if (status) return status;
             while (m + 1 < n && fabs(e[m]) > 2.3e-16 * (fabs(d[m]) + fabs(d[m + 1]))) m++;
             if (m == l) break;
@@ -117,6 +138,8 @@ static rv_status rv__eigen_iterate(rv_ctx *ctx, double *d, double *e, size_t n, 
             g = d[m] - d[l] + e[l] / (g + (g >= 0.0 ? r : -r));
             for (size_t i = m; i-- > l;) {
                 double f = s * e[i], b = c * e[i], *x = v + i * n, *y = x + n;
+                status = rv__poll_by(ctx, &left, n);
+                if (status) return status;
                 r = sqrt(f * f + g * g);
                 e[i + 1] = r;
                 if (r == 0.0) { /* underflow: the matrix splits here */
@@ -152,15 +175,15 @@ static rv_status rv__eigen_iterate(rv_ctx *ctx, double *d, double *e, size_t n, 
 RV__FN rv_status rv__eigen_symmetric(rv_ctx *ctx, double *a, size_t n, double *d, double *v,
                                      double *scratch)
 {
+    size_t left = 0;
     rv_status status;
     if (n == 0) return RV_OK;
     status = rv__eigen_reduce(ctx, a, n, d, scratch, scratch + n);
-    if (status) return status;
-    rv__eigen_expand(a, scratch + n, n, v);
-    status = rv__eigen_iterate(ctx, d, scratch, n, v);
-    if (status) return status;
-    for (size_t i = 0; i + 1 < n; i++) {
+    if (!status) status = rv__eigen_expand(ctx, a, scratch + n, n, v);
+    if (!status) status = rv__eigen_iterate(ctx, d, scratch, n, v);
+    for (size_t i = 0; !status && i + 1 < n; i++) {
         size_t best = i;
+        status = rv__poll_by(ctx, &left, 3 * n);
         for (size_t j = i + 1; j < n; j++) best = d[j] > d[best] ? j : best;
         if (best == i) continue;
         for (size_t k = 0; k < n; k++) {
@@ -172,7 +195,7 @@ RV__FN rv_status rv__eigen_symmetric(rv_ctx *ctx, double *a, size_t n, double *d
         d[i] = d[best];
         d[best] = scratch[0];
     }
-    return RV_OK;
+    return status;
 }
 
 /* ---- subspace iteration ---- */
@@ -206,11 +229,12 @@ static const float *rv__pca_row(const rv__pca *pca, size_t i, size_t m)
 static rv_status rv__pca_mean(rv_ctx *ctx, rv__pca *pca, size_t m, float *mean)
 {
     double *sum = pca->wide;
+    size_t left = 0;
     for (size_t j = 0; j < pca->dim; j++) sum[j] = 0.0;
     for (size_t i = 0; i < m; i++) {
         const float *row = rv__pca_row(pca, i, m);
         size_t bad = rv__find_not_finite(row, pca->dim);
-        rv_status status = (i & 1023u) ? RV_OK : rv__poll(ctx);
+        rv_status status = rv__poll_by(ctx, &left, 3 * (pca->dim + 32));
         if (status) return status;
         if (bad < pca->dim) {
             return rv__fail(ctx, RV_ERR_ARG, (size_t)(row - pca->rows) + bad,
@@ -223,17 +247,39 @@ static rv_status rv__pca_mean(rv_ctx *ctx, rv__pca *pca, size_t m, float *mean)
     return RV_OK;
 }
 
+/* Copies the half of cov below the diagonal to above it, by squares that stay in the cache. */
+static rv_status rv__pca_mirror(rv_ctx *ctx, rv__pca *pca)
+{
+    const size_t dim = pca->dim, side = RV__PCA_GROUP;
+    size_t left = 0;
+    for (size_t at = 0; at < dim; at += side) {
+        const size_t last = dim - at < side ? dim : at + side;
+        for (size_t from = 0; from <= at; from += side) {
+            rv_status status = rv__poll_by(ctx, &left, 2 * side * side);
+            if (status) return status;
+            for (size_t i = at; i < last; i++) {
+                const size_t end = from + side < i ? from + side : i;
+                for (size_t j = from; j < end; j++) pca->cov[j * dim + i] = pca->cov[i * dim + j];
+            }
+        }
+    }
+    return RV_OK;
+}
+
 /* cov = (sample - mean)^T (sample - mean) / m. Tiles of the chunk are transposed in the cache. */
 static rv_status rv__pca_covariance(rv_ctx *ctx, rv__pca *pca, size_t m, const float *mean)
 {
     const size_t dim = pca->dim;
     const float scale = (float)(1.0 / sqrt((double)m));
+    size_t left = 0;
     for (size_t first = 0; first < m; first += RV__PCA_CHUNK) {
         size_t rows = m - first < RV__PCA_CHUNK ? m - first : RV__PCA_CHUNK;
         for (size_t i = 0; i < rows; i += 16) {
             size_t end = i + 16 < rows ? i + 16 : rows;
             for (size_t j = 0; j < dim; j++) {
                 float *out = pca->columns + j * RV__PCA_CHUNK;
+                rv_status status = rv__poll_by(ctx, &left, 1024); /* pages touched first */
+                if (status) return status;
                 for (size_t r = i; r < end; r++) {
                     out[r] = (rv__pca_row(pca, first + r, m)[j] - mean[j]) * scale;
                 }
@@ -249,10 +295,7 @@ static rv_status rv__pca_covariance(rv_ctx *ctx, rv__pca *pca, size_t m, const f
             if (status) return status;
         }
     }
-    for (size_t i = 0; i < dim; i++) {
-        for (size_t j = i + 1; j < dim; j++) pca->cov[i * dim + j] = pca->cov[j * dim + i];
-    }
-    return RV_OK;
+    return rv__pca_mirror(ctx, pca);
 }
 
 static double rv__pca_dot(const float *a, const float *b, size_t n)
@@ -277,24 +320,29 @@ static double rv__pca_length(const float *row, size_t dim)
     return sqrt(rv__pca_dot(row, row, dim));
 }
 
-/* Row `at` of z minus its projections on rows from..at-1, twice, scaled to length 1. Fails when
-   next to nothing of its original length is left, because that is rounding noise. */
-static int rv__pca_clean(rv__pca *pca, size_t from, size_t at, double length)
+/* Row `at` of z minus its projections on rows from..at-1, twice, scaled to length 1. *kept: whether
+   more than next to nothing of its original length was left, which would be rounding noise. */
+static rv_status rv__pca_clean(rv_ctx *ctx, rv__pca *pca, size_t from, size_t at, double length,
+                               int *kept)
 {
     const size_t dim = pca->dim;
     float *row = pca->z + at * dim;
     double after;
+    size_t left = RV__WORK;
     for (int pass = 0; pass < 2; pass++) {
         for (size_t i = from; i < at; i++) {
             const float *other = pca->z + i * dim;
             float c = (float)rv__pca_dot(row, other, dim);
+            rv_status status = rv__poll_by(ctx, &left, 2 * dim);
+            if (status) return status;
             for (size_t j = 0; j < dim; j++) row[j] -= c * other[j];
         }
     }
     after = rv__pca_length(row, dim);
-    if (!(length > 0.0) || after <= length * 1e-5) return 0;
+    *kept = length > 0.0 && after > length * 1e-5;
+    if (!*kept) return RV_OK;
     for (size_t j = 0; j < dim; j++) row[j] = (float)((double)row[j] / after);
-    return 1;
+    return RV_OK;
 }
 
 /* Rows [at, at + group) of z minus their projections on all rows before `at`, through products:
@@ -317,6 +365,7 @@ static rv_status rv__pca_orthonormalise(rv_ctx *ctx, rv__pca *pca)
 {
     const size_t dim = pca->dim, block = pca->block;
     double length[RV__PCA_GROUP];
+    size_t left = RV__WORK;
     for (size_t at = 0; at < block; at += RV__PCA_GROUP) {
         size_t group = block - at < RV__PCA_GROUP ? block - at : RV__PCA_GROUP;
         rv_status status = rv__poll(ctx);
@@ -326,13 +375,19 @@ static rv_status rv__pca_orthonormalise(rv_ctx *ctx, rv__pca *pca)
         }
         if (status) return status;
         for (size_t i = at; i < at + group; i++) {
-            if (rv__pca_clean(pca, at, i, length[i - at])) continue;
-            do {
+            int kept = 0;
+            status = rv__pca_clean(ctx, pca, at, i, length[i - at], &kept);
+            while (!status && !kept) {
                 rv__pca_random(pca, pca->z + i * dim);
-            } while (!rv__pca_clean(pca, 0, i, rv__pca_length(pca->z + i * dim, dim)));
+                length[i - at] = rv__pca_length(pca->z + i * dim, dim);
+                status = rv__pca_clean(ctx, pca, 0, i, length[i - at], &kept);
+            }
+            if (status) return status;
         }
         for (size_t i = at; i < at + group; i++) {
             const float *row = pca->z + i * dim;
+            status = rv__poll_by(ctx, &left, 8 * dim);
+            if (status) return status;
             for (size_t j = 0; j < dim; j++) pca->columns[j * block + i] = row[j];
         }
     }
@@ -344,7 +399,12 @@ static rv_status rv__pca_iterate(rv_ctx *ctx, rv__pca *pca)
 {
     const size_t dim = pca->dim, block = pca->block;
     double last = 0.0;
-    for (size_t i = 0; i < block; i++) rv__pca_random(pca, pca->z + i * dim);
+    size_t left = 0;
+    for (size_t i = 0; i < block; i++) {
+        rv_status status = rv__poll_by(ctx, &left, 2 * dim);
+        if (status) return status;
+        rv__pca_random(pca, pca->z + i * dim);
+    }
     for (unsigned round = 0; round < RV__PCA_ROUNDS; round++) {
         double trace = 0.0;
         float *swap = pca->q;
@@ -355,6 +415,8 @@ static rv_status rv__pca_iterate(rv_ctx *ctx, rv__pca *pca)
         status = rv_gemm_nt_f32(ctx, pca->q, dim, pca->cov, dim, block, dim, dim, 0, pca->z, dim);
         if (status) return status;
         for (size_t i = 0; i < block; i++) {
+            status = rv__poll_by(ctx, &left, dim);
+            if (status) return status;
             trace += rv__pca_dot(pca->q + i * dim, pca->z + i * dim, dim);
         }
         /* the whole space needs one round; else stop when a round gains 1 part in 10^5 */
@@ -370,23 +432,29 @@ static rv_status rv__pca_ritz(rv_ctx *ctx, rv__pca *pca, size_t n_out, float *ba
 {
     const size_t dim = pca->dim, block = pca->block;
     double *a = pca->wide, *v = a + block * block, *d = v + block * block;
+    size_t left = 0;
     rv_status status =
         rv_gemm_nt_f32(ctx, pca->q, dim, pca->z, dim, block, block, dim, 0, pca->tiny, block);
-    if (status) return status;
     for (size_t i = 0; i < block; i++) {
+        if (!status) status = rv__poll_by(ctx, &left, 4 * block);
+        if (status) return status;
         for (size_t j = 0; j < block; j++) {
             a[i * block + j] =
                 0.5 * ((double)pca->tiny[i * block + j] + (double)pca->tiny[j * block + i]);
         }
     }
     status = rv__eigen_symmetric(ctx, a, block, d, v, d + block);
-    if (status) return status;
-    for (size_t i = 0; i < n_out * block; i++) pca->tiny[i] = (float)v[i];
+    for (size_t i = 0; i < n_out; i++) {
+        if (!status) status = rv__poll_by(ctx, &left, block);
+        if (status) return status;
+        for (size_t j = 0; j < block; j++) pca->tiny[i * block + j] = (float)v[i * block + j];
+    }
     status = rv_gemm_nt_f32(ctx, pca->tiny, block, pca->columns, block, n_out, dim, block, 0, basis,
                             dim);
-    if (status) return status;
     for (size_t i = 0; i < n_out; i++) {
         float *row = basis + i * dim, top = 0.0f;
+        if (!status) status = rv__poll_by(ctx, &left, 2 * dim);
+        if (status) return status;
         for (size_t j = 0; j < dim; j++) top = fabsf(row[j]) > fabsf(top) ? row[j] : top;
         if (top < 0.0f) {
             for (size_t j = 0; j < dim; j++) row[j] = -row[j];
@@ -477,7 +545,8 @@ RV_API rv_status rv_pca_train(rv_ctx *ctx, const float *rows, size_t stride, siz
 RV_API rv_status rv_pca_apply(rv_ctx *ctx, const float *mean, const float *basis, size_t dim,
                               size_t n_out, const float *rows, size_t stride, size_t n, float *out)
 {
-    const size_t chunk = n < 256 ? n : 256;
+    const size_t most = 16 + RV__WORK / (dim + 1) < 256 ? 16 + RV__WORK / (dim + 1) : 256;
+    const size_t chunk = n < most ? n : most;
     rv_alloc alloc = rv__allocator(ctx);
     rv_status status = RV_OK;
     float *centred;
@@ -510,8 +579,11 @@ static rv_status rv__pca_restore_columns(rv_ctx *ctx, const float *basis, size_t
                                          const float *x, size_t n, size_t first, size_t wide,
                                          float *turned, float *rows)
 {
+    size_t left = 0;
     for (size_t c = 0; c < n_out; c++) {
         const float *axis = basis + c * dim + first;
+        rv_status status = rv__poll_by(ctx, &left, 4 * wide);
+        if (status) return status;
         for (size_t j = 0; j < wide; j++) turned[j * n_out + c] = axis[j];
     }
     return rv_gemm_nt_f32(ctx, x, n_out, turned, n_out, n, wide, n_out, 1, rows + first, dim);
@@ -525,18 +597,22 @@ RV_API rv_status rv_pca_restore(rv_ctx *ctx, const float *mean, const float *bas
     const size_t block = dim < RV__PCA_BLOCK ? dim : RV__PCA_BLOCK;
     rv_alloc alloc = rv__allocator(ctx);
     rv_status status = RV_OK;
+    size_t left = 0;
     float *turned;
     if (dim < 1 || dim > 65535 || n_out < 1 || n_out > dim) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "pca: dim %z or n_out %z is out of range", dim, n_out);
     }
     for (size_t i = 0; i < n; i++) {
         float *row = rows + i * dim;
-        status = (i & 63u) ? RV_OK : rv__poll(ctx);
+        status = rv__poll_by(ctx, &left, dim + 32);
         if (status) return status;
         if (mean) memcpy(row, mean, dim * sizeof(float));
         else memset(row, 0, dim * sizeof(float));
-        for (size_t c = 0; n < RV__PCA_FEW && c < n_out; c++)
+        for (size_t c = 0; n < RV__PCA_FEW && c < n_out; c++) {
+            status = rv__poll_by(ctx, &left, dim);
+            if (status) return status;
             kernels->axpy_f32(x[i * n_out + c], basis + c * dim, row, dim);
+        }
     }
     if (n < RV__PCA_FEW) return rv__ok(ctx);
     turned = (float *)rv__get(&alloc, block * n_out, sizeof(float));

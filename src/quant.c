@@ -151,17 +151,15 @@ RV__FN double rv__quant_square(const float *x, size_t n)
            ((lane[4] + lane[5]) + (lane[6] + lane[7])) + rest;
 }
 
-/* y = x - y. Inner loops of constant length turn into vector instructions on every machine. */
-static void rv__quant_subtract(const float *RV__RESTRICT x, float *RV__RESTRICT y, size_t n)
+/* The squared distance between n elements of a row and what they decode to, which is used up. */
+static double rv__quant_gap(const rv_quant *quant, const float *row, float *decoded, size_t n)
 {
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        for (size_t l = i; l < i + 4; l++) y[l] = x[l] - y[l];
-    }
-    for (; i < n; i++) y[i] = x[i] - y[i];
+    quant->kernels->axpy_f32(-1.0f, row, decoded, n);
+    return rv__quant_square(decoded, n);
 }
 
-/* x = mid + unit * x */
+/* x = mid + unit * x. Inner loops of constant length turn into vector instructions on every
+   machine. */
 RV__FN void rv__quant_move(const float *RV__RESTRICT mid, float unit, float *RV__RESTRICT x,
                            size_t n)
 {
@@ -207,8 +205,7 @@ RV__FN void rv__quant_close(const rv_quant *quant, const float *row, unsigned ch
         size_t n =
             quant->config.dim - at < RV__QUANT_CHUNK ? quant->config.dim - at : RV__QUANT_CHUNK;
         quant->ops->chunk(quant, code, at, n, chunk);
-        rv__quant_subtract(row + at, chunk, n);
-        sum += rv__quant_square(chunk, n);
+        sum += rv__quant_gap(quant, row + at, chunk, n);
     }
     rv__quant_put_error(quant, code, (float)sqrt(sum));
 }

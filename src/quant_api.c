@@ -205,6 +205,16 @@ RV_API size_t rv_quant_bytes(const rv_quant *quant)
 
 /* ---- training ---- */
 
+/* Resolves the stride of rows a caller gives. */
+static rv_status rv__quant_stride(rv_ctx *ctx, const rv_quant *quant, size_t *stride)
+{
+    const size_t dim = quant->config.dim;
+    if (*stride == 0) *stride = dim;
+    if (*stride >= dim) return RV_OK;
+    return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", *stride,
+                    dim);
+}
+
 /* Rows looked at by training: enough for the kind, at most about 64 MiB. */
 static size_t rv__quant_sample_rows(const rv_quant *quant, size_t n)
 {
@@ -219,11 +229,12 @@ static rv_status rv__quant_sample(rv_ctx *ctx, const rv_quant *quant, const floa
                                   size_t stride, size_t n, size_t s, float *sample)
 {
     const size_t dim = quant->config.dim;
+    size_t left = 0;
     for (size_t i = 0; i < s; i++) {
         uint64_t from = (uint64_t)i * n / s, to = (uint64_t)(i + 1) * n / s;
         size_t row = (size_t)(from + rv__mix(quant->seed + i) % (to - from));
         size_t bad = rv__find_not_finite(rows + row * stride, dim);
-        rv_status status = (i & 255u) ? RV_OK : rv__poll(ctx);
+        rv_status status = rv__poll_by(ctx, &left, 3 * (dim + 32));
         if (status) return status;
         if (bad < dim) {
             return rv__fail(ctx, RV_ERR_ARG, row * stride + bad,
@@ -245,11 +256,8 @@ RV_API rv_status rv_quant_train(rv_ctx *ctx, rv_quant *quant, const float *rows,
     if (!quant || (!rows && n))
         return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_train needs quant and rows");
     dim = quant->config.dim;
-    if (stride == 0) stride = dim;
-    if (stride < dim) {
-        return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", stride,
-                        dim);
-    }
+    status = rv__quant_stride(ctx, quant, &stride);
+    if (status) return status;
     if (n == 0) return rv__fail(ctx, RV_ERR_ARG, 0, "n is 0, training needs at least one row");
     if (!quant->ops->train) return rv__ok(ctx);
     s = rv__quant_sample_rows(quant, n);
@@ -320,22 +328,28 @@ static void rv__quant_encode_range(void *arg, size_t lane, size_t begin, size_t 
     }
 }
 
+/* Rows encoded between two polls: one to two ms. */
+static size_t rv__quant_encoded(const rv_quant *quant)
+{
+    size_t each = 1; /* nanoseconds for an element, about */
+    if (quant->config.kind == RV_QUANT_PQ) each = quant->config.bits == 4 ? 16 : 64;
+    if (quant->config.kind == RV_QUANT_RABITQ) each = quant->config.bits == 1 ? 16 : 48;
+    return 1 + 1500000u / (each * ((size_t)quant->config.dim + 32));
+}
+
 RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float *rows,
                                  size_t stride, size_t n, void *codes)
 {
     rv_alloc alloc = rv__allocator(ctx);
-    size_t lanes = rv__lanes(ctx), worst = SIZE_MAX, dim;
+    size_t lanes = rv__lanes(ctx), worst = SIZE_MAX, dim, section;
     rv__quant_job job;
-    rv_status status = RV_OK;
+    rv_status status;
     if (!quant || (n && (!rows || !codes))) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_encode needs quant, rows and codes");
     }
     dim = quant->config.dim;
-    if (stride == 0) stride = dim;
-    if (stride < dim) {
-        return rv__fail(ctx, RV_ERR_DIM, 0, "stride is %z, allowed: 0 or at least dim (%z)", stride,
-                        dim);
-    }
+    status = rv__quant_stride(ctx, quant, &stride);
+    if (status) return status;
     if (!quant->trained)
         return rv__fail(ctx, RV_ERR_UNSUPPORTED, 0, "the quantizer is not trained");
     if (n == 0) return rv__ok(ctx);
@@ -351,8 +365,9 @@ RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float
         status = rv__no_memory(ctx, lanes * job.lane_floats * sizeof(float));
     } else {
         for (size_t i = 0; i < lanes; i++) job.bad[i] = SIZE_MAX;
-        status = rv__parallel_for(ctx, n, RV__QUANT_BLOCK, 1 + 1000000u / dim,
-                                  rv__quant_encode_range, &job);
+        section = rv__quant_encoded(quant);
+        status = rv__parallel_for(ctx, n, section < RV__QUANT_BLOCK ? section : RV__QUANT_BLOCK,
+                                  section, rv__quant_encode_range, &job);
         for (size_t i = 0; i < lanes; i++) worst = job.bad[i] < worst ? job.bad[i] : worst;
     }
     rv__put(&alloc, job.bad, lanes, sizeof(size_t));
@@ -372,7 +387,7 @@ RV_API rv_status rv_quant_decode(rv_ctx *ctx, const rv_quant *quant, const void 
     const unsigned char *code = (const unsigned char *)codes;
     float *turned = NULL;
     rv_status status = RV_OK;
-    size_t dim, wide;
+    size_t dim, wide, left = 0;
     if (!quant || (n && (!codes || !rows))) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "rv_quant_decode needs quant, codes and rows");
     }
@@ -386,7 +401,7 @@ RV_API rv_status rv_quant_decode(rv_ctx *ctx, const rv_quant *quant, const void 
     }
     for (size_t i = 0; !status && i < n; i++, code += quant->code_bytes, rows += dim) {
         float *to = turned ? turned : rows;
-        status = (i & 255u) ? RV_OK : rv__poll(ctx);
+        status = rv__poll_by(ctx, &left, 6 * (dim + 32));
         if (status) break;
         for (size_t at = 0; at < wide; at += RV__QUANT_CHUNK) {
             quant->ops->chunk(quant, code, at,
@@ -622,10 +637,7 @@ static rv_status rv__quant_load_floats(rv_ctx *ctx, const rv__image_reader *r, c
                                        size_t n, float *out)
 {
     rv_status status = rv__image_values(ctx, r, tag, 4, n, out);
-    if (!status && rv__find_not_finite(out, n) < n) {
-        status = rv__fail(ctx, RV_ERR_FORMAT, 0, "section %s has a value that is not finite", tag);
-    }
-    return status;
+    return status ? status : rv__image_check_finite(ctx, tag, out, n);
 }
 
 /* Whether what training made is there in the length that the config asks for, which has to be known
@@ -650,8 +662,7 @@ static rv_status rv__quant_load_state(rv_ctx *ctx, const rv__image_reader *r, rv
     if (quant->config.kind == RV_QUANT_PQ) {
         status = rv__quant_pq_room(ctx, quant);
         if (!status) status = rv__quant_load_floats(ctx, r, tag, count, quant->book);
-        if (!status) rv__quant_pq_turn(quant);
-        return status;
+        return status ? status : rv__quant_pq_turn(ctx, quant);
     }
     if (quant->config.kind == RV_QUANT_RABITQ) {
         quant->mean = (float *)rv__get(&quant->alloc, dim + quant->padded, sizeof(float));

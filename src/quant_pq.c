@@ -54,15 +54,18 @@ RV__FN rv_status rv__quant_pq_room(rv_ctx *ctx, rv_quant *quant)
 }
 
 /* Fills turned and the lengths from the book. */
-RV__FN void rv__quant_pq_turn(rv_quant *quant)
+RV__FN rv_status rv__quant_pq_turn(rv_ctx *ctx, rv_quant *quant)
 {
     const size_t size = rv__quant_pq_size(quant);
+    size_t left = 0;
     for (size_t s = 0; s < quant->config.m; s++) {
         size_t first = rv__quant_pq_first(quant, s), width = rv__quant_pq_width(quant, s);
         const float *book = quant->book + size * first;
         float *turned = quant->turned + size * first;
         float *half = quant->turned + size * (quant->config.dim + s);
         for (size_t c = 0; c < size; c++) {
+            rv_status status = rv__poll_by(ctx, &left, 8 * (width + 4));
+            if (status) return status;
             half[c] = 0.0f;
             for (size_t j = 0; j < width; j++) {
                 float x = book[c * width + j];
@@ -71,6 +74,7 @@ RV__FN void rv__quant_pq_turn(rv_quant *quant)
             }
         }
     }
+    return RV_OK;
 }
 
 static rv_status rv__quant_pq_train(rv_ctx *ctx, rv_quant *quant, const float *sample, size_t s)
@@ -93,8 +97,7 @@ static rv_status rv__quant_pq_train(rv_ctx *ctx, rv_quant *quant, const float *s
                                   quant->config.dim, s, rv__quant_pq_width(quant, i),
                                   quant->book + size * first, NULL, NULL);
     }
-    if (!status) rv__quant_pq_turn(quant);
-    return status;
+    return status ? status : rv__quant_pq_turn(ctx, quant);
 }
 
 static size_t rv__quant_pq_scratch(const rv_quant *quant)

@@ -75,10 +75,11 @@ static rv_status rv__rabitq_train(rv_ctx *ctx, rv_quant *quant, const float *sam
     const size_t dim = quant->config.dim;
     double *sum = (double *)rv__get_zero(&quant->alloc, dim, sizeof(double));
     rv_status status = RV_OK;
+    size_t left = 0;
     quant->mean = (float *)rv__get(&quant->alloc, dim + quant->padded, sizeof(float));
     if (!sum || !quant->mean) status = rv__no_memory(ctx, dim * sizeof(double));
     for (size_t i = 0; !status && i < s; i++) {
-        status = (i & 1023u) ? RV_OK : rv__poll(ctx);
+        status = rv__poll_by(ctx, &left, dim + 32);
         for (size_t j = 0; j < dim; j++) sum[j] += (double)sample[i * dim + j];
     }
     if (!status) {

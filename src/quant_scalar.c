@@ -117,11 +117,12 @@ static rv_status rv__quant_step_range(rv_ctx *ctx, rv_quant *quant, const float 
 {
     const size_t dim = quant->config.dim;
     float *low = quant->mid, *high = quant->step, widest = 0.0f;
+    size_t left = 0;
     memcpy(low, sample, dim * sizeof(float));
     memcpy(high, sample, dim * sizeof(float));
     for (size_t i = 1; i < s; i++) {
         const float *row = sample + i * dim;
-        rv_status status = (i & 1023u) ? RV_OK : rv__poll(ctx);
+        rv_status status = rv__poll_by(ctx, &left, 2 * (dim + 32));
         if (status) return status;
         for (size_t j = 0; j < dim; j++) {
             low[j] = row[j] < low[j] ? row[j] : low[j];
@@ -150,9 +151,10 @@ static rv_status rv__quant_step_mean(rv_ctx *ctx, rv_quant *quant, const float *
     double spread = 0.0;
     double *sum = (double *)rv__get_zero(&quant->alloc, dim, sizeof(double));
     rv_status status = RV_OK;
+    size_t left = 0;
     if (!sum) return rv__no_memory(ctx, dim * sizeof(double));
     for (size_t i = 0; !status && i < s; i++) {
-        status = (i & 1023u) ? RV_OK : rv__poll(ctx);
+        status = rv__poll_by(ctx, &left, dim + 32);
         for (size_t j = 0; j < dim; j++) sum[j] += (double)sample[i * dim + j];
     }
     for (size_t j = 0; j < dim; j++) {
@@ -160,7 +162,7 @@ static rv_status rv__quant_step_mean(rv_ctx *ctx, rv_quant *quant, const float *
         quant->step[j] = 1.0f;
     }
     for (size_t i = 0; !status && i < s; i++) {
-        status = (i & 1023u) ? RV_OK : rv__poll(ctx);
+        status = rv__poll_by(ctx, &left, dim + 32);
         for (size_t j = 0; j < dim; j++) {
             spread += fabs((double)sample[i * dim + j] - (double)quant->mid[j]);
         }
@@ -196,28 +198,26 @@ static size_t rv__quant_step_scratch(const rv_quant *quant)
     return quant->config.dim;
 }
 
-/* out = (row - mid) * inverse + shift. As to the loops, see rv__quant_subtract. */
-static void rv__quant_step_offsets(const float *RV__RESTRICT row, const float *RV__RESTRICT mid,
-                                   const float *RV__RESTRICT inverse, float shift,
-                                   float *RV__RESTRICT out, size_t n)
+RV__INLINE float rv__quant_step_within(float x, float low, float high)
 {
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        for (size_t l = i; l < i + 4; l++) out[l] = (row[l] - mid[l]) * inverse[l] + shift;
-    }
-    for (; i < n; i++) out[i] = (row[i] - mid[i]) * inverse[i] + shift;
+    float capped = x < high ? x : high;
+    return capped > low ? capped : low;
 }
 
-static void rv__quant_step_clamp(float low, float high, float *x, size_t n)
+/* out = (row - mid) * inverse + shift within low..high. As to the loops, see rv__quant_move. */
+static void rv__quant_step_offsets(const float *RV__RESTRICT row, const float *RV__RESTRICT mid,
+                                   const float *RV__RESTRICT inverse, float shift, float low,
+                                   float high, float *RV__RESTRICT out, size_t n)
 {
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {
         for (size_t l = i; l < i + 4; l++) {
-            float capped = x[l] < high ? x[l] : high;
-            x[l] = capped > low ? capped : low;
+            out[l] = rv__quant_step_within((row[l] - mid[l]) * inverse[l] + shift, low, high);
         }
     }
-    for (; i < n; i++) x[i] = x[i] < low ? low : x[i] < high ? x[i] : high;
+    for (; i < n; i++) {
+        out[i] = rv__quant_step_within((row[i] - mid[i]) * inverse[i] + shift, low, high);
+    }
 }
 
 /* x = (scale * x + shift) * step */
@@ -296,13 +296,12 @@ static void rv__quant_step_put(const rv_quant *quant, const float *row, const fl
     const float *mid = quant->mid + first;
     float x[RV__QUANT_CHUNK];
     if (quant->config.kind == RV_QUANT_SQ8) {
-        rv__quant_step_offsets(row + first, mid, inverse + first, 0.0f, x, n);
+        rv__quant_step_offsets(row + first, mid, inverse + first, 0.0f, -127.0f, 127.0f, x, n);
         quant->kernels->narrow_i8(x, 1.0f, (int8_t *)code + 4 + first, n);
     } else if (quant->config.kind == RV_QUANT_SQ4) {
         /* whole numbers 0..15 for -7.5..7.5 */
         int8_t level[RV__QUANT_CHUNK] = {0};
-        rv__quant_step_offsets(row + first, mid, inverse + first, 7.5f, x, n);
-        rv__quant_step_clamp(0.0f, 15.0f, x, n);
+        rv__quant_step_offsets(row + first, mid, inverse + first, 7.5f, 0.0f, 15.0f, x, n);
         quant->kernels->narrow_i8(x, 1.0f, level, n);
         rv__quant_step_put_nibbles((const uint8_t *)level, first, n, code);
     } else {
@@ -322,8 +321,7 @@ static void rv__quant_step_row(const rv_quant *quant, const float *row, const fl
         rv__quant_step_values(quant, code, at, n, x);
         if (quant->config.kind != RV_QUANT_BINARY) square += rv__quant_square(x, n);
         rv__quant_move(quant->mid + at, quant->unit, x, n);
-        rv__quant_subtract(row + at, x, n);
-        lost += rv__quant_square(x, n);
+        lost += rv__quant_gap(quant, row + at, x, n);
     }
     if (quant->config.kind == RV_QUANT_SQ8) rv__quant_put_f32(code, (float)square);
     if (quant->config.kind == RV_QUANT_SQ4) rv__quant_put_f32(code + quant->payload, (float)square);

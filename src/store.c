@@ -9,8 +9,8 @@
 
 /* Rows, keys and the map between them, private to the indexes.
 
-   A row has a slot, a number below n that stays the same until compact or permute. Slots of removed
-   rows are used again, the lowest first. While keys are 0..n-1 in slot order ("identity") neither
+   A row has a slot, a number below n that stays the same until compact. Slots of removed rows are
+   used again, the lowest first. While keys are 0..n-1 in slot order ("identity") neither
    keys nor map exist. Otherwise the map is open addressing over slots, linear probing, a power of
    two of places, at most three quarters full; erasing shifts entries back, so there are no marks of
    the dead.
@@ -28,7 +28,7 @@
 #define RV__NO_SLOT 0xFFFFFFFFu
 #define RV__STORE_MAX 0xFFFFFFFEu /* most slots */
 #define RV__STORE_DIM_MAX 65535u
-#define RV__STORE_PIECE 4096u /* rows or keys handled between two polls */
+#define RV__STORE_PIECE 4096u /* keys handled between two polls */
 
 typedef struct rv__store {
     rv_alloc alloc;
@@ -73,6 +73,12 @@ RV__FN int rv__filter_pass(const rv_filter *f, uint64_t key)
         if (!((unsigned)f->bits[(size_t)(key / 8)] >> (key % 8) & 1u)) return 0;
     }
     return !f->accept || f->accept(f->user, key) != 0;
+}
+
+/* A filter that may refuse something, or NULL. */
+RV__FN const rv_filter *rv__filter_of(const rv_filter *f)
+{
+    return f && (f->accept || f->bits) ? f : NULL;
 }
 
 RV__FN rv_status rv__filter_check(rv_ctx *ctx, const rv_filter *f)
@@ -341,6 +347,14 @@ RV__FN uint32_t rv__store_find(const rv__store *s, uint64_t key)
     return key < s->n && rv__store_live(s, (uint32_t)key) ? (uint32_t)key : RV__NO_SLOT;
 }
 
+/* The same for a key that must be there. */
+RV__FN rv_status rv__store_require(rv_ctx *ctx, const rv__store *s, uint64_t key, uint32_t *slot)
+{
+    *slot = rv__store_find(s, key);
+    if (*slot == RV__NO_SLOT) return rv__fail(ctx, RV_ERR_NOT_FOUND, 0, "there is no key %l", key);
+    return RV_OK;
+}
+
 /* Takes a key that is present out of the map. Later entries of the run move back over the gap when
    their home does not lie behind it. */
 static void rv__store_erase(rv__store *s, uint64_t key)
@@ -407,6 +421,19 @@ static rv_status rv__store_keyed(rv_ctx *ctx, rv__store *s)
     return RV_OK;
 }
 
+/* Rows handled between two polls when one costs so many bytes or numbers: a few ms also where
+   memory is touched for the first time. */
+static size_t rv__store_section(size_t work)
+{
+    return 1 + 2 * RV__PIECE / (work + 256);
+}
+
+/* Rows of a piece of work out of such a section. */
+static size_t rv__store_grain(size_t section)
+{
+    return section < 64 ? section : 64;
+}
+
 /* ---- moving rows ---- */
 
 typedef struct rv__store_move_job {
@@ -429,10 +456,12 @@ static void rv__store_move_rows(void *arg, size_t lane, size_t begin, size_t end
     }
 }
 
-/* A store with n slots of s in arrays of its own. On failure there is nothing to free. */
+/* A store with n slots of s in arrays of its own; holes: removed ones with them, then old_of_new is
+   NULL. On failure there is nothing to free. */
 static rv_status rv__store_moved(rv_ctx *ctx, const rv__store *s, size_t capacity, size_t n,
                                  const uint32_t *old_of_new, int keyed, int holes, rv__store *to)
 {
+    const size_t section = rv__store_section(s->stride);
     rv__store_move_job job;
     rv__store_blocks b;
     rv_status status = rv__store_blocks_get(ctx, s, capacity, keyed, holes, &b);
@@ -440,11 +469,9 @@ static rv_status rv__store_moved(rv_ctx *ctx, const rv__store *s, size_t capacit
     job.s = s;
     job.b = &b;
     job.old_of_new = old_of_new;
-    status = rv__parallel_for(ctx, n, 64, RV__STORE_PIECE, rv__store_move_rows, &job);
-    for (size_t i = 0; !status && b.removed && i < n; i++) {
-        uint32_t old = old_of_new ? old_of_new[i] : (uint32_t)i;
-        if (i % RV__STORE_PIECE == 0) status = rv__poll(ctx);
-        if (!rv__store_live(s, old)) b.removed[i / 64] |= (uint64_t)1 << (i % 64);
+    status = rv__parallel_for(ctx, n, rv__store_grain(section), section, rv__store_move_rows, &job);
+    if (!status && b.removed) {
+        status = rv__copy_polled(ctx, b.removed, s->removed, rv__store_words(n) * sizeof(uint64_t));
     }
     if (!status && b.keys) {
         status = rv__store_fill_map(ctx, b.map, b.map_size, b.keys, b.removed, (uint32_t)n);
@@ -461,26 +488,20 @@ static rv_status rv__store_moved(rv_ctx *ctx, const rv__store *s, size_t capacit
     return RV_OK;
 }
 
-/* Moves n slots into arrays of a new capacity; all or nothing. */
-static rv_status rv__store_move(rv_ctx *ctx, rv__store *s, size_t capacity, size_t n,
-                                const uint32_t *old_of_new, int keyed, int holes)
-{
-    rv__store to;
-    rv_status status = rv__store_moved(ctx, s, capacity, n, old_of_new, keyed, holes, &to);
-    if (!status) rv__store_swap(s, &to);
-    return status;
-}
-
 /* Room for capacity rows in all, removed ones included. */
 RV__FN rv_status rv__store_reserve(rv_ctx *ctx, rv__store *s, size_t capacity)
 {
+    rv__store to;
     rv_status status = rv__store_writable(ctx, s);
     if (status) return status;
     if (capacity > RV__STORE_MAX) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "capacity is %z, it must be below 2^32 - 1", capacity);
     }
     if (capacity <= s->capacity) return RV_OK;
-    return rv__store_move(ctx, s, capacity, s->n, NULL, s->keys != NULL, s->removed != NULL);
+    status =
+        rv__store_moved(ctx, s, capacity, s->n, NULL, s->keys != NULL, s->removed != NULL, &to);
+    if (!status) rv__store_swap(s, &to);
+    return status;
 }
 
 /* Room for more rows behind the last one; grows by half. */
@@ -570,14 +591,6 @@ RV__FN rv_status rv__store_compact(rv_ctx *ctx, rv__store *s, uint32_t *new_slot
     rv_status status = rv__store_compacted(ctx, s, new_slot, &to);
     if (!status) rv__store_swap(s, &to);
     return status;
-}
-
-/* Slot i becomes what slot old_of_new[i] was; old_of_new: a permutation of 0..n-1. */
-RV__FN rv_status rv__store_permute(rv_ctx *ctx, rv__store *s, const uint32_t *old_of_new)
-{
-    rv_status status = rv__store_writable(ctx, s);
-    if (status || s->n == 0) return status;
-    return rv__store_move(ctx, s, s->capacity, s->n, old_of_new, 1, s->removed != NULL);
 }
 
 /* Gives the rows up; distances, decode and prepare_row are gone. */
@@ -929,6 +942,7 @@ static void rv__store_encode_rows(void *arg, size_t lane, size_t begin, size_t e
 static rv_status rv__store_encode_many(rv_ctx *ctx, rv__store *s, const void *vecs, size_t n)
 {
     rv__store_encode_job job;
+    const size_t section = rv__store_section((size_t)s->dim * 4);
     size_t bad = SIZE_MAX, lanes = rv__lanes(ctx);
     rv_status status;
     job.s = s;
@@ -936,20 +950,25 @@ static rv_status rv__store_encode_many(rv_ctx *ctx, rv__store *s, const void *ve
     job.bytes = rv__store_vector_bytes(s);
     for (size_t i = 0; i < lanes; i++) job.bad[i] = SIZE_MAX;
     status =
-        rv__parallel_for(ctx, n, 64, 1 + ((size_t)1 << 18) / s->dim, rv__store_encode_rows, &job);
+        rv__parallel_for(ctx, n, rv__store_grain(section), section, rv__store_encode_rows, &job);
     if (status) return status;
     for (size_t i = 0; i < lanes; i++) bad = job.bad[i] < bad ? job.bad[i] : bad;
     if (bad == SIZE_MAX) return RV_OK;
     return rv__store_refuse(ctx, s, job.vecs + bad * job.bytes, 1, bad * s->dim, "vectors");
 }
 
-static int rv__store_continues(const rv__store *s, const uint64_t *keys, size_t n)
+/* Whether n more rows with these keys keep the identity. */
+static rv_status rv__store_continues(rv_ctx *ctx, const rv__store *s, const uint64_t *keys,
+                                     size_t n, int *yes)
 {
-    size_t i = 0;
-    if (s->keys) return 0;
-    if (!keys) return s->n == 0 || n == 0;
-    while (i < n && keys[i] == s->n + (uint64_t)i) i++;
-    return i == n;
+    size_t i = 0, left = 0;
+    *yes = !s->keys && (keys || s->n == 0);
+    for (; *yes && keys && i < n; i++) {
+        rv_status status = rv__poll_by(ctx, &left, 1);
+        if (status) return status;
+        *yes = keys[i] == s->n + (uint64_t)i;
+    }
+    return RV_OK;
 }
 
 /* Enters the keys of n slots behind the last one; takes them out again when one is present, appears
@@ -971,8 +990,9 @@ static rv_status rv__store_enter_keys(rv_ctx *ctx, rv__store *s, const uint64_t 
         s->map[place] = s->n + (uint32_t)done;
         s->keys[s->n + done] = key;
     }
-    if (status) {
-        while (done > 0) rv__store_erase(s, s->keys[s->n + --done]);
+    while (status && done > 0) {
+        rv__store_erase(s, s->keys[s->n + --done]);
+        if (done % RV__STORE_PIECE == 0) rv__poll_undo(ctx);
     }
     return status;
 }
@@ -983,11 +1003,13 @@ RV__FN rv_status rv__store_append(rv_ctx *ctx, rv__store *s, const uint64_t *key
                                   size_t n)
 {
     rv_status status = rv__store_writable(ctx, s);
+    int identity = 0;
     if (status || n == 0) return status;
     if (!vecs) return rv__fail(ctx, RV_ERR_ARG, 0, "vectors is NULL");
     status = rv__store_grow(ctx, s, n);
     if (!status) status = rv__store_encode_many(ctx, s, vecs, n);
-    if (!status && !rv__store_continues(s, keys, n)) {
+    if (!status) status = rv__store_continues(ctx, s, keys, n, &identity);
+    if (!status && !identity) {
         status = rv__store_keyed(ctx, s);
         if (!status) status = rv__store_enter_keys(ctx, s, keys, n);
     }
@@ -1171,6 +1193,7 @@ static void rv__store_sound_rows(void *arg, size_t lane, size_t begin, size_t en
 
 static rv_status rv__store_check_rows(rv_ctx *ctx, const rv__store *s)
 {
+    const size_t section = rv__store_section(s->stride);
     size_t bad = SIZE_MAX, lanes = rv__lanes(ctx);
     rv__store_sound_job job;
     rv_status status;
@@ -1178,7 +1201,7 @@ static rv_status rv__store_check_rows(rv_ctx *ctx, const rv__store *s)
     job.s = s;
     for (size_t i = 0; i < lanes; i++) job.bad[i] = SIZE_MAX;
     status =
-        rv__parallel_for(ctx, s->n, 64, 1 + ((size_t)1 << 22) / s->dim, rv__store_sound_rows, &job);
+        rv__parallel_for(ctx, s->n, rv__store_grain(section), section, rv__store_sound_rows, &job);
     if (status) return status;
     for (size_t i = 0; i < lanes; i++) bad = job.bad[i] < bad ? job.bad[i] : bad;
     if (bad == SIZE_MAX) return RV_OK;
@@ -1188,8 +1211,11 @@ static rv_status rv__store_check_rows(rv_ctx *ctx, const rv__store *s)
 static rv_status rv__store_check_removed(rv_ctx *ctx, const rv__store *s)
 {
     uint32_t count = 0;
+    size_t left = 0;
     if (!s->removed) return RV_OK;
     for (size_t i = 0; i < rv__store_words(s->n); i++) {
+        rv_status status = rv__poll_by(ctx, &left, 64);
+        if (status) return status;
         for (uint64_t word = s->removed[i]; word; word &= word - 1) count++;
     }
     if (count == s->n_removed && (s->n % 64 == 0 || s->removed[s->n / 64] >> (s->n % 64) == 0))
@@ -1282,8 +1308,9 @@ RV__FN rv_status rv__store_load(rv_ctx *ctx, rv__image_reader *r, int view, rv_c
     s->n_removed = params[5];
     status = rv__store_load_arrays(ctx, r, view, (params[6] & 2u) != 0, s);
     if (!status && rv__store_swaps(s) && s->rows) {
-        for (uint32_t i = 0; i < s->n; i++) {
+        for (uint32_t i = 0; !status && i < s->n; i++) {
             unsigned char scale[4];
+            if (i % RV__STORE_PIECE == 0) status = rv__poll(ctx);
             memcpy(scale, s->rows + (size_t)i * s->stride, 4);
             rv__image_copy(s->rows + (size_t)i * s->stride, scale, 4, 1);
         }

@@ -447,6 +447,45 @@ static rv_status body_long(rv_ctx *ctx, void *arg)
     return status;
 }
 
+/* Rows as many as there are, the last with a key that is there: none stays, the search gives what
+   it gave, and while they are taken out again the caller hears of it. */
+static void test_refused_append(rv_ivf *index, const float *rows, size_t n)
+{
+    const float query[2] = {0.25f, 0.5f};
+    uint64_t *keys = (uint64_t *)ivf_room(n * sizeof *keys);
+    rv_hit before[20], after[20];
+    size_t n_before = 0, n_after = 0;
+    rv_test_faults faults;
+    rv_ctx ctx;
+    rv_test_ctx_faults(&ctx, &faults);
+    memset(&ctx.alloc, 0, sizeof ctx.alloc); /* the index has its own */
+    for (size_t i = 0; i < n; i++) keys[i] = n + i;
+    keys[n - 1] = 5;
+    RV_OKAY(&ctx, rv_ivf_search(&ctx, index, query, 20, 0, before, &n_before));
+    RV_EQUAL(rv_ivf_build(&ctx, index, keys, rows, n), RV_ERR_EXISTS);
+    RV_EQUAL(ctx.where, n - 1);
+    RV_EQUAL(rv_ivf_count(index), n);
+    RV_OKAY(&ctx, rv_ivf_check(&ctx, index));
+    RV_OKAY(&ctx, rv_ivf_search(&ctx, index, query, 20, 0, after, &n_after));
+    RV_CHECK(n_before == 20 && n_after == 20);
+    for (size_t i = 0; i < 20; i++) {
+        RV_EQUAL(before[i].key, after[i].key);
+        RV_CHECK(before[i].distance == after[i].distance);
+    }
+    keys[n - 1] = 2 * n;
+    faults.cancel_at = 0;
+    faults.polls = 0;
+    RV_OKAY(&ctx, rv_ivf_build(&ctx, index, keys, rows, n));
+    faults.cancel_at = faults.polls - 1; /* the last but one of as many again */
+    faults.polls = 0;
+    for (size_t i = 0; i < n; i++) keys[i] = 4 * n + i;
+    RV_EQUAL(rv_ivf_build(&ctx, index, keys, rows, n), RV_ERR_CANCELED);
+    RV_CHECK(faults.polls > faults.cancel_at + n / 65536);
+    RV_EQUAL(rv_ivf_count(index), 2 * n);
+    RV_OKAY(NULL, rv_ivf_check(NULL, index));
+    free(keys);
+}
+
 static void test_faults_of_long_lists(void)
 {
     const size_t n = 70000;
@@ -467,6 +506,7 @@ static void test_faults_of_long_lists(void)
     RV_OKAY(&ctx, rv_ivf_create(&ctx, &config, &index));
     RV_OKAY(&ctx, rv_ivf_build(&ctx, index, NULL, rows, n));
     RV_CHECK(rv_test_cancel_sweep(body_long, index) > 20);
+    test_refused_append(index, rows, n);
     rv_ivf_destroy(index);
     free(rows);
 }

@@ -345,6 +345,72 @@ static void test_large_clusters(void)
     free(other);
 }
 
+typedef struct many {
+    const float *centroids, *rows;
+    size_t k, dim, n;
+    float *dist;      /* or NULL */
+    uint32_t *assign;
+} many;
+
+static rv_status body_many(rv_ctx *ctx, void *arg)
+{
+    const many *m = (const many *)arg;
+    return rv_kmeans_assign(ctx, m->centroids, m->k, m->dim, m->rows, 0, m->n, m->assign, m->dist);
+}
+
+/* So many centroids that a few rows meet them in several groups, with tiles and without: the
+   nearest of all, the lower one of two that are equal in different groups, and polls between. */
+static void test_many_centroids(void)
+{
+    static const struct {
+        size_t dim, k;
+    } sizes[] = {{20, 30000}, {2, 270000}};
+    for (size_t t = 0; t < RV_COUNT_OF(sizes); t++) {
+        const size_t dim = sizes[t].dim, k = sizes[t].k, n = 5;
+        float *centroids = (float *)malloc(k * dim * sizeof(float)), rows[5 * 20], dist[5];
+        uint32_t assign[5], again[5];
+        many m = {centroids, rows, k, dim, n, dist, assign};
+        rv_test_faults faults;
+        rv_test_rng rng;
+        rv_ctx ctx;
+        if (!centroids) exit(2);
+        rv_test_row("dim", dim);
+        rv_test_ctx_faults(&ctx, &faults);
+        rv_test_seed(&rng, 91 + t);
+        rv_test_fill(&rng, rows, n * dim);
+        rv_test_fill(&rng, centroids, k * dim);
+        memcpy(centroids + 11 * dim, rows, dim * sizeof(float)); /* in the first and the last */
+        memcpy(centroids + (k - 3) * dim, rows, dim * sizeof(float));
+        memcpy(centroids + (k - 2) * dim, rows + dim, dim * sizeof(float));
+        RV_OKAY(&ctx, body_many(&ctx, &m));
+        RV_CHECK(faults.polls > 2);
+        RV_EQUAL(assign[0], 11);
+        RV_EQUAL(assign[1], k - 2);
+        for (size_t i = 0; i < n; i++) {
+            double least = square(rows + i * dim, centroids, dim), found;
+            for (size_t c = 1; c < k; c++) {
+                double d = square(rows + i * dim, centroids + c * dim, dim);
+                least = d < least ? d : least;
+            }
+            found = square(rows + i * dim, centroids + assign[i] * dim, dim);
+            RV_NEAR(found, least, 1e-5);
+            RV_NEAR(dist[i], found, 1e-5);
+        }
+        m.dist = NULL;
+        m.assign = again;
+        ctx.parallel = backwards;
+        ctx.workers = 3;
+        RV_OKAY(&ctx, body_many(&ctx, &m));
+        RV_CHECK(memcmp(assign, again, sizeof again) == 0);
+        RV_EQUAL(faults.live_blocks, 0);
+        if (RV_TEST_SCALE == 1) {
+            RV_CHECK(rv_test_oom_sweep(body_many, &m) > 3);
+            RV_CHECK(rv_test_cancel_sweep(body_many, &m) > 3);
+        }
+        free(centroids);
+    }
+}
+
 int main(void)
 {
     rv_test_begin("kmeans");
@@ -356,5 +422,6 @@ int main(void)
     RV_RUN(test_errors);
     RV_RUN(test_faults);
     RV_RUN(test_large_clusters);
+    RV_RUN(test_many_centroids);
     return rv_test_end();
 }
