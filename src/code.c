@@ -295,14 +295,16 @@ RV__FN void rv__code_decode(const rv__code *code, size_t slot, float *x, float *
 
 /* Share of the 10 exact neighbours of sample rows that are among the `keep` nearest when only the
    leading n components are compared. y: [s, stride], square: |x - mean|^2. */
-static double rv__code_trial(const float *exact, const float *y, size_t stride, const float *square,
-                             size_t s, size_t n_query, size_t n, size_t keep, float *line,
-                             uint32_t *index)
+static rv_status rv__code_trial(rv_ctx *ctx, const float *exact, const float *y, size_t stride,
+                                const float *square, size_t s, size_t n_query, size_t n,
+                                size_t keep, float *line, uint32_t *index, double *share)
 {
-    size_t found = 0, total = 0;
+    size_t found = 0, total = 0, left = 0;
     for (size_t i = 0; i < n_query; i++) {
         uint32_t truth[10];
         size_t k, kept;
+        rv_status status = rv__poll_by(ctx, &left, s * (n + 32) / 8);
+        if (status) return status;
         memcpy(line, exact + i * s, s * sizeof(float));
         line[i] = rv__infinity();
         k = rv_topk_f32(line, s, 10, truth, NULL);
@@ -318,7 +320,36 @@ static double rv__code_trial(const float *exact, const float *y, size_t stride, 
         }
         total += k;
     }
-    return total ? (double)found / (double)total : 1.0;
+    *share = total ? (double)found / (double)total : 1.0;
+    return RV_OK;
+}
+
+/* The distances of the first n_query rows of a sample to all s of it, and the squared length of
+   each less the mean. */
+static rv_status rv__code_exact(rv_ctx *ctx, const rv__code *code, const float *sample, size_t s,
+                                size_t n_query, float *exact, float *square)
+{
+    const size_t dim = code->dim, step = 16 + RV__WORK / dim / 16 * 16;
+    size_t left = 0;
+    for (size_t j = 0; j < s; j++) {
+        rv_status status = rv__poll_by(ctx, &left, dim);
+        if (status) return status;
+        square[j] = 0.0f;
+        for (size_t i = 0; i < dim; i++) {
+            float d = sample[j * dim + i] - code->mean[i];
+            square[j] += d * d;
+        }
+    }
+    for (size_t i = 0; i < n_query; i++) {
+        for (size_t j = 0; j < s; j += step) {
+            const size_t n = s - j < step ? s - j : step;
+            rv_status status = rv__poll_by(ctx, &left, n * dim / 4);
+            if (status) return status;
+            rv_metric_many(RV_METRIC_L2, RV_DTYPE_F32, sample + i * dim, sample + j * dim, 0, n,
+                           dim, exact + i * s + j);
+        }
+    }
+    return RV_OK;
 }
 
 /* Whether more than one row in a hundred has over a tenth of itself outside the leading n
@@ -362,22 +393,12 @@ static rv_status rv__code_choose(rv_ctx *ctx, rv__code *code, const float *axes,
     if (!status) {
         float *line = square + s;
         size_t n, step = 64;
-        for (size_t j = 0; j < s; j++) {
-            float sum = 0.0f;
-            for (size_t i = 0; i < code->dim; i++) {
-                float d = sample[j * code->dim + i] - code->mean[i];
-                sum += d * d;
-            }
-            square[j] = sum;
-        }
-        for (size_t i = 0; i < n_query; i++) {
-            rv_metric_many(RV_METRIC_L2, RV_DTYPE_F32, sample + i * code->dim, sample, 0, s,
-                           code->dim, exact + i * s);
-        }
-        for (n = step - RV__CODE_HEAD; n < most; n += step) {
-            double kept = rv__code_trial(exact, y, most, square, s, n_query, n, 10, line, index);
+        double kept = 0.0;
+        status = rv__code_exact(ctx, code, sample, s, n_query, exact, square);
+        for (n = step - RV__CODE_HEAD; !status && n < most; n += step) {
+            status = rv__code_trial(ctx, exact, y, most, square, s, n_query, n, 10, line, index,
+                                    &kept);
             if (kept >= 0.95 && !rv__code_strays(y, most, square, s, n)) break;
-            if ((status = rv__poll(ctx)) != RV_OK) break;
         }
         code->n_comp = (uint32_t)(n < most ? n : most);
     }
@@ -408,7 +429,7 @@ static size_t rv__code_step(size_t count)
 static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_alloc *alloc,
                                  size_t most, float **out, size_t *s)
 {
-    size_t n = store->n, count = n < most ? n : most, got = 0;
+    size_t n = store->n, count = n < most ? n : most, got = 0, left = 0;
     const size_t step = rv__code_step(count);
     void *query = rv__get(alloc, rv__store_query_bytes(store), 1);
     float *rows = (float *)rv__get(alloc, count * store->dim, sizeof(float));
@@ -420,7 +441,8 @@ static rv_status rv__code_sample(rv_ctx *ctx, const rv__store *store, const rv_a
     }
     for (size_t i = 0; i < count; i++) {
         uint32_t slot = (uint32_t)((uint64_t)(i * step % count) * n / count);
-        if (i % 512 == 0 && (status = rv__poll(ctx)) != RV_OK) break;
+        status = rv__poll_by(ctx, &left, 2 * (store->dim + 32));
+        if (status) break;
         if (!rv__store_live(store, slot)) continue;
         rv__store_prepare_row(store, slot, query);
         memcpy(rows + got++ * store->dim, query, store->dim * sizeof(float));
@@ -495,9 +517,12 @@ RV__FN rv_status rv__code_train(rv_ctx *ctx, rv__code *code, int kind, const rv_
     if (!status && kind == RV__CODE_PCA) {
         status = rv__code_train_axes(ctx, code, sample, s, n_bytes);
     } else if (!status) {
-        for (size_t i = 0; i < s; i++)
+        size_t left = 0;
+        for (size_t i = 0; i < s && !status; i++) {
+            status = rv__poll_by(ctx, &left, dim + 32);
             rv_axpy_f32(1.0f / (float)s, sample + i * dim, code->mean, dim);
-        if (kind != RV__CODE_SQ8) {
+        }
+        if (!status && kind != RV__CODE_SQ8) {
             status = rv_rotation_create(ctx, dim, &code->rotation);
             if (!status) code->n_comp = (uint32_t)rv_rotation_dim(code->rotation);
         }
@@ -566,10 +591,18 @@ static void rv__code_encode_range(void *arg, size_t lane, size_t begin, size_t e
     }
 }
 
-/* Encodes rows first..first+n-1 of the store; the records are reserved. */
+/* Rows encoded between two polls: about a ms of products with the basis, or of a rotation. */
+static size_t rv__code_section(const rv__code *code)
+{
+    const double each = code->basis ? 8.0 + (double)code->n_comp / 32.0 : 16.0; /* element, ns */
+    return 1 + (size_t)(1.5e6 / (each * (double)code->dim));
+}
+
+/* Encodes the first n rows of the store; the records are reserved. */
 RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__store *store,
                                       size_t n)
 {
+    const size_t section = rv__code_section(code);
     size_t lanes = rv__lanes(ctx), dim = code->dim, size = code->n_comp * dim;
     float *axes = NULL;
     rv__code_job job;
@@ -588,8 +621,9 @@ RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__sto
     }
     job.axes = axes;
     job.scratch = (float *)rv__get(&code->alloc, lanes * job.lane_floats, sizeof(float));
-    status = job.scratch ? rv__parallel_for(ctx, n, RV__CODE_BLOCK, 4 * RV__CODE_BLOCK,
-                                            rv__code_encode_range, &job)
+    status = job.scratch ? rv__parallel_for(ctx, n,
+                                            section < RV__CODE_BLOCK ? section : RV__CODE_BLOCK,
+                                            section, rv__code_encode_range, &job)
                          : rv__no_memory(ctx, lanes * job.lane_floats * sizeof(float));
     rv__put(&code->alloc, axes, size, sizeof(float));
     rv__put(&code->alloc, job.scratch, lanes * job.lane_floats, sizeof(float));
