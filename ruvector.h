@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 c86e6483076f0631a2a89c0e372f0a7528c3592df975e42d51b6dcd87f45bd83 */
+/* Version 0.1.0, parts sha256 7e14917ed557e49e66d98d50dd0fd01d85824476dc0f7b16eaa6c3891b335442 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -165,7 +165,9 @@ RV_API size_t rv_processors(void);
 RV_API rv_isa rv_isa_resolve(rv_isa isa);
 RV_API const char *rv_isa_name(rv_isa isa); /* "avx512", ... */
 
-/* Sub-features found on this processor, as a bit set. */
+/* Sub-features found on this processor, as a bit set. FP16 and NEON_FP16 are reported only: sums in
+   halves, 11 bits instead of 24, would miss the error that distance.h states by a factor of 2^13,
+   and widening to floats needs neither. */
 typedef enum rv_feature {
     RV_FEATURE_VNNI = 1,      /* AVX-512 8-bit dot products         */
     RV_FEATURE_BF16 = 2,      /* AVX-512 bfloat16 dot products      */
@@ -1848,6 +1850,9 @@ enum { RV__FUN_EXP, RV__FUN_LOG, RV__FUN_TANH, RV__FUN_SIGMOID, RV__FUN_ERF };
 #define RV__SCAN_DIM 4096u  /* longest rows of bfloat16 that scans take four at a time         */
 #define RV__SCAN_CACHE 32768u /* bytes of rows that are taken to be in the first-level cache   */
 
+/* Rows whose elements scans take in another order, even places first. */
+#define RV__HALVES(type) (RV__LANES > 1 && (type) == RV__TYPE_BF16)
+
 /* One query against rows; distances are final: cosine finished, dot product negated, no square
    root. query: float[dim], or bits. stride in bytes. ids NULL: rows 0..n-1; else the rows named,
    prefetched ahead; no other row is touched. */
@@ -2482,19 +2487,39 @@ RV__ISA RV__INLINE void RV__F(term)(int op, int type, int odd, rv__v q, rv__v v,
     }
 }
 
-/* Elements i .. i + 2 LANES - 1: of bfloat16 those in even places, then those in odd ones, which is
-   how RV__F(scan_bf16) orders the query. */
-RV__ISA RV__INLINE void RV__F(terms)(int op, int type, const unsigned char *row,
-                                     const unsigned char *query, rv__v factor, size_t i,
-                                     RV__F(sums) *s)
+/* Elements i .. i + 2 LANES - 1 of a query. */
+typedef struct {
+    rv__v p, q;
+} RV__F(asked);
+
+/* For bfloat16 those in even places, then those in odd ones: the first row, or four, to meet the
+   query leaves them in `order` for the others. */
+RV__ISA RV__INLINE RV__F(asked) RV__F(ask)(int type, int first, const unsigned char *query,
+                                           float *order, size_t i)
 {
+    const int halves = RV__HALVES(type), ready = halves && !first;
     const size_t L = RV__LANES;
-    const int halves = L > 1 && type == RV__TYPE_BF16;
-    rv__v p = rv__vload(query + 4 * i), q = rv__vload(query + 4 * (i + L));
+    rv__v a = ready ? rv__vload(order + i) : rv__vload(query + 4 * i);
+    rv__v b = ready ? rv__vload(order + i + L) : rv__vload(query + 4 * (i + L));
+    RV__F(asked) both = {a, b};
+    if (halves && first) {
+        both.p = rv__veven(a, b);
+        both.q = rv__vodd(a, b);
+        rv__vstore(order + i, both.p);
+        rv__vstore(order + i + L, both.q);
+    }
+    return both;
+}
+
+/* The same elements of a row. */
+RV__ISA RV__INLINE void RV__F(terms)(int op, int type, const unsigned char *row,
+                                     RV__F(asked) query, rv__v factor, size_t i, RV__F(sums) *s)
+{
+    const int halves = RV__HALVES(type);
     rv__v u = halves ? RV__F(half_bf16)(0, row + 2 * i) : RV__F(get)(type, row, i);
-    rv__v v = halves ? RV__F(half_bf16)(1, row + 2 * i) : RV__F(get)(type, row, i + L);
-    RV__F(term)(op, type, 0, p, u, factor, s);
-    RV__F(term)(op, type, 1, q, v, factor, s);
+    rv__v v = halves ? RV__F(half_bf16)(1, row + 2 * i) : RV__F(get)(type, row, i + RV__LANES);
+    RV__F(term)(op, type, 0, query.p, u, factor, s);
+    RV__F(term)(op, type, 1, query.q, v, factor, s);
 }
 
 /* Elements i .. n - 1, fewer than 2 LANES. */
@@ -2526,22 +2551,21 @@ RV__ISA RV__INLINE void RV__F(fold4)(int op, rv__v a, rv__v b, rv__v c, rv__v d,
     }
 }
 
-/* plain: the query before it was ordered. */
-RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *plain,
+RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *query,
                                        const unsigned char *row, float scale, size_t n, float qq,
                                        float sum, float squares)
 {
     if (op == RV__OP_IP) return sum * -scale;
     if (op != RV__OP_COSINE) return sum;
-    return rv__cosine_finish(RV__TYPE_F32, type, plain, row, scale, n, sum, qq, squares);
+    return rv__cosine_finish(RV__TYPE_F32, type, query, row, scale, n, sum, qq, squares);
 }
 
 /* Rows one after the other, which is how memory is read fastest: the processor fetches ahead of one
    stream of addresses. It stops at the end of a page; to fetch a line in four a page ahead saves up
    to a sixth of the time of long rows, to fetch every line costs more than it saves. */
-RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char *row,
-                                    size_t page, size_t n, float qq)
+RV__ISA RV__INLINE float RV__F(row)(int op, int type, int first, const unsigned char *query,
+                                    float *order, const unsigned char *row, size_t page, size_t n,
+                                    float qq)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
     const float scale = type == RV__TYPE_I8 ? rv__load_f32(row) : 1.0f;
@@ -2552,23 +2576,22 @@ RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query
     for (size_t i = 0; i < whole; i += step) {
         if (i * size % (size == 4 ? 128u : 256u) == 0)
             RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
-        RV__F(terms)(op, type, row, query, factor, i, &s);
+        RV__F(terms)(op, type, row, RV__F(ask)(type, first, query, order, i), factor, i, &s);
     }
     if (whole < n) RV__F(terms_rest)(op, type, row, query, factor, whole, n, &s);
     s.a0 = RV__F(join)(op, s.a0, s.a1); /* added up as if there were four: the same bits */
     s.b0 = rv__vadd(s.b0, s.b1);
     RV__F(fold4)(op, s.a0, s.a0, s.a0, s.a0, sum);
     if (op == RV__OP_COSINE) rv__vsum4(squares, s.b0, s.b0, s.b0, s.b0);
-    return RV__F(finish)(op, type, plain, row, scale, n, qq, sum[0], squares[0]);
+    return RV__F(finish)(op, type, query, row, scale, n, qq, sum[0], squares[0]);
 }
 
 /* Four rows, a step of each in turn, which shares the loads of the query: for rows that are in a
    cache or on their way there. coming, or NULL: as much memory, to fetch meanwhile. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char *r0,
-                                    const unsigned char *r1, const unsigned char *r2,
-                                    const unsigned char *r3, const unsigned char *coming, size_t n,
-                                    float qq, float *out)
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, int first, const unsigned char *query,
+                                    float *order, const unsigned char *r0, const unsigned char *r1,
+                                    const unsigned char *r2, const unsigned char *r3,
+                                    const unsigned char *coming, size_t n, float qq, float *out)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
     const size_t head = type == RV__TYPE_I8 ? 4 : 0;
@@ -2583,12 +2606,14 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     r2 += head;
     r3 += head;
     for (size_t i = 0; i < whole; i += step) {
+        RV__F(asked) asked; /* after the fetches: before, bytes from memory took up to 1.4 times */
         for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
             RV__PREFETCH(coming + 4 * i * size + j);
-        RV__F(terms)(op, type, r0, query, g0, i, &s0);
-        RV__F(terms)(op, type, r1, query, g1, i, &s1);
-        RV__F(terms)(op, type, r2, query, g2, i, &s2);
-        RV__F(terms)(op, type, r3, query, g3, i, &s3);
+        asked = RV__F(ask)(type, first, query, order, i);
+        RV__F(terms)(op, type, r0, asked, g0, i, &s0);
+        RV__F(terms)(op, type, r1, asked, g1, i, &s1);
+        RV__F(terms)(op, type, r2, asked, g2, i, &s2);
+        RV__F(terms)(op, type, r3, asked, g3, i, &s3);
     }
     if (whole < n) {
         RV__F(terms_rest)(op, type, r0, query, g0, whole, n, &s0);
@@ -2601,29 +2626,28 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     if (op == RV__OP_COSINE)
         rv__vsum4(squares, rv__vadd(s0.b0, s0.b1), rv__vadd(s1.b0, s1.b1),
                   rv__vadd(s2.b0, s2.b1), rv__vadd(s3.b0, s3.b1));
-    out[0] = RV__F(finish)(op, type, plain, r0, f0, n, qq, out[0], squares[0]);
-    out[1] = RV__F(finish)(op, type, plain, r1, f1, n, qq, out[1], squares[1]);
-    out[2] = RV__F(finish)(op, type, plain, r2, f2, n, qq, out[2], squares[2]);
-    out[3] = RV__F(finish)(op, type, plain, r3, f3, n, qq, out[3], squares[3]);
+    out[0] = RV__F(finish)(op, type, query, r0, f0, n, qq, out[0], squares[0]);
+    out[1] = RV__F(finish)(op, type, query, r1, f1, n, qq, out[1], squares[1]);
+    out[2] = RV__F(finish)(op, type, query, r2, f2, n, qq, out[2], squares[2]);
+    out[3] = RV__F(finish)(op, type, query, r3, f3, n, qq, out[3], squares[3]);
 }
 
-/* See rv__scan_fn. order: the query as RV__F(terms) wants it. */
-RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, const void *order,
+/* See rv__scan_fn. order: space for a query against bfloat16. */
+RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, float *order,
                                        const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
-    const unsigned char *plain = (const unsigned char *)query, *q = (const unsigned char *)order;
+    const unsigned char *q = (const unsigned char *)query;
     const size_t bytes = (type == RV__TYPE_I8 ? 4 : 0) + dim * rv__type_bytes(type);
     const size_t ahead = ids ? rv__rows_ahead(bytes) : 0, page = ids ? 0 : 4096;
-    const int large = !ids && n * stride > RV__SCAN_CACHE;
+    const int large = !ids && n * stride > RV__SCAN_CACHE, halves = RV__HALVES(type);
     /* Bytes take longer to convert than to read. */
     const int narrow = type == RV__TYPE_I8 || type == RV__TYPE_U8;
     const int fetch = narrow && large && stride > 256;
     float qq = 0.0f;
     size_t i = 0, fetched = 0;
-    if (op == RV__OP_COSINE) {
-        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, plain, plain, 1.0f, dim);
-    }
+    if (op == RV__OP_COSINE)
+        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim);
     for (; (narrow || !large) && i + 4 <= n; i += 4) {
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i + 1] : i + 1) * stride;
@@ -2634,42 +2658,37 @@ RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, cons
                 rv__touch(rows + ids[fetched] * stride, bytes);
         }
         if (fetch && (n - i - 4) * stride > 4 * stride + 2048) coming = r3 + stride + 2048;
-        RV__F(four)(op, type, q, plain, r0, r1, r2, r3, coming, dim, qq, out + i);
+        if (halves && i == 0)
+            RV__F(four)(op, type, 1, q, order, r0, r1, r2, r3, coming, dim, qq, out);
+        else RV__F(four)(op, type, 0, q, order, r0, r1, r2, r3, coming, dim, qq, out + i);
     }
     for (; ids && fetched < n; fetched++) rv__touch(rows + ids[fetched] * stride, bytes);
-    for (; i < n; i++)
-        out[i] = RV__F(row)(op, type, q, plain, rows + (ids ? ids[i] : i) * stride, page, dim, qq);
+    for (; i < n; i++) {
+        const unsigned char *row = rows + (ids ? ids[i] : i) * stride;
+        out[i] = halves && i == 0 ? RV__F(row)(op, type, 1, q, order, row, page, dim, qq)
+                                  : RV__F(row)(op, type, 0, q, order, row, page, dim, qq);
+    }
 }
 
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
-    RV__F(scan_as)(op, type, query, query, rows, stride, ids, n, dim, out);
+    RV__F(scan_as)(op, type, query, NULL, rows, stride, ids, n, dim, out);
 }
 
-/* Orders the query for the rows: of each 2 LANES elements those in even places first. Rows too long
-   for that go one by one. */
+/* Rows too long for the space go one by one. */
 RV__ISA RV__INLINE void RV__F(scan_bf16)(int op, const void *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                          float *out)
 {
-    const unsigned char *p = (const unsigned char *)query;
-    const size_t L = RV__LANES, whole = dim - dim % (2 * L);
-    float space[RV__SCAN_DIM + 16], *q = space;
-    while ((uintptr_t)q % RV__LINE) q++;
+    float space[RV__SCAN_DIM + 16], *order = space;
+    while ((uintptr_t)order % RV__LINE) order++;
     for (size_t i = 0; i < n && dim > RV__SCAN_DIM; i++)
-        out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, p, rows + (ids ? ids[i] : i) * stride,
-                            1.0f, dim);
-    if (dim > RV__SCAN_DIM || n == 0) return;
-    for (size_t i = 0; i < whole && L > 1; i += 2 * L) {
-        rv__v a = rv__vload(p + 4 * i), b = rv__vload(p + 4 * (i + L));
-        rv__vstore(q + i, rv__veven(a, b));
-        rv__vstore(q + i + L, rv__vodd(a, b));
-    }
-    if (whole < dim) memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
-    RV__F(scan_as)(op, RV__TYPE_BF16, query, L > 1 ? (const void *)q : query, rows, stride, ids, n,
-                   dim, out);
+        out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, (const unsigned char *)query,
+                            rows + (ids ? ids[i] : i) * stride, 1.0f, dim);
+    if (dim <= RV__SCAN_DIM)
+        RV__F(scan_as)(op, RV__TYPE_BF16, query, order, rows, stride, ids, n, dim, out);
 }
 
 /* ---- the instances ---- */
@@ -4254,23 +4273,89 @@ RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n,
 }
 
 #if defined(RV__MASKED)
-/* Groups of four rows, each one vector at most, behind each other. Returns how many rows. */
-RV__ISA RV__INLINE size_t RV__F(hamming_short)(const uint8_t *query, const unsigned char *rows,
-                                               size_t stride, size_t n, size_t bytes, float *out)
+/* Bits that differ in one row of at most one vector or, if wide, of at most two; head and tail: the
+   query. */
+RV__ISA RV__INLINE rv__vp RV__F(differ_short)(int wide, rv__vw head, rv__vw tail,
+                                              const unsigned char *row, size_t bytes)
 {
-    const rv__vw q = rv__wtail(query, bytes);
-    const rv__vp zero = rv__pzero();
+    rv__vp s = rv__pzero();
+    if (wide) s = rv__wpop(s, rv__wxor(head, rv__wload(row)));
+    row += wide ? RV__WORD : 0;
+    bytes -= wide ? RV__WORD : 0;
+    return rv__wpop(s, rv__wxor(tail, rv__wtail(row, bytes)));
+}
+
+/* Four or eight rows behind each other, which share the adding up of lanes. */
+RV__ISA RV__INLINE void RV__F(differ_four)(int wide, rv__vw head, rv__vw tail,
+                                           const unsigned char *rows, size_t stride, size_t bytes,
+                                           float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    int32_t sums[4];
+    rv__psum4(sums, s0, s1, s2, s3);
+    for (size_t k = 0; k < 4; k++) out[k] = (float)sums[k];
+}
+
+RV__ISA RV__INLINE void RV__F(differ_eight)(int wide, rv__vw head, rv__vw tail,
+                                            const unsigned char *rows, size_t stride, size_t bytes,
+                                            float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    rv__vp s4 = RV__F(differ_short)(wide, head, tail, rows + 4 * stride, bytes);
+    rv__vp s5 = RV__F(differ_short)(wide, head, tail, rows + 5 * stride, bytes);
+    rv__vp s6 = RV__F(differ_short)(wide, head, tail, rows + 6 * stride, bytes);
+    rv__vp s7 = RV__F(differ_short)(wide, head, tail, rows + 7 * stride, bytes);
+    rv__psum8(out, rv__ppair(s0, s1), rv__ppair(s2, s3), rv__ppair(s4, s5), rv__ppair(s6, s7));
+}
+
+/* n > 3; bytes: at most one vector, or if wide two. The last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_short)(int wide, const uint8_t *query,
+                                             const unsigned char *rows, size_t stride, size_t n,
+                                             size_t bytes, float *out)
+{
+    const rv__vw head = wide ? rv__wload(query) : rv__wtail(query, bytes);
+    const rv__vw tail = wide ? rv__wtail(query + RV__WORD, bytes - RV__WORD) : head;
     size_t i = 0;
-    for (; i + 4 <= n; i += 4, rows += 4 * stride) {
-        int32_t sums[4];
-        rv__vp s0 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows, bytes)));
-        rv__vp s1 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + stride, bytes)));
-        rv__vp s2 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 2 * stride, bytes)));
-        rv__vp s3 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 3 * stride, bytes)));
-        rv__psum4(sums, s0, s1, s2, s3);
-        for (size_t k = 0; k < 4; k++) out[i + k] = (float)sums[k];
+    while (n - i >= 8 || (n - i > 4 && n >= 8)) {
+        if (n - i < 8) i = n - 8;
+        RV__F(differ_eight)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 8;
     }
-    return i;
+    while (i < n) {
+        if (n - i < 4) i = n - 4;
+        RV__F(differ_four)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 4;
+    }
+}
+
+/* n > 7; rows of one to four 32-bit words, at most 16 bytes apart: four of them are one load. The
+   last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_tiny)(const uint8_t *query, const unsigned char *rows,
+                                            size_t stride, size_t n, size_t bytes, float *out)
+{
+    const size_t span = 3 * stride + bytes;
+    const uint32_t words = (1u << bytes / 4) - 1u, keep = words * 0x1111u;
+    const rv__vp zero = rv__pzero();
+    int32_t place[16];
+    rv__vi order;
+    rv__vw q;
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j % 4);
+    q = rv__wgroup(query, bytes, rv__vbits(rv__vload(place)), keep);
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j / 4 * (stride / 4) + j % 4);
+    order = rv__vbits(rv__vload(place));
+    for (size_t i = 0; i < n; i += 8) {
+        rv__vw a, b;
+        if (n - i < 8) i = n - 8;
+        a = rv__wgroup(rows + i * stride, span, order, keep);
+        b = rv__wgroup(rows + (i + 4) * stride, span, order, keep);
+        rv__pgroups(out + i, rv__wpop(zero, rv__wxor(q, a)), rv__wpop(zero, rv__wxor(q, b)));
+    }
 }
 #endif
 
@@ -4283,8 +4368,13 @@ RV__ISA static void RV__F(scan_hamming)(const void *query, const unsigned char *
     const size_t bytes = (dim + 7) / 8, ahead = ids ? rv__rows_ahead(bytes) : 0;
     size_t i = 0, fetched = 0;
 #if defined(RV__MASKED)
-    if (!ids && bytes > 0 && bytes <= RV__WORD)
-        i = RV__F(hamming_short)(q, rows, stride, n, bytes, out);
+    if (!ids && n > 3 && bytes > 0 && bytes <= 2 * RV__WORD) {
+        if (n > 7 && bytes % 4 == 0 && stride % 4 == 0 && stride <= 16 && bytes <= stride)
+            RV__F(hamming_tiny)(q, rows, stride, n, bytes, out);
+        else if (bytes <= RV__WORD) RV__F(hamming_short)(0, q, rows, stride, n, bytes, out);
+        else RV__F(hamming_short)(1, q, rows, stride, n, bytes, out);
+        return;
+    }
 #endif
     for (; i < n; i += 4) {
         const size_t i1 = i + 1 < n ? i + 1 : n - 1, i2 = i + 2 < n ? i + 2 : n - 1;
@@ -4440,6 +4530,10 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__pzero
 #undef rv__psum
 #undef rv__psum4
+#undef rv__psum8
+#undef rv__ppair
+#undef rv__wgroup
+#undef rv__pgroups
 #undef rv__wpop
 #undef rv__q
 #undef rv__qzero
@@ -4928,19 +5022,39 @@ RV__ISA RV__INLINE void RV__F(term)(int op, int type, int odd, rv__v q, rv__v v,
     }
 }
 
-/* Elements i .. i + 2 LANES - 1: of bfloat16 those in even places, then those in odd ones, which is
-   how RV__F(scan_bf16) orders the query. */
-RV__ISA RV__INLINE void RV__F(terms)(int op, int type, const unsigned char *row,
-                                     const unsigned char *query, rv__v factor, size_t i,
-                                     RV__F(sums) *s)
+/* Elements i .. i + 2 LANES - 1 of a query. */
+typedef struct {
+    rv__v p, q;
+} RV__F(asked);
+
+/* For bfloat16 those in even places, then those in odd ones: the first row, or four, to meet the
+   query leaves them in `order` for the others. */
+RV__ISA RV__INLINE RV__F(asked) RV__F(ask)(int type, int first, const unsigned char *query,
+                                           float *order, size_t i)
 {
+    const int halves = RV__HALVES(type), ready = halves && !first;
     const size_t L = RV__LANES;
-    const int halves = L > 1 && type == RV__TYPE_BF16;
-    rv__v p = rv__vload(query + 4 * i), q = rv__vload(query + 4 * (i + L));
+    rv__v a = ready ? rv__vload(order + i) : rv__vload(query + 4 * i);
+    rv__v b = ready ? rv__vload(order + i + L) : rv__vload(query + 4 * (i + L));
+    RV__F(asked) both = {a, b};
+    if (halves && first) {
+        both.p = rv__veven(a, b);
+        both.q = rv__vodd(a, b);
+        rv__vstore(order + i, both.p);
+        rv__vstore(order + i + L, both.q);
+    }
+    return both;
+}
+
+/* The same elements of a row. */
+RV__ISA RV__INLINE void RV__F(terms)(int op, int type, const unsigned char *row,
+                                     RV__F(asked) query, rv__v factor, size_t i, RV__F(sums) *s)
+{
+    const int halves = RV__HALVES(type);
     rv__v u = halves ? RV__F(half_bf16)(0, row + 2 * i) : RV__F(get)(type, row, i);
-    rv__v v = halves ? RV__F(half_bf16)(1, row + 2 * i) : RV__F(get)(type, row, i + L);
-    RV__F(term)(op, type, 0, p, u, factor, s);
-    RV__F(term)(op, type, 1, q, v, factor, s);
+    rv__v v = halves ? RV__F(half_bf16)(1, row + 2 * i) : RV__F(get)(type, row, i + RV__LANES);
+    RV__F(term)(op, type, 0, query.p, u, factor, s);
+    RV__F(term)(op, type, 1, query.q, v, factor, s);
 }
 
 /* Elements i .. n - 1, fewer than 2 LANES. */
@@ -4972,22 +5086,21 @@ RV__ISA RV__INLINE void RV__F(fold4)(int op, rv__v a, rv__v b, rv__v c, rv__v d,
     }
 }
 
-/* plain: the query before it was ordered. */
-RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *plain,
+RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *query,
                                        const unsigned char *row, float scale, size_t n, float qq,
                                        float sum, float squares)
 {
     if (op == RV__OP_IP) return sum * -scale;
     if (op != RV__OP_COSINE) return sum;
-    return rv__cosine_finish(RV__TYPE_F32, type, plain, row, scale, n, sum, qq, squares);
+    return rv__cosine_finish(RV__TYPE_F32, type, query, row, scale, n, sum, qq, squares);
 }
 
 /* Rows one after the other, which is how memory is read fastest: the processor fetches ahead of one
    stream of addresses. It stops at the end of a page; to fetch a line in four a page ahead saves up
    to a sixth of the time of long rows, to fetch every line costs more than it saves. */
-RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char *row,
-                                    size_t page, size_t n, float qq)
+RV__ISA RV__INLINE float RV__F(row)(int op, int type, int first, const unsigned char *query,
+                                    float *order, const unsigned char *row, size_t page, size_t n,
+                                    float qq)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
     const float scale = type == RV__TYPE_I8 ? rv__load_f32(row) : 1.0f;
@@ -4998,23 +5111,22 @@ RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query
     for (size_t i = 0; i < whole; i += step) {
         if (i * size % (size == 4 ? 128u : 256u) == 0)
             RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
-        RV__F(terms)(op, type, row, query, factor, i, &s);
+        RV__F(terms)(op, type, row, RV__F(ask)(type, first, query, order, i), factor, i, &s);
     }
     if (whole < n) RV__F(terms_rest)(op, type, row, query, factor, whole, n, &s);
     s.a0 = RV__F(join)(op, s.a0, s.a1); /* added up as if there were four: the same bits */
     s.b0 = rv__vadd(s.b0, s.b1);
     RV__F(fold4)(op, s.a0, s.a0, s.a0, s.a0, sum);
     if (op == RV__OP_COSINE) rv__vsum4(squares, s.b0, s.b0, s.b0, s.b0);
-    return RV__F(finish)(op, type, plain, row, scale, n, qq, sum[0], squares[0]);
+    return RV__F(finish)(op, type, query, row, scale, n, qq, sum[0], squares[0]);
 }
 
 /* Four rows, a step of each in turn, which shares the loads of the query: for rows that are in a
    cache or on their way there. coming, or NULL: as much memory, to fetch meanwhile. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char *r0,
-                                    const unsigned char *r1, const unsigned char *r2,
-                                    const unsigned char *r3, const unsigned char *coming, size_t n,
-                                    float qq, float *out)
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, int first, const unsigned char *query,
+                                    float *order, const unsigned char *r0, const unsigned char *r1,
+                                    const unsigned char *r2, const unsigned char *r3,
+                                    const unsigned char *coming, size_t n, float qq, float *out)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
     const size_t head = type == RV__TYPE_I8 ? 4 : 0;
@@ -5029,12 +5141,14 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     r2 += head;
     r3 += head;
     for (size_t i = 0; i < whole; i += step) {
+        RV__F(asked) asked; /* after the fetches: before, bytes from memory took up to 1.4 times */
         for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
             RV__PREFETCH(coming + 4 * i * size + j);
-        RV__F(terms)(op, type, r0, query, g0, i, &s0);
-        RV__F(terms)(op, type, r1, query, g1, i, &s1);
-        RV__F(terms)(op, type, r2, query, g2, i, &s2);
-        RV__F(terms)(op, type, r3, query, g3, i, &s3);
+        asked = RV__F(ask)(type, first, query, order, i);
+        RV__F(terms)(op, type, r0, asked, g0, i, &s0);
+        RV__F(terms)(op, type, r1, asked, g1, i, &s1);
+        RV__F(terms)(op, type, r2, asked, g2, i, &s2);
+        RV__F(terms)(op, type, r3, asked, g3, i, &s3);
     }
     if (whole < n) {
         RV__F(terms_rest)(op, type, r0, query, g0, whole, n, &s0);
@@ -5047,29 +5161,28 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     if (op == RV__OP_COSINE)
         rv__vsum4(squares, rv__vadd(s0.b0, s0.b1), rv__vadd(s1.b0, s1.b1),
                   rv__vadd(s2.b0, s2.b1), rv__vadd(s3.b0, s3.b1));
-    out[0] = RV__F(finish)(op, type, plain, r0, f0, n, qq, out[0], squares[0]);
-    out[1] = RV__F(finish)(op, type, plain, r1, f1, n, qq, out[1], squares[1]);
-    out[2] = RV__F(finish)(op, type, plain, r2, f2, n, qq, out[2], squares[2]);
-    out[3] = RV__F(finish)(op, type, plain, r3, f3, n, qq, out[3], squares[3]);
+    out[0] = RV__F(finish)(op, type, query, r0, f0, n, qq, out[0], squares[0]);
+    out[1] = RV__F(finish)(op, type, query, r1, f1, n, qq, out[1], squares[1]);
+    out[2] = RV__F(finish)(op, type, query, r2, f2, n, qq, out[2], squares[2]);
+    out[3] = RV__F(finish)(op, type, query, r3, f3, n, qq, out[3], squares[3]);
 }
 
-/* See rv__scan_fn. order: the query as RV__F(terms) wants it. */
-RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, const void *order,
+/* See rv__scan_fn. order: space for a query against bfloat16. */
+RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, float *order,
                                        const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
-    const unsigned char *plain = (const unsigned char *)query, *q = (const unsigned char *)order;
+    const unsigned char *q = (const unsigned char *)query;
     const size_t bytes = (type == RV__TYPE_I8 ? 4 : 0) + dim * rv__type_bytes(type);
     const size_t ahead = ids ? rv__rows_ahead(bytes) : 0, page = ids ? 0 : 4096;
-    const int large = !ids && n * stride > RV__SCAN_CACHE;
+    const int large = !ids && n * stride > RV__SCAN_CACHE, halves = RV__HALVES(type);
     /* Bytes take longer to convert than to read. */
     const int narrow = type == RV__TYPE_I8 || type == RV__TYPE_U8;
     const int fetch = narrow && large && stride > 256;
     float qq = 0.0f;
     size_t i = 0, fetched = 0;
-    if (op == RV__OP_COSINE) {
-        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, plain, plain, 1.0f, dim);
-    }
+    if (op == RV__OP_COSINE)
+        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim);
     for (; (narrow || !large) && i + 4 <= n; i += 4) {
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i + 1] : i + 1) * stride;
@@ -5080,42 +5193,37 @@ RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, cons
                 rv__touch(rows + ids[fetched] * stride, bytes);
         }
         if (fetch && (n - i - 4) * stride > 4 * stride + 2048) coming = r3 + stride + 2048;
-        RV__F(four)(op, type, q, plain, r0, r1, r2, r3, coming, dim, qq, out + i);
+        if (halves && i == 0)
+            RV__F(four)(op, type, 1, q, order, r0, r1, r2, r3, coming, dim, qq, out);
+        else RV__F(four)(op, type, 0, q, order, r0, r1, r2, r3, coming, dim, qq, out + i);
     }
     for (; ids && fetched < n; fetched++) rv__touch(rows + ids[fetched] * stride, bytes);
-    for (; i < n; i++)
-        out[i] = RV__F(row)(op, type, q, plain, rows + (ids ? ids[i] : i) * stride, page, dim, qq);
+    for (; i < n; i++) {
+        const unsigned char *row = rows + (ids ? ids[i] : i) * stride;
+        out[i] = halves && i == 0 ? RV__F(row)(op, type, 1, q, order, row, page, dim, qq)
+                                  : RV__F(row)(op, type, 0, q, order, row, page, dim, qq);
+    }
 }
 
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
-    RV__F(scan_as)(op, type, query, query, rows, stride, ids, n, dim, out);
+    RV__F(scan_as)(op, type, query, NULL, rows, stride, ids, n, dim, out);
 }
 
-/* Orders the query for the rows: of each 2 LANES elements those in even places first. Rows too long
-   for that go one by one. */
+/* Rows too long for the space go one by one. */
 RV__ISA RV__INLINE void RV__F(scan_bf16)(int op, const void *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                          float *out)
 {
-    const unsigned char *p = (const unsigned char *)query;
-    const size_t L = RV__LANES, whole = dim - dim % (2 * L);
-    float space[RV__SCAN_DIM + 16], *q = space;
-    while ((uintptr_t)q % RV__LINE) q++;
+    float space[RV__SCAN_DIM + 16], *order = space;
+    while ((uintptr_t)order % RV__LINE) order++;
     for (size_t i = 0; i < n && dim > RV__SCAN_DIM; i++)
-        out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, p, rows + (ids ? ids[i] : i) * stride,
-                            1.0f, dim);
-    if (dim > RV__SCAN_DIM || n == 0) return;
-    for (size_t i = 0; i < whole && L > 1; i += 2 * L) {
-        rv__v a = rv__vload(p + 4 * i), b = rv__vload(p + 4 * (i + L));
-        rv__vstore(q + i, rv__veven(a, b));
-        rv__vstore(q + i + L, rv__vodd(a, b));
-    }
-    if (whole < dim) memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
-    RV__F(scan_as)(op, RV__TYPE_BF16, query, L > 1 ? (const void *)q : query, rows, stride, ids, n,
-                   dim, out);
+        out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, (const unsigned char *)query,
+                            rows + (ids ? ids[i] : i) * stride, 1.0f, dim);
+    if (dim <= RV__SCAN_DIM)
+        RV__F(scan_as)(op, RV__TYPE_BF16, query, order, rows, stride, ids, n, dim, out);
 }
 
 /* ---- the instances ---- */
@@ -6700,23 +6808,89 @@ RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n,
 }
 
 #if defined(RV__MASKED)
-/* Groups of four rows, each one vector at most, behind each other. Returns how many rows. */
-RV__ISA RV__INLINE size_t RV__F(hamming_short)(const uint8_t *query, const unsigned char *rows,
-                                               size_t stride, size_t n, size_t bytes, float *out)
+/* Bits that differ in one row of at most one vector or, if wide, of at most two; head and tail: the
+   query. */
+RV__ISA RV__INLINE rv__vp RV__F(differ_short)(int wide, rv__vw head, rv__vw tail,
+                                              const unsigned char *row, size_t bytes)
 {
-    const rv__vw q = rv__wtail(query, bytes);
-    const rv__vp zero = rv__pzero();
+    rv__vp s = rv__pzero();
+    if (wide) s = rv__wpop(s, rv__wxor(head, rv__wload(row)));
+    row += wide ? RV__WORD : 0;
+    bytes -= wide ? RV__WORD : 0;
+    return rv__wpop(s, rv__wxor(tail, rv__wtail(row, bytes)));
+}
+
+/* Four or eight rows behind each other, which share the adding up of lanes. */
+RV__ISA RV__INLINE void RV__F(differ_four)(int wide, rv__vw head, rv__vw tail,
+                                           const unsigned char *rows, size_t stride, size_t bytes,
+                                           float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    int32_t sums[4];
+    rv__psum4(sums, s0, s1, s2, s3);
+    for (size_t k = 0; k < 4; k++) out[k] = (float)sums[k];
+}
+
+RV__ISA RV__INLINE void RV__F(differ_eight)(int wide, rv__vw head, rv__vw tail,
+                                            const unsigned char *rows, size_t stride, size_t bytes,
+                                            float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    rv__vp s4 = RV__F(differ_short)(wide, head, tail, rows + 4 * stride, bytes);
+    rv__vp s5 = RV__F(differ_short)(wide, head, tail, rows + 5 * stride, bytes);
+    rv__vp s6 = RV__F(differ_short)(wide, head, tail, rows + 6 * stride, bytes);
+    rv__vp s7 = RV__F(differ_short)(wide, head, tail, rows + 7 * stride, bytes);
+    rv__psum8(out, rv__ppair(s0, s1), rv__ppair(s2, s3), rv__ppair(s4, s5), rv__ppair(s6, s7));
+}
+
+/* n > 3; bytes: at most one vector, or if wide two. The last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_short)(int wide, const uint8_t *query,
+                                             const unsigned char *rows, size_t stride, size_t n,
+                                             size_t bytes, float *out)
+{
+    const rv__vw head = wide ? rv__wload(query) : rv__wtail(query, bytes);
+    const rv__vw tail = wide ? rv__wtail(query + RV__WORD, bytes - RV__WORD) : head;
     size_t i = 0;
-    for (; i + 4 <= n; i += 4, rows += 4 * stride) {
-        int32_t sums[4];
-        rv__vp s0 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows, bytes)));
-        rv__vp s1 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + stride, bytes)));
-        rv__vp s2 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 2 * stride, bytes)));
-        rv__vp s3 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 3 * stride, bytes)));
-        rv__psum4(sums, s0, s1, s2, s3);
-        for (size_t k = 0; k < 4; k++) out[i + k] = (float)sums[k];
+    while (n - i >= 8 || (n - i > 4 && n >= 8)) {
+        if (n - i < 8) i = n - 8;
+        RV__F(differ_eight)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 8;
     }
-    return i;
+    while (i < n) {
+        if (n - i < 4) i = n - 4;
+        RV__F(differ_four)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 4;
+    }
+}
+
+/* n > 7; rows of one to four 32-bit words, at most 16 bytes apart: four of them are one load. The
+   last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_tiny)(const uint8_t *query, const unsigned char *rows,
+                                            size_t stride, size_t n, size_t bytes, float *out)
+{
+    const size_t span = 3 * stride + bytes;
+    const uint32_t words = (1u << bytes / 4) - 1u, keep = words * 0x1111u;
+    const rv__vp zero = rv__pzero();
+    int32_t place[16];
+    rv__vi order;
+    rv__vw q;
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j % 4);
+    q = rv__wgroup(query, bytes, rv__vbits(rv__vload(place)), keep);
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j / 4 * (stride / 4) + j % 4);
+    order = rv__vbits(rv__vload(place));
+    for (size_t i = 0; i < n; i += 8) {
+        rv__vw a, b;
+        if (n - i < 8) i = n - 8;
+        a = rv__wgroup(rows + i * stride, span, order, keep);
+        b = rv__wgroup(rows + (i + 4) * stride, span, order, keep);
+        rv__pgroups(out + i, rv__wpop(zero, rv__wxor(q, a)), rv__wpop(zero, rv__wxor(q, b)));
+    }
 }
 #endif
 
@@ -6729,8 +6903,13 @@ RV__ISA static void RV__F(scan_hamming)(const void *query, const unsigned char *
     const size_t bytes = (dim + 7) / 8, ahead = ids ? rv__rows_ahead(bytes) : 0;
     size_t i = 0, fetched = 0;
 #if defined(RV__MASKED)
-    if (!ids && bytes > 0 && bytes <= RV__WORD)
-        i = RV__F(hamming_short)(q, rows, stride, n, bytes, out);
+    if (!ids && n > 3 && bytes > 0 && bytes <= 2 * RV__WORD) {
+        if (n > 7 && bytes % 4 == 0 && stride % 4 == 0 && stride <= 16 && bytes <= stride)
+            RV__F(hamming_tiny)(q, rows, stride, n, bytes, out);
+        else if (bytes <= RV__WORD) RV__F(hamming_short)(0, q, rows, stride, n, bytes, out);
+        else RV__F(hamming_short)(1, q, rows, stride, n, bytes, out);
+        return;
+    }
 #endif
     for (; i < n; i += 4) {
         const size_t i1 = i + 1 < n ? i + 1 : n - 1, i2 = i + 2 < n ? i + 2 : n - 1;
@@ -6886,6 +7065,10 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__pzero
 #undef rv__psum
 #undef rv__psum4
+#undef rv__psum8
+#undef rv__ppair
+#undef rv__wgroup
+#undef rv__pgroups
 #undef rv__wpop
 #undef rv__q
 #undef rv__qzero
@@ -7267,8 +7450,57 @@ RV__ISA RV__INLINE void RV__F(qfold)(__m512i even, __m512i odd, uint16_t *out, i
 #define rv__wxor(a, b) _mm512_xor_si512((a), (b))
 #define rv__padd(a, b) _mm512_add_epi64((a), (b))
 #define rv__pzero() _mm512_setzero_si512()
-#define rv__psum(acc) ((uint32_t)RV__F(isum)(acc)) /* below 2^32: the upper halves are zero */
+/* Sums below 2^32: the upper halves of lanes are zero. */
+#define rv__psum(acc) RV__F(psum)(acc)
 #define rv__psum4(out, a, b, c, d) RV__F(isum4)((out), (a), (b), (c), (d))
+#define rv__ppair(a, b) RV__F(ppair)((a), (b))
+#define rv__psum8(out, ab, cd, ef, gh) RV__F(psum8)((out), (ab), (cd), (ef), (gh))
+/* Four short rows of whole 32-bit words as one vector, which `order` and `keep` lay out. */
+#define rv__wgroup(p, bytes, order, keep)                                                          \
+    _mm512_maskz_permutexvar_epi32((__mmask16)(keep), (order), rv__wtail((p), (bytes)))
+#define rv__pgroups(out, a, b) RV__F(pgroups)((out), (a), (b))
+
+RV__ISA RV__INLINE uint32_t RV__F(psum)(__m512i a)
+{
+    __m256i y = RV__F(ihalf)(a);
+    __m128i x = _mm_add_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4E)));
+}
+
+/* Two sums on their way in one vector, a in the lower halves of lanes. */
+RV__ISA RV__INLINE __m512i RV__F(ppair)(__m512i a, __m512i b)
+{
+    return _mm512_or_si512(a, _mm512_maskz_slli_epi64(0xFF, b, 32));
+}
+
+/* The sums of both halves of each 128 bits, of the first pair and of the second. */
+RV__ISA RV__INLINE __m512i RV__F(pfold)(__m512i ab, __m512i cd)
+{
+    return _mm512_add_epi32(_mm512_maskz_unpacklo_epi64(0xFF, ab, cd),
+                            _mm512_maskz_unpackhi_epi64(0xFF, ab, cd));
+}
+
+/* Eight sums in four pairs, as floats. */
+RV__ISA RV__INLINE void RV__F(psum8)(float *out, __m512i ab, __m512i cd, __m512i ef, __m512i gh)
+{
+    __m512i low = RV__F(pfold)(ab, cd), high = RV__F(pfold)(ef, gh), x, y;
+    x = _mm512_add_epi32(_mm512_maskz_shuffle_i64x2(0xFF, low, high, 0x88),
+                         _mm512_maskz_shuffle_i64x2(0xFF, low, high, 0xDD));
+    y = _mm512_add_epi32(x, _mm512_maskz_shuffle_i64x2(0xFF, x, x, 0xB1));
+    y = _mm512_maskz_shuffle_i64x2(0xFF, y, y, 0x08);
+    _mm256_storeu_ps(out, _mm256_cvtepi32_ps(RV__F(lower)(y)));
+}
+
+/* Of two groups of four rows: eight sums, as floats. */
+RV__ISA RV__INLINE void RV__F(pgroups)(float *out, __m512i a, __m512i b)
+{
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
+    __m512i x = RV__F(ppair)(a, b);
+    x = _mm512_add_epi32(x, _mm512_maskz_shuffle_epi32(RV__ALL16, x, _MM_PERM_BADC));
+    x = _mm512_maskz_permutexvar_epi32(RV__ALL16, order, x);
+    _mm256_storeu_ps(out, _mm256_cvtepi32_ps(RV__F(lower)(x)));
+}
+
 #ifdef RV__POPCNT512
 #define rv__wpop(acc, x) _mm512_add_epi64((acc), _mm512_popcnt_epi64(x))
 #else
@@ -7462,19 +7694,39 @@ RV__ISA RV__INLINE void RV__F(term)(int op, int type, int odd, rv__v q, rv__v v,
     }
 }
 
-/* Elements i .. i + 2 LANES - 1: of bfloat16 those in even places, then those in odd ones, which is
-   how RV__F(scan_bf16) orders the query. */
-RV__ISA RV__INLINE void RV__F(terms)(int op, int type, const unsigned char *row,
-                                     const unsigned char *query, rv__v factor, size_t i,
-                                     RV__F(sums) *s)
+/* Elements i .. i + 2 LANES - 1 of a query. */
+typedef struct {
+    rv__v p, q;
+} RV__F(asked);
+
+/* For bfloat16 those in even places, then those in odd ones: the first row, or four, to meet the
+   query leaves them in `order` for the others. */
+RV__ISA RV__INLINE RV__F(asked) RV__F(ask)(int type, int first, const unsigned char *query,
+                                           float *order, size_t i)
 {
+    const int halves = RV__HALVES(type), ready = halves && !first;
     const size_t L = RV__LANES;
-    const int halves = L > 1 && type == RV__TYPE_BF16;
-    rv__v p = rv__vload(query + 4 * i), q = rv__vload(query + 4 * (i + L));
+    rv__v a = ready ? rv__vload(order + i) : rv__vload(query + 4 * i);
+    rv__v b = ready ? rv__vload(order + i + L) : rv__vload(query + 4 * (i + L));
+    RV__F(asked) both = {a, b};
+    if (halves && first) {
+        both.p = rv__veven(a, b);
+        both.q = rv__vodd(a, b);
+        rv__vstore(order + i, both.p);
+        rv__vstore(order + i + L, both.q);
+    }
+    return both;
+}
+
+/* The same elements of a row. */
+RV__ISA RV__INLINE void RV__F(terms)(int op, int type, const unsigned char *row,
+                                     RV__F(asked) query, rv__v factor, size_t i, RV__F(sums) *s)
+{
+    const int halves = RV__HALVES(type);
     rv__v u = halves ? RV__F(half_bf16)(0, row + 2 * i) : RV__F(get)(type, row, i);
-    rv__v v = halves ? RV__F(half_bf16)(1, row + 2 * i) : RV__F(get)(type, row, i + L);
-    RV__F(term)(op, type, 0, p, u, factor, s);
-    RV__F(term)(op, type, 1, q, v, factor, s);
+    rv__v v = halves ? RV__F(half_bf16)(1, row + 2 * i) : RV__F(get)(type, row, i + RV__LANES);
+    RV__F(term)(op, type, 0, query.p, u, factor, s);
+    RV__F(term)(op, type, 1, query.q, v, factor, s);
 }
 
 /* Elements i .. n - 1, fewer than 2 LANES. */
@@ -7506,22 +7758,21 @@ RV__ISA RV__INLINE void RV__F(fold4)(int op, rv__v a, rv__v b, rv__v c, rv__v d,
     }
 }
 
-/* plain: the query before it was ordered. */
-RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *plain,
+RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *query,
                                        const unsigned char *row, float scale, size_t n, float qq,
                                        float sum, float squares)
 {
     if (op == RV__OP_IP) return sum * -scale;
     if (op != RV__OP_COSINE) return sum;
-    return rv__cosine_finish(RV__TYPE_F32, type, plain, row, scale, n, sum, qq, squares);
+    return rv__cosine_finish(RV__TYPE_F32, type, query, row, scale, n, sum, qq, squares);
 }
 
 /* Rows one after the other, which is how memory is read fastest: the processor fetches ahead of one
    stream of addresses. It stops at the end of a page; to fetch a line in four a page ahead saves up
    to a sixth of the time of long rows, to fetch every line costs more than it saves. */
-RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char *row,
-                                    size_t page, size_t n, float qq)
+RV__ISA RV__INLINE float RV__F(row)(int op, int type, int first, const unsigned char *query,
+                                    float *order, const unsigned char *row, size_t page, size_t n,
+                                    float qq)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
     const float scale = type == RV__TYPE_I8 ? rv__load_f32(row) : 1.0f;
@@ -7532,23 +7783,22 @@ RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query
     for (size_t i = 0; i < whole; i += step) {
         if (i * size % (size == 4 ? 128u : 256u) == 0)
             RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
-        RV__F(terms)(op, type, row, query, factor, i, &s);
+        RV__F(terms)(op, type, row, RV__F(ask)(type, first, query, order, i), factor, i, &s);
     }
     if (whole < n) RV__F(terms_rest)(op, type, row, query, factor, whole, n, &s);
     s.a0 = RV__F(join)(op, s.a0, s.a1); /* added up as if there were four: the same bits */
     s.b0 = rv__vadd(s.b0, s.b1);
     RV__F(fold4)(op, s.a0, s.a0, s.a0, s.a0, sum);
     if (op == RV__OP_COSINE) rv__vsum4(squares, s.b0, s.b0, s.b0, s.b0);
-    return RV__F(finish)(op, type, plain, row, scale, n, qq, sum[0], squares[0]);
+    return RV__F(finish)(op, type, query, row, scale, n, qq, sum[0], squares[0]);
 }
 
 /* Four rows, a step of each in turn, which shares the loads of the query: for rows that are in a
    cache or on their way there. coming, or NULL: as much memory, to fetch meanwhile. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char *r0,
-                                    const unsigned char *r1, const unsigned char *r2,
-                                    const unsigned char *r3, const unsigned char *coming, size_t n,
-                                    float qq, float *out)
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, int first, const unsigned char *query,
+                                    float *order, const unsigned char *r0, const unsigned char *r1,
+                                    const unsigned char *r2, const unsigned char *r3,
+                                    const unsigned char *coming, size_t n, float qq, float *out)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
     const size_t head = type == RV__TYPE_I8 ? 4 : 0;
@@ -7563,12 +7813,14 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     r2 += head;
     r3 += head;
     for (size_t i = 0; i < whole; i += step) {
+        RV__F(asked) asked; /* after the fetches: before, bytes from memory took up to 1.4 times */
         for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
             RV__PREFETCH(coming + 4 * i * size + j);
-        RV__F(terms)(op, type, r0, query, g0, i, &s0);
-        RV__F(terms)(op, type, r1, query, g1, i, &s1);
-        RV__F(terms)(op, type, r2, query, g2, i, &s2);
-        RV__F(terms)(op, type, r3, query, g3, i, &s3);
+        asked = RV__F(ask)(type, first, query, order, i);
+        RV__F(terms)(op, type, r0, asked, g0, i, &s0);
+        RV__F(terms)(op, type, r1, asked, g1, i, &s1);
+        RV__F(terms)(op, type, r2, asked, g2, i, &s2);
+        RV__F(terms)(op, type, r3, asked, g3, i, &s3);
     }
     if (whole < n) {
         RV__F(terms_rest)(op, type, r0, query, g0, whole, n, &s0);
@@ -7581,29 +7833,28 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     if (op == RV__OP_COSINE)
         rv__vsum4(squares, rv__vadd(s0.b0, s0.b1), rv__vadd(s1.b0, s1.b1),
                   rv__vadd(s2.b0, s2.b1), rv__vadd(s3.b0, s3.b1));
-    out[0] = RV__F(finish)(op, type, plain, r0, f0, n, qq, out[0], squares[0]);
-    out[1] = RV__F(finish)(op, type, plain, r1, f1, n, qq, out[1], squares[1]);
-    out[2] = RV__F(finish)(op, type, plain, r2, f2, n, qq, out[2], squares[2]);
-    out[3] = RV__F(finish)(op, type, plain, r3, f3, n, qq, out[3], squares[3]);
+    out[0] = RV__F(finish)(op, type, query, r0, f0, n, qq, out[0], squares[0]);
+    out[1] = RV__F(finish)(op, type, query, r1, f1, n, qq, out[1], squares[1]);
+    out[2] = RV__F(finish)(op, type, query, r2, f2, n, qq, out[2], squares[2]);
+    out[3] = RV__F(finish)(op, type, query, r3, f3, n, qq, out[3], squares[3]);
 }
 
-/* See rv__scan_fn. order: the query as RV__F(terms) wants it. */
-RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, const void *order,
+/* See rv__scan_fn. order: space for a query against bfloat16. */
+RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, float *order,
                                        const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
-    const unsigned char *plain = (const unsigned char *)query, *q = (const unsigned char *)order;
+    const unsigned char *q = (const unsigned char *)query;
     const size_t bytes = (type == RV__TYPE_I8 ? 4 : 0) + dim * rv__type_bytes(type);
     const size_t ahead = ids ? rv__rows_ahead(bytes) : 0, page = ids ? 0 : 4096;
-    const int large = !ids && n * stride > RV__SCAN_CACHE;
+    const int large = !ids && n * stride > RV__SCAN_CACHE, halves = RV__HALVES(type);
     /* Bytes take longer to convert than to read. */
     const int narrow = type == RV__TYPE_I8 || type == RV__TYPE_U8;
     const int fetch = narrow && large && stride > 256;
     float qq = 0.0f;
     size_t i = 0, fetched = 0;
-    if (op == RV__OP_COSINE) {
-        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, plain, plain, 1.0f, dim);
-    }
+    if (op == RV__OP_COSINE)
+        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim);
     for (; (narrow || !large) && i + 4 <= n; i += 4) {
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i + 1] : i + 1) * stride;
@@ -7614,42 +7865,37 @@ RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, cons
                 rv__touch(rows + ids[fetched] * stride, bytes);
         }
         if (fetch && (n - i - 4) * stride > 4 * stride + 2048) coming = r3 + stride + 2048;
-        RV__F(four)(op, type, q, plain, r0, r1, r2, r3, coming, dim, qq, out + i);
+        if (halves && i == 0)
+            RV__F(four)(op, type, 1, q, order, r0, r1, r2, r3, coming, dim, qq, out);
+        else RV__F(four)(op, type, 0, q, order, r0, r1, r2, r3, coming, dim, qq, out + i);
     }
     for (; ids && fetched < n; fetched++) rv__touch(rows + ids[fetched] * stride, bytes);
-    for (; i < n; i++)
-        out[i] = RV__F(row)(op, type, q, plain, rows + (ids ? ids[i] : i) * stride, page, dim, qq);
+    for (; i < n; i++) {
+        const unsigned char *row = rows + (ids ? ids[i] : i) * stride;
+        out[i] = halves && i == 0 ? RV__F(row)(op, type, 1, q, order, row, page, dim, qq)
+                                  : RV__F(row)(op, type, 0, q, order, row, page, dim, qq);
+    }
 }
 
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
-    RV__F(scan_as)(op, type, query, query, rows, stride, ids, n, dim, out);
+    RV__F(scan_as)(op, type, query, NULL, rows, stride, ids, n, dim, out);
 }
 
-/* Orders the query for the rows: of each 2 LANES elements those in even places first. Rows too long
-   for that go one by one. */
+/* Rows too long for the space go one by one. */
 RV__ISA RV__INLINE void RV__F(scan_bf16)(int op, const void *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                          float *out)
 {
-    const unsigned char *p = (const unsigned char *)query;
-    const size_t L = RV__LANES, whole = dim - dim % (2 * L);
-    float space[RV__SCAN_DIM + 16], *q = space;
-    while ((uintptr_t)q % RV__LINE) q++;
+    float space[RV__SCAN_DIM + 16], *order = space;
+    while ((uintptr_t)order % RV__LINE) order++;
     for (size_t i = 0; i < n && dim > RV__SCAN_DIM; i++)
-        out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, p, rows + (ids ? ids[i] : i) * stride,
-                            1.0f, dim);
-    if (dim > RV__SCAN_DIM || n == 0) return;
-    for (size_t i = 0; i < whole && L > 1; i += 2 * L) {
-        rv__v a = rv__vload(p + 4 * i), b = rv__vload(p + 4 * (i + L));
-        rv__vstore(q + i, rv__veven(a, b));
-        rv__vstore(q + i + L, rv__vodd(a, b));
-    }
-    if (whole < dim) memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
-    RV__F(scan_as)(op, RV__TYPE_BF16, query, L > 1 ? (const void *)q : query, rows, stride, ids, n,
-                   dim, out);
+        out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, (const unsigned char *)query,
+                            rows + (ids ? ids[i] : i) * stride, 1.0f, dim);
+    if (dim <= RV__SCAN_DIM)
+        RV__F(scan_as)(op, RV__TYPE_BF16, query, order, rows, stride, ids, n, dim, out);
 }
 
 /* ---- the instances ---- */
@@ -9234,23 +9480,89 @@ RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n,
 }
 
 #if defined(RV__MASKED)
-/* Groups of four rows, each one vector at most, behind each other. Returns how many rows. */
-RV__ISA RV__INLINE size_t RV__F(hamming_short)(const uint8_t *query, const unsigned char *rows,
-                                               size_t stride, size_t n, size_t bytes, float *out)
+/* Bits that differ in one row of at most one vector or, if wide, of at most two; head and tail: the
+   query. */
+RV__ISA RV__INLINE rv__vp RV__F(differ_short)(int wide, rv__vw head, rv__vw tail,
+                                              const unsigned char *row, size_t bytes)
 {
-    const rv__vw q = rv__wtail(query, bytes);
-    const rv__vp zero = rv__pzero();
+    rv__vp s = rv__pzero();
+    if (wide) s = rv__wpop(s, rv__wxor(head, rv__wload(row)));
+    row += wide ? RV__WORD : 0;
+    bytes -= wide ? RV__WORD : 0;
+    return rv__wpop(s, rv__wxor(tail, rv__wtail(row, bytes)));
+}
+
+/* Four or eight rows behind each other, which share the adding up of lanes. */
+RV__ISA RV__INLINE void RV__F(differ_four)(int wide, rv__vw head, rv__vw tail,
+                                           const unsigned char *rows, size_t stride, size_t bytes,
+                                           float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    int32_t sums[4];
+    rv__psum4(sums, s0, s1, s2, s3);
+    for (size_t k = 0; k < 4; k++) out[k] = (float)sums[k];
+}
+
+RV__ISA RV__INLINE void RV__F(differ_eight)(int wide, rv__vw head, rv__vw tail,
+                                            const unsigned char *rows, size_t stride, size_t bytes,
+                                            float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    rv__vp s4 = RV__F(differ_short)(wide, head, tail, rows + 4 * stride, bytes);
+    rv__vp s5 = RV__F(differ_short)(wide, head, tail, rows + 5 * stride, bytes);
+    rv__vp s6 = RV__F(differ_short)(wide, head, tail, rows + 6 * stride, bytes);
+    rv__vp s7 = RV__F(differ_short)(wide, head, tail, rows + 7 * stride, bytes);
+    rv__psum8(out, rv__ppair(s0, s1), rv__ppair(s2, s3), rv__ppair(s4, s5), rv__ppair(s6, s7));
+}
+
+/* n > 3; bytes: at most one vector, or if wide two. The last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_short)(int wide, const uint8_t *query,
+                                             const unsigned char *rows, size_t stride, size_t n,
+                                             size_t bytes, float *out)
+{
+    const rv__vw head = wide ? rv__wload(query) : rv__wtail(query, bytes);
+    const rv__vw tail = wide ? rv__wtail(query + RV__WORD, bytes - RV__WORD) : head;
     size_t i = 0;
-    for (; i + 4 <= n; i += 4, rows += 4 * stride) {
-        int32_t sums[4];
-        rv__vp s0 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows, bytes)));
-        rv__vp s1 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + stride, bytes)));
-        rv__vp s2 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 2 * stride, bytes)));
-        rv__vp s3 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 3 * stride, bytes)));
-        rv__psum4(sums, s0, s1, s2, s3);
-        for (size_t k = 0; k < 4; k++) out[i + k] = (float)sums[k];
+    while (n - i >= 8 || (n - i > 4 && n >= 8)) {
+        if (n - i < 8) i = n - 8;
+        RV__F(differ_eight)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 8;
     }
-    return i;
+    while (i < n) {
+        if (n - i < 4) i = n - 4;
+        RV__F(differ_four)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 4;
+    }
+}
+
+/* n > 7; rows of one to four 32-bit words, at most 16 bytes apart: four of them are one load. The
+   last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_tiny)(const uint8_t *query, const unsigned char *rows,
+                                            size_t stride, size_t n, size_t bytes, float *out)
+{
+    const size_t span = 3 * stride + bytes;
+    const uint32_t words = (1u << bytes / 4) - 1u, keep = words * 0x1111u;
+    const rv__vp zero = rv__pzero();
+    int32_t place[16];
+    rv__vi order;
+    rv__vw q;
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j % 4);
+    q = rv__wgroup(query, bytes, rv__vbits(rv__vload(place)), keep);
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j / 4 * (stride / 4) + j % 4);
+    order = rv__vbits(rv__vload(place));
+    for (size_t i = 0; i < n; i += 8) {
+        rv__vw a, b;
+        if (n - i < 8) i = n - 8;
+        a = rv__wgroup(rows + i * stride, span, order, keep);
+        b = rv__wgroup(rows + (i + 4) * stride, span, order, keep);
+        rv__pgroups(out + i, rv__wpop(zero, rv__wxor(q, a)), rv__wpop(zero, rv__wxor(q, b)));
+    }
 }
 #endif
 
@@ -9263,8 +9575,13 @@ RV__ISA static void RV__F(scan_hamming)(const void *query, const unsigned char *
     const size_t bytes = (dim + 7) / 8, ahead = ids ? rv__rows_ahead(bytes) : 0;
     size_t i = 0, fetched = 0;
 #if defined(RV__MASKED)
-    if (!ids && bytes > 0 && bytes <= RV__WORD)
-        i = RV__F(hamming_short)(q, rows, stride, n, bytes, out);
+    if (!ids && n > 3 && bytes > 0 && bytes <= 2 * RV__WORD) {
+        if (n > 7 && bytes % 4 == 0 && stride % 4 == 0 && stride <= 16 && bytes <= stride)
+            RV__F(hamming_tiny)(q, rows, stride, n, bytes, out);
+        else if (bytes <= RV__WORD) RV__F(hamming_short)(0, q, rows, stride, n, bytes, out);
+        else RV__F(hamming_short)(1, q, rows, stride, n, bytes, out);
+        return;
+    }
 #endif
     for (; i < n; i += 4) {
         const size_t i1 = i + 1 < n ? i + 1 : n - 1, i2 = i + 2 < n ? i + 2 : n - 1;
@@ -9420,6 +9737,10 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__pzero
 #undef rv__psum
 #undef rv__psum4
+#undef rv__psum8
+#undef rv__ppair
+#undef rv__wgroup
+#undef rv__pgroups
 #undef rv__wpop
 #undef rv__q
 #undef rv__qzero
@@ -9802,8 +10123,57 @@ RV__ISA RV__INLINE void RV__F(qfold)(__m512i even, __m512i odd, uint16_t *out, i
 #define rv__wxor(a, b) _mm512_xor_si512((a), (b))
 #define rv__padd(a, b) _mm512_add_epi64((a), (b))
 #define rv__pzero() _mm512_setzero_si512()
-#define rv__psum(acc) ((uint32_t)RV__F(isum)(acc)) /* below 2^32: the upper halves are zero */
+/* Sums below 2^32: the upper halves of lanes are zero. */
+#define rv__psum(acc) RV__F(psum)(acc)
 #define rv__psum4(out, a, b, c, d) RV__F(isum4)((out), (a), (b), (c), (d))
+#define rv__ppair(a, b) RV__F(ppair)((a), (b))
+#define rv__psum8(out, ab, cd, ef, gh) RV__F(psum8)((out), (ab), (cd), (ef), (gh))
+/* Four short rows of whole 32-bit words as one vector, which `order` and `keep` lay out. */
+#define rv__wgroup(p, bytes, order, keep)                                                          \
+    _mm512_maskz_permutexvar_epi32((__mmask16)(keep), (order), rv__wtail((p), (bytes)))
+#define rv__pgroups(out, a, b) RV__F(pgroups)((out), (a), (b))
+
+RV__ISA RV__INLINE uint32_t RV__F(psum)(__m512i a)
+{
+    __m256i y = RV__F(ihalf)(a);
+    __m128i x = _mm_add_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4E)));
+}
+
+/* Two sums on their way in one vector, a in the lower halves of lanes. */
+RV__ISA RV__INLINE __m512i RV__F(ppair)(__m512i a, __m512i b)
+{
+    return _mm512_or_si512(a, _mm512_maskz_slli_epi64(0xFF, b, 32));
+}
+
+/* The sums of both halves of each 128 bits, of the first pair and of the second. */
+RV__ISA RV__INLINE __m512i RV__F(pfold)(__m512i ab, __m512i cd)
+{
+    return _mm512_add_epi32(_mm512_maskz_unpacklo_epi64(0xFF, ab, cd),
+                            _mm512_maskz_unpackhi_epi64(0xFF, ab, cd));
+}
+
+/* Eight sums in four pairs, as floats. */
+RV__ISA RV__INLINE void RV__F(psum8)(float *out, __m512i ab, __m512i cd, __m512i ef, __m512i gh)
+{
+    __m512i low = RV__F(pfold)(ab, cd), high = RV__F(pfold)(ef, gh), x, y;
+    x = _mm512_add_epi32(_mm512_maskz_shuffle_i64x2(0xFF, low, high, 0x88),
+                         _mm512_maskz_shuffle_i64x2(0xFF, low, high, 0xDD));
+    y = _mm512_add_epi32(x, _mm512_maskz_shuffle_i64x2(0xFF, x, x, 0xB1));
+    y = _mm512_maskz_shuffle_i64x2(0xFF, y, y, 0x08);
+    _mm256_storeu_ps(out, _mm256_cvtepi32_ps(RV__F(lower)(y)));
+}
+
+/* Of two groups of four rows: eight sums, as floats. */
+RV__ISA RV__INLINE void RV__F(pgroups)(float *out, __m512i a, __m512i b)
+{
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
+    __m512i x = RV__F(ppair)(a, b);
+    x = _mm512_add_epi32(x, _mm512_maskz_shuffle_epi32(RV__ALL16, x, _MM_PERM_BADC));
+    x = _mm512_maskz_permutexvar_epi32(RV__ALL16, order, x);
+    _mm256_storeu_ps(out, _mm256_cvtepi32_ps(RV__F(lower)(x)));
+}
+
 #ifdef RV__POPCNT512
 #define rv__wpop(acc, x) _mm512_add_epi64((acc), _mm512_popcnt_epi64(x))
 #else
@@ -10514,6 +10884,10 @@ RV__ISA static uint32_t RV__F(nearest_f32)(const float *x, size_t n, const float
 #undef rv__pzero
 #undef rv__psum
 #undef rv__psum4
+#undef rv__psum8
+#undef rv__ppair
+#undef rv__wgroup
+#undef rv__pgroups
 #undef rv__wpop
 #undef rv__q
 #undef rv__qzero
@@ -10896,8 +11270,57 @@ RV__ISA RV__INLINE void RV__F(qfold)(__m512i even, __m512i odd, uint16_t *out, i
 #define rv__wxor(a, b) _mm512_xor_si512((a), (b))
 #define rv__padd(a, b) _mm512_add_epi64((a), (b))
 #define rv__pzero() _mm512_setzero_si512()
-#define rv__psum(acc) ((uint32_t)RV__F(isum)(acc)) /* below 2^32: the upper halves are zero */
+/* Sums below 2^32: the upper halves of lanes are zero. */
+#define rv__psum(acc) RV__F(psum)(acc)
 #define rv__psum4(out, a, b, c, d) RV__F(isum4)((out), (a), (b), (c), (d))
+#define rv__ppair(a, b) RV__F(ppair)((a), (b))
+#define rv__psum8(out, ab, cd, ef, gh) RV__F(psum8)((out), (ab), (cd), (ef), (gh))
+/* Four short rows of whole 32-bit words as one vector, which `order` and `keep` lay out. */
+#define rv__wgroup(p, bytes, order, keep)                                                          \
+    _mm512_maskz_permutexvar_epi32((__mmask16)(keep), (order), rv__wtail((p), (bytes)))
+#define rv__pgroups(out, a, b) RV__F(pgroups)((out), (a), (b))
+
+RV__ISA RV__INLINE uint32_t RV__F(psum)(__m512i a)
+{
+    __m256i y = RV__F(ihalf)(a);
+    __m128i x = _mm_add_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4E)));
+}
+
+/* Two sums on their way in one vector, a in the lower halves of lanes. */
+RV__ISA RV__INLINE __m512i RV__F(ppair)(__m512i a, __m512i b)
+{
+    return _mm512_or_si512(a, _mm512_maskz_slli_epi64(0xFF, b, 32));
+}
+
+/* The sums of both halves of each 128 bits, of the first pair and of the second. */
+RV__ISA RV__INLINE __m512i RV__F(pfold)(__m512i ab, __m512i cd)
+{
+    return _mm512_add_epi32(_mm512_maskz_unpacklo_epi64(0xFF, ab, cd),
+                            _mm512_maskz_unpackhi_epi64(0xFF, ab, cd));
+}
+
+/* Eight sums in four pairs, as floats. */
+RV__ISA RV__INLINE void RV__F(psum8)(float *out, __m512i ab, __m512i cd, __m512i ef, __m512i gh)
+{
+    __m512i low = RV__F(pfold)(ab, cd), high = RV__F(pfold)(ef, gh), x, y;
+    x = _mm512_add_epi32(_mm512_maskz_shuffle_i64x2(0xFF, low, high, 0x88),
+                         _mm512_maskz_shuffle_i64x2(0xFF, low, high, 0xDD));
+    y = _mm512_add_epi32(x, _mm512_maskz_shuffle_i64x2(0xFF, x, x, 0xB1));
+    y = _mm512_maskz_shuffle_i64x2(0xFF, y, y, 0x08);
+    _mm256_storeu_ps(out, _mm256_cvtepi32_ps(RV__F(lower)(y)));
+}
+
+/* Of two groups of four rows: eight sums, as floats. */
+RV__ISA RV__INLINE void RV__F(pgroups)(float *out, __m512i a, __m512i b)
+{
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
+    __m512i x = RV__F(ppair)(a, b);
+    x = _mm512_add_epi32(x, _mm512_maskz_shuffle_epi32(RV__ALL16, x, _MM_PERM_BADC));
+    x = _mm512_maskz_permutexvar_epi32(RV__ALL16, order, x);
+    _mm256_storeu_ps(out, _mm256_cvtepi32_ps(RV__F(lower)(x)));
+}
+
 #ifdef RV__POPCNT512
 #define rv__wpop(acc, x) _mm512_add_epi64((acc), _mm512_popcnt_epi64(x))
 #else
@@ -10982,23 +11405,89 @@ RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n,
 }
 
 #if defined(RV__MASKED)
-/* Groups of four rows, each one vector at most, behind each other. Returns how many rows. */
-RV__ISA RV__INLINE size_t RV__F(hamming_short)(const uint8_t *query, const unsigned char *rows,
-                                               size_t stride, size_t n, size_t bytes, float *out)
+/* Bits that differ in one row of at most one vector or, if wide, of at most two; head and tail: the
+   query. */
+RV__ISA RV__INLINE rv__vp RV__F(differ_short)(int wide, rv__vw head, rv__vw tail,
+                                              const unsigned char *row, size_t bytes)
 {
-    const rv__vw q = rv__wtail(query, bytes);
-    const rv__vp zero = rv__pzero();
+    rv__vp s = rv__pzero();
+    if (wide) s = rv__wpop(s, rv__wxor(head, rv__wload(row)));
+    row += wide ? RV__WORD : 0;
+    bytes -= wide ? RV__WORD : 0;
+    return rv__wpop(s, rv__wxor(tail, rv__wtail(row, bytes)));
+}
+
+/* Four or eight rows behind each other, which share the adding up of lanes. */
+RV__ISA RV__INLINE void RV__F(differ_four)(int wide, rv__vw head, rv__vw tail,
+                                           const unsigned char *rows, size_t stride, size_t bytes,
+                                           float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    int32_t sums[4];
+    rv__psum4(sums, s0, s1, s2, s3);
+    for (size_t k = 0; k < 4; k++) out[k] = (float)sums[k];
+}
+
+RV__ISA RV__INLINE void RV__F(differ_eight)(int wide, rv__vw head, rv__vw tail,
+                                            const unsigned char *rows, size_t stride, size_t bytes,
+                                            float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    rv__vp s4 = RV__F(differ_short)(wide, head, tail, rows + 4 * stride, bytes);
+    rv__vp s5 = RV__F(differ_short)(wide, head, tail, rows + 5 * stride, bytes);
+    rv__vp s6 = RV__F(differ_short)(wide, head, tail, rows + 6 * stride, bytes);
+    rv__vp s7 = RV__F(differ_short)(wide, head, tail, rows + 7 * stride, bytes);
+    rv__psum8(out, rv__ppair(s0, s1), rv__ppair(s2, s3), rv__ppair(s4, s5), rv__ppair(s6, s7));
+}
+
+/* n > 3; bytes: at most one vector, or if wide two. The last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_short)(int wide, const uint8_t *query,
+                                             const unsigned char *rows, size_t stride, size_t n,
+                                             size_t bytes, float *out)
+{
+    const rv__vw head = wide ? rv__wload(query) : rv__wtail(query, bytes);
+    const rv__vw tail = wide ? rv__wtail(query + RV__WORD, bytes - RV__WORD) : head;
     size_t i = 0;
-    for (; i + 4 <= n; i += 4, rows += 4 * stride) {
-        int32_t sums[4];
-        rv__vp s0 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows, bytes)));
-        rv__vp s1 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + stride, bytes)));
-        rv__vp s2 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 2 * stride, bytes)));
-        rv__vp s3 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 3 * stride, bytes)));
-        rv__psum4(sums, s0, s1, s2, s3);
-        for (size_t k = 0; k < 4; k++) out[i + k] = (float)sums[k];
+    while (n - i >= 8 || (n - i > 4 && n >= 8)) {
+        if (n - i < 8) i = n - 8;
+        RV__F(differ_eight)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 8;
     }
-    return i;
+    while (i < n) {
+        if (n - i < 4) i = n - 4;
+        RV__F(differ_four)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 4;
+    }
+}
+
+/* n > 7; rows of one to four 32-bit words, at most 16 bytes apart: four of them are one load. The
+   last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_tiny)(const uint8_t *query, const unsigned char *rows,
+                                            size_t stride, size_t n, size_t bytes, float *out)
+{
+    const size_t span = 3 * stride + bytes;
+    const uint32_t words = (1u << bytes / 4) - 1u, keep = words * 0x1111u;
+    const rv__vp zero = rv__pzero();
+    int32_t place[16];
+    rv__vi order;
+    rv__vw q;
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j % 4);
+    q = rv__wgroup(query, bytes, rv__vbits(rv__vload(place)), keep);
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j / 4 * (stride / 4) + j % 4);
+    order = rv__vbits(rv__vload(place));
+    for (size_t i = 0; i < n; i += 8) {
+        rv__vw a, b;
+        if (n - i < 8) i = n - 8;
+        a = rv__wgroup(rows + i * stride, span, order, keep);
+        b = rv__wgroup(rows + (i + 4) * stride, span, order, keep);
+        rv__pgroups(out + i, rv__wpop(zero, rv__wxor(q, a)), rv__wpop(zero, rv__wxor(q, b)));
+    }
 }
 #endif
 
@@ -11011,8 +11500,13 @@ RV__ISA static void RV__F(scan_hamming)(const void *query, const unsigned char *
     const size_t bytes = (dim + 7) / 8, ahead = ids ? rv__rows_ahead(bytes) : 0;
     size_t i = 0, fetched = 0;
 #if defined(RV__MASKED)
-    if (!ids && bytes > 0 && bytes <= RV__WORD)
-        i = RV__F(hamming_short)(q, rows, stride, n, bytes, out);
+    if (!ids && n > 3 && bytes > 0 && bytes <= 2 * RV__WORD) {
+        if (n > 7 && bytes % 4 == 0 && stride % 4 == 0 && stride <= 16 && bytes <= stride)
+            RV__F(hamming_tiny)(q, rows, stride, n, bytes, out);
+        else if (bytes <= RV__WORD) RV__F(hamming_short)(0, q, rows, stride, n, bytes, out);
+        else RV__F(hamming_short)(1, q, rows, stride, n, bytes, out);
+        return;
+    }
 #endif
     for (; i < n; i += 4) {
         const size_t i1 = i + 1 < n ? i + 1 : n - 1, i2 = i + 2 < n ? i + 2 : n - 1;
@@ -11168,6 +11662,10 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__pzero
 #undef rv__psum
 #undef rv__psum4
+#undef rv__psum8
+#undef rv__ppair
+#undef rv__wgroup
+#undef rv__pgroups
 #undef rv__wpop
 #undef rv__q
 #undef rv__qzero
@@ -11793,19 +12291,39 @@ RV__ISA RV__INLINE void RV__F(term)(int op, int type, int odd, rv__v q, rv__v v,
     }
 }
 
-/* Elements i .. i + 2 LANES - 1: of bfloat16 those in even places, then those in odd ones, which is
-   how RV__F(scan_bf16) orders the query. */
-RV__ISA RV__INLINE void RV__F(terms)(int op, int type, const unsigned char *row,
-                                     const unsigned char *query, rv__v factor, size_t i,
-                                     RV__F(sums) *s)
+/* Elements i .. i + 2 LANES - 1 of a query. */
+typedef struct {
+    rv__v p, q;
+} RV__F(asked);
+
+/* For bfloat16 those in even places, then those in odd ones: the first row, or four, to meet the
+   query leaves them in `order` for the others. */
+RV__ISA RV__INLINE RV__F(asked) RV__F(ask)(int type, int first, const unsigned char *query,
+                                           float *order, size_t i)
 {
+    const int halves = RV__HALVES(type), ready = halves && !first;
     const size_t L = RV__LANES;
-    const int halves = L > 1 && type == RV__TYPE_BF16;
-    rv__v p = rv__vload(query + 4 * i), q = rv__vload(query + 4 * (i + L));
+    rv__v a = ready ? rv__vload(order + i) : rv__vload(query + 4 * i);
+    rv__v b = ready ? rv__vload(order + i + L) : rv__vload(query + 4 * (i + L));
+    RV__F(asked) both = {a, b};
+    if (halves && first) {
+        both.p = rv__veven(a, b);
+        both.q = rv__vodd(a, b);
+        rv__vstore(order + i, both.p);
+        rv__vstore(order + i + L, both.q);
+    }
+    return both;
+}
+
+/* The same elements of a row. */
+RV__ISA RV__INLINE void RV__F(terms)(int op, int type, const unsigned char *row,
+                                     RV__F(asked) query, rv__v factor, size_t i, RV__F(sums) *s)
+{
+    const int halves = RV__HALVES(type);
     rv__v u = halves ? RV__F(half_bf16)(0, row + 2 * i) : RV__F(get)(type, row, i);
-    rv__v v = halves ? RV__F(half_bf16)(1, row + 2 * i) : RV__F(get)(type, row, i + L);
-    RV__F(term)(op, type, 0, p, u, factor, s);
-    RV__F(term)(op, type, 1, q, v, factor, s);
+    rv__v v = halves ? RV__F(half_bf16)(1, row + 2 * i) : RV__F(get)(type, row, i + RV__LANES);
+    RV__F(term)(op, type, 0, query.p, u, factor, s);
+    RV__F(term)(op, type, 1, query.q, v, factor, s);
 }
 
 /* Elements i .. n - 1, fewer than 2 LANES. */
@@ -11837,22 +12355,21 @@ RV__ISA RV__INLINE void RV__F(fold4)(int op, rv__v a, rv__v b, rv__v c, rv__v d,
     }
 }
 
-/* plain: the query before it was ordered. */
-RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *plain,
+RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *query,
                                        const unsigned char *row, float scale, size_t n, float qq,
                                        float sum, float squares)
 {
     if (op == RV__OP_IP) return sum * -scale;
     if (op != RV__OP_COSINE) return sum;
-    return rv__cosine_finish(RV__TYPE_F32, type, plain, row, scale, n, sum, qq, squares);
+    return rv__cosine_finish(RV__TYPE_F32, type, query, row, scale, n, sum, qq, squares);
 }
 
 /* Rows one after the other, which is how memory is read fastest: the processor fetches ahead of one
    stream of addresses. It stops at the end of a page; to fetch a line in four a page ahead saves up
    to a sixth of the time of long rows, to fetch every line costs more than it saves. */
-RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char *row,
-                                    size_t page, size_t n, float qq)
+RV__ISA RV__INLINE float RV__F(row)(int op, int type, int first, const unsigned char *query,
+                                    float *order, const unsigned char *row, size_t page, size_t n,
+                                    float qq)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
     const float scale = type == RV__TYPE_I8 ? rv__load_f32(row) : 1.0f;
@@ -11863,23 +12380,22 @@ RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query
     for (size_t i = 0; i < whole; i += step) {
         if (i * size % (size == 4 ? 128u : 256u) == 0)
             RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
-        RV__F(terms)(op, type, row, query, factor, i, &s);
+        RV__F(terms)(op, type, row, RV__F(ask)(type, first, query, order, i), factor, i, &s);
     }
     if (whole < n) RV__F(terms_rest)(op, type, row, query, factor, whole, n, &s);
     s.a0 = RV__F(join)(op, s.a0, s.a1); /* added up as if there were four: the same bits */
     s.b0 = rv__vadd(s.b0, s.b1);
     RV__F(fold4)(op, s.a0, s.a0, s.a0, s.a0, sum);
     if (op == RV__OP_COSINE) rv__vsum4(squares, s.b0, s.b0, s.b0, s.b0);
-    return RV__F(finish)(op, type, plain, row, scale, n, qq, sum[0], squares[0]);
+    return RV__F(finish)(op, type, query, row, scale, n, qq, sum[0], squares[0]);
 }
 
 /* Four rows, a step of each in turn, which shares the loads of the query: for rows that are in a
    cache or on their way there. coming, or NULL: as much memory, to fetch meanwhile. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char *r0,
-                                    const unsigned char *r1, const unsigned char *r2,
-                                    const unsigned char *r3, const unsigned char *coming, size_t n,
-                                    float qq, float *out)
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, int first, const unsigned char *query,
+                                    float *order, const unsigned char *r0, const unsigned char *r1,
+                                    const unsigned char *r2, const unsigned char *r3,
+                                    const unsigned char *coming, size_t n, float qq, float *out)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
     const size_t head = type == RV__TYPE_I8 ? 4 : 0;
@@ -11894,12 +12410,14 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     r2 += head;
     r3 += head;
     for (size_t i = 0; i < whole; i += step) {
+        RV__F(asked) asked; /* after the fetches: before, bytes from memory took up to 1.4 times */
         for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
             RV__PREFETCH(coming + 4 * i * size + j);
-        RV__F(terms)(op, type, r0, query, g0, i, &s0);
-        RV__F(terms)(op, type, r1, query, g1, i, &s1);
-        RV__F(terms)(op, type, r2, query, g2, i, &s2);
-        RV__F(terms)(op, type, r3, query, g3, i, &s3);
+        asked = RV__F(ask)(type, first, query, order, i);
+        RV__F(terms)(op, type, r0, asked, g0, i, &s0);
+        RV__F(terms)(op, type, r1, asked, g1, i, &s1);
+        RV__F(terms)(op, type, r2, asked, g2, i, &s2);
+        RV__F(terms)(op, type, r3, asked, g3, i, &s3);
     }
     if (whole < n) {
         RV__F(terms_rest)(op, type, r0, query, g0, whole, n, &s0);
@@ -11912,29 +12430,28 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     if (op == RV__OP_COSINE)
         rv__vsum4(squares, rv__vadd(s0.b0, s0.b1), rv__vadd(s1.b0, s1.b1),
                   rv__vadd(s2.b0, s2.b1), rv__vadd(s3.b0, s3.b1));
-    out[0] = RV__F(finish)(op, type, plain, r0, f0, n, qq, out[0], squares[0]);
-    out[1] = RV__F(finish)(op, type, plain, r1, f1, n, qq, out[1], squares[1]);
-    out[2] = RV__F(finish)(op, type, plain, r2, f2, n, qq, out[2], squares[2]);
-    out[3] = RV__F(finish)(op, type, plain, r3, f3, n, qq, out[3], squares[3]);
+    out[0] = RV__F(finish)(op, type, query, r0, f0, n, qq, out[0], squares[0]);
+    out[1] = RV__F(finish)(op, type, query, r1, f1, n, qq, out[1], squares[1]);
+    out[2] = RV__F(finish)(op, type, query, r2, f2, n, qq, out[2], squares[2]);
+    out[3] = RV__F(finish)(op, type, query, r3, f3, n, qq, out[3], squares[3]);
 }
 
-/* See rv__scan_fn. order: the query as RV__F(terms) wants it. */
-RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, const void *order,
+/* See rv__scan_fn. order: space for a query against bfloat16. */
+RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, float *order,
                                        const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
-    const unsigned char *plain = (const unsigned char *)query, *q = (const unsigned char *)order;
+    const unsigned char *q = (const unsigned char *)query;
     const size_t bytes = (type == RV__TYPE_I8 ? 4 : 0) + dim * rv__type_bytes(type);
     const size_t ahead = ids ? rv__rows_ahead(bytes) : 0, page = ids ? 0 : 4096;
-    const int large = !ids && n * stride > RV__SCAN_CACHE;
+    const int large = !ids && n * stride > RV__SCAN_CACHE, halves = RV__HALVES(type);
     /* Bytes take longer to convert than to read. */
     const int narrow = type == RV__TYPE_I8 || type == RV__TYPE_U8;
     const int fetch = narrow && large && stride > 256;
     float qq = 0.0f;
     size_t i = 0, fetched = 0;
-    if (op == RV__OP_COSINE) {
-        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, plain, plain, 1.0f, dim);
-    }
+    if (op == RV__OP_COSINE)
+        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim);
     for (; (narrow || !large) && i + 4 <= n; i += 4) {
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i + 1] : i + 1) * stride;
@@ -11945,42 +12462,37 @@ RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, cons
                 rv__touch(rows + ids[fetched] * stride, bytes);
         }
         if (fetch && (n - i - 4) * stride > 4 * stride + 2048) coming = r3 + stride + 2048;
-        RV__F(four)(op, type, q, plain, r0, r1, r2, r3, coming, dim, qq, out + i);
+        if (halves && i == 0)
+            RV__F(four)(op, type, 1, q, order, r0, r1, r2, r3, coming, dim, qq, out);
+        else RV__F(four)(op, type, 0, q, order, r0, r1, r2, r3, coming, dim, qq, out + i);
     }
     for (; ids && fetched < n; fetched++) rv__touch(rows + ids[fetched] * stride, bytes);
-    for (; i < n; i++)
-        out[i] = RV__F(row)(op, type, q, plain, rows + (ids ? ids[i] : i) * stride, page, dim, qq);
+    for (; i < n; i++) {
+        const unsigned char *row = rows + (ids ? ids[i] : i) * stride;
+        out[i] = halves && i == 0 ? RV__F(row)(op, type, 1, q, order, row, page, dim, qq)
+                                  : RV__F(row)(op, type, 0, q, order, row, page, dim, qq);
+    }
 }
 
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
-    RV__F(scan_as)(op, type, query, query, rows, stride, ids, n, dim, out);
+    RV__F(scan_as)(op, type, query, NULL, rows, stride, ids, n, dim, out);
 }
 
-/* Orders the query for the rows: of each 2 LANES elements those in even places first. Rows too long
-   for that go one by one. */
+/* Rows too long for the space go one by one. */
 RV__ISA RV__INLINE void RV__F(scan_bf16)(int op, const void *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                          float *out)
 {
-    const unsigned char *p = (const unsigned char *)query;
-    const size_t L = RV__LANES, whole = dim - dim % (2 * L);
-    float space[RV__SCAN_DIM + 16], *q = space;
-    while ((uintptr_t)q % RV__LINE) q++;
+    float space[RV__SCAN_DIM + 16], *order = space;
+    while ((uintptr_t)order % RV__LINE) order++;
     for (size_t i = 0; i < n && dim > RV__SCAN_DIM; i++)
-        out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, p, rows + (ids ? ids[i] : i) * stride,
-                            1.0f, dim);
-    if (dim > RV__SCAN_DIM || n == 0) return;
-    for (size_t i = 0; i < whole && L > 1; i += 2 * L) {
-        rv__v a = rv__vload(p + 4 * i), b = rv__vload(p + 4 * (i + L));
-        rv__vstore(q + i, rv__veven(a, b));
-        rv__vstore(q + i + L, rv__vodd(a, b));
-    }
-    if (whole < dim) memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
-    RV__F(scan_as)(op, RV__TYPE_BF16, query, L > 1 ? (const void *)q : query, rows, stride, ids, n,
-                   dim, out);
+        out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, (const unsigned char *)query,
+                            rows + (ids ? ids[i] : i) * stride, 1.0f, dim);
+    if (dim <= RV__SCAN_DIM)
+        RV__F(scan_as)(op, RV__TYPE_BF16, query, order, rows, stride, ids, n, dim, out);
 }
 
 /* ---- the instances ---- */
@@ -13565,23 +14077,89 @@ RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n,
 }
 
 #if defined(RV__MASKED)
-/* Groups of four rows, each one vector at most, behind each other. Returns how many rows. */
-RV__ISA RV__INLINE size_t RV__F(hamming_short)(const uint8_t *query, const unsigned char *rows,
-                                               size_t stride, size_t n, size_t bytes, float *out)
+/* Bits that differ in one row of at most one vector or, if wide, of at most two; head and tail: the
+   query. */
+RV__ISA RV__INLINE rv__vp RV__F(differ_short)(int wide, rv__vw head, rv__vw tail,
+                                              const unsigned char *row, size_t bytes)
 {
-    const rv__vw q = rv__wtail(query, bytes);
-    const rv__vp zero = rv__pzero();
+    rv__vp s = rv__pzero();
+    if (wide) s = rv__wpop(s, rv__wxor(head, rv__wload(row)));
+    row += wide ? RV__WORD : 0;
+    bytes -= wide ? RV__WORD : 0;
+    return rv__wpop(s, rv__wxor(tail, rv__wtail(row, bytes)));
+}
+
+/* Four or eight rows behind each other, which share the adding up of lanes. */
+RV__ISA RV__INLINE void RV__F(differ_four)(int wide, rv__vw head, rv__vw tail,
+                                           const unsigned char *rows, size_t stride, size_t bytes,
+                                           float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    int32_t sums[4];
+    rv__psum4(sums, s0, s1, s2, s3);
+    for (size_t k = 0; k < 4; k++) out[k] = (float)sums[k];
+}
+
+RV__ISA RV__INLINE void RV__F(differ_eight)(int wide, rv__vw head, rv__vw tail,
+                                            const unsigned char *rows, size_t stride, size_t bytes,
+                                            float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    rv__vp s4 = RV__F(differ_short)(wide, head, tail, rows + 4 * stride, bytes);
+    rv__vp s5 = RV__F(differ_short)(wide, head, tail, rows + 5 * stride, bytes);
+    rv__vp s6 = RV__F(differ_short)(wide, head, tail, rows + 6 * stride, bytes);
+    rv__vp s7 = RV__F(differ_short)(wide, head, tail, rows + 7 * stride, bytes);
+    rv__psum8(out, rv__ppair(s0, s1), rv__ppair(s2, s3), rv__ppair(s4, s5), rv__ppair(s6, s7));
+}
+
+/* n > 3; bytes: at most one vector, or if wide two. The last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_short)(int wide, const uint8_t *query,
+                                             const unsigned char *rows, size_t stride, size_t n,
+                                             size_t bytes, float *out)
+{
+    const rv__vw head = wide ? rv__wload(query) : rv__wtail(query, bytes);
+    const rv__vw tail = wide ? rv__wtail(query + RV__WORD, bytes - RV__WORD) : head;
     size_t i = 0;
-    for (; i + 4 <= n; i += 4, rows += 4 * stride) {
-        int32_t sums[4];
-        rv__vp s0 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows, bytes)));
-        rv__vp s1 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + stride, bytes)));
-        rv__vp s2 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 2 * stride, bytes)));
-        rv__vp s3 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 3 * stride, bytes)));
-        rv__psum4(sums, s0, s1, s2, s3);
-        for (size_t k = 0; k < 4; k++) out[i + k] = (float)sums[k];
+    while (n - i >= 8 || (n - i > 4 && n >= 8)) {
+        if (n - i < 8) i = n - 8;
+        RV__F(differ_eight)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 8;
     }
-    return i;
+    while (i < n) {
+        if (n - i < 4) i = n - 4;
+        RV__F(differ_four)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 4;
+    }
+}
+
+/* n > 7; rows of one to four 32-bit words, at most 16 bytes apart: four of them are one load. The
+   last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_tiny)(const uint8_t *query, const unsigned char *rows,
+                                            size_t stride, size_t n, size_t bytes, float *out)
+{
+    const size_t span = 3 * stride + bytes;
+    const uint32_t words = (1u << bytes / 4) - 1u, keep = words * 0x1111u;
+    const rv__vp zero = rv__pzero();
+    int32_t place[16];
+    rv__vi order;
+    rv__vw q;
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j % 4);
+    q = rv__wgroup(query, bytes, rv__vbits(rv__vload(place)), keep);
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j / 4 * (stride / 4) + j % 4);
+    order = rv__vbits(rv__vload(place));
+    for (size_t i = 0; i < n; i += 8) {
+        rv__vw a, b;
+        if (n - i < 8) i = n - 8;
+        a = rv__wgroup(rows + i * stride, span, order, keep);
+        b = rv__wgroup(rows + (i + 4) * stride, span, order, keep);
+        rv__pgroups(out + i, rv__wpop(zero, rv__wxor(q, a)), rv__wpop(zero, rv__wxor(q, b)));
+    }
 }
 #endif
 
@@ -13594,8 +14172,13 @@ RV__ISA static void RV__F(scan_hamming)(const void *query, const unsigned char *
     const size_t bytes = (dim + 7) / 8, ahead = ids ? rv__rows_ahead(bytes) : 0;
     size_t i = 0, fetched = 0;
 #if defined(RV__MASKED)
-    if (!ids && bytes > 0 && bytes <= RV__WORD)
-        i = RV__F(hamming_short)(q, rows, stride, n, bytes, out);
+    if (!ids && n > 3 && bytes > 0 && bytes <= 2 * RV__WORD) {
+        if (n > 7 && bytes % 4 == 0 && stride % 4 == 0 && stride <= 16 && bytes <= stride)
+            RV__F(hamming_tiny)(q, rows, stride, n, bytes, out);
+        else if (bytes <= RV__WORD) RV__F(hamming_short)(0, q, rows, stride, n, bytes, out);
+        else RV__F(hamming_short)(1, q, rows, stride, n, bytes, out);
+        return;
+    }
 #endif
     for (; i < n; i += 4) {
         const size_t i1 = i + 1 < n ? i + 1 : n - 1, i2 = i + 2 < n ? i + 2 : n - 1;
@@ -13751,6 +14334,10 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__pzero
 #undef rv__psum
 #undef rv__psum4
+#undef rv__psum8
+#undef rv__ppair
+#undef rv__wgroup
+#undef rv__pgroups
 #undef rv__wpop
 #undef rv__q
 #undef rv__qzero
@@ -14724,6 +15311,10 @@ RV__ISA static uint32_t RV__F(nearest_f32)(const float *x, size_t n, const float
 #undef rv__pzero
 #undef rv__psum
 #undef rv__psum4
+#undef rv__psum8
+#undef rv__ppair
+#undef rv__wgroup
+#undef rv__pgroups
 #undef rv__wpop
 #undef rv__q
 #undef rv__qzero
@@ -15194,19 +15785,39 @@ RV__ISA RV__INLINE void RV__F(term)(int op, int type, int odd, rv__v q, rv__v v,
     }
 }
 
-/* Elements i .. i + 2 LANES - 1: of bfloat16 those in even places, then those in odd ones, which is
-   how RV__F(scan_bf16) orders the query. */
-RV__ISA RV__INLINE void RV__F(terms)(int op, int type, const unsigned char *row,
-                                     const unsigned char *query, rv__v factor, size_t i,
-                                     RV__F(sums) *s)
+/* Elements i .. i + 2 LANES - 1 of a query. */
+typedef struct {
+    rv__v p, q;
+} RV__F(asked);
+
+/* For bfloat16 those in even places, then those in odd ones: the first row, or four, to meet the
+   query leaves them in `order` for the others. */
+RV__ISA RV__INLINE RV__F(asked) RV__F(ask)(int type, int first, const unsigned char *query,
+                                           float *order, size_t i)
 {
+    const int halves = RV__HALVES(type), ready = halves && !first;
     const size_t L = RV__LANES;
-    const int halves = L > 1 && type == RV__TYPE_BF16;
-    rv__v p = rv__vload(query + 4 * i), q = rv__vload(query + 4 * (i + L));
+    rv__v a = ready ? rv__vload(order + i) : rv__vload(query + 4 * i);
+    rv__v b = ready ? rv__vload(order + i + L) : rv__vload(query + 4 * (i + L));
+    RV__F(asked) both = {a, b};
+    if (halves && first) {
+        both.p = rv__veven(a, b);
+        both.q = rv__vodd(a, b);
+        rv__vstore(order + i, both.p);
+        rv__vstore(order + i + L, both.q);
+    }
+    return both;
+}
+
+/* The same elements of a row. */
+RV__ISA RV__INLINE void RV__F(terms)(int op, int type, const unsigned char *row,
+                                     RV__F(asked) query, rv__v factor, size_t i, RV__F(sums) *s)
+{
+    const int halves = RV__HALVES(type);
     rv__v u = halves ? RV__F(half_bf16)(0, row + 2 * i) : RV__F(get)(type, row, i);
-    rv__v v = halves ? RV__F(half_bf16)(1, row + 2 * i) : RV__F(get)(type, row, i + L);
-    RV__F(term)(op, type, 0, p, u, factor, s);
-    RV__F(term)(op, type, 1, q, v, factor, s);
+    rv__v v = halves ? RV__F(half_bf16)(1, row + 2 * i) : RV__F(get)(type, row, i + RV__LANES);
+    RV__F(term)(op, type, 0, query.p, u, factor, s);
+    RV__F(term)(op, type, 1, query.q, v, factor, s);
 }
 
 /* Elements i .. n - 1, fewer than 2 LANES. */
@@ -15238,22 +15849,21 @@ RV__ISA RV__INLINE void RV__F(fold4)(int op, rv__v a, rv__v b, rv__v c, rv__v d,
     }
 }
 
-/* plain: the query before it was ordered. */
-RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *plain,
+RV__ISA RV__INLINE float RV__F(finish)(int op, int type, const unsigned char *query,
                                        const unsigned char *row, float scale, size_t n, float qq,
                                        float sum, float squares)
 {
     if (op == RV__OP_IP) return sum * -scale;
     if (op != RV__OP_COSINE) return sum;
-    return rv__cosine_finish(RV__TYPE_F32, type, plain, row, scale, n, sum, qq, squares);
+    return rv__cosine_finish(RV__TYPE_F32, type, query, row, scale, n, sum, qq, squares);
 }
 
 /* Rows one after the other, which is how memory is read fastest: the processor fetches ahead of one
    stream of addresses. It stops at the end of a page; to fetch a line in four a page ahead saves up
    to a sixth of the time of long rows, to fetch every line costs more than it saves. */
-RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char *row,
-                                    size_t page, size_t n, float qq)
+RV__ISA RV__INLINE float RV__F(row)(int op, int type, int first, const unsigned char *query,
+                                    float *order, const unsigned char *row, size_t page, size_t n,
+                                    float qq)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
     const float scale = type == RV__TYPE_I8 ? rv__load_f32(row) : 1.0f;
@@ -15264,23 +15874,22 @@ RV__ISA RV__INLINE float RV__F(row)(int op, int type, const unsigned char *query
     for (size_t i = 0; i < whole; i += step) {
         if (i * size % (size == 4 ? 128u : 256u) == 0)
             RV__PREFETCH_FAR((const void *)((uintptr_t)row + i * size + page));
-        RV__F(terms)(op, type, row, query, factor, i, &s);
+        RV__F(terms)(op, type, row, RV__F(ask)(type, first, query, order, i), factor, i, &s);
     }
     if (whole < n) RV__F(terms_rest)(op, type, row, query, factor, whole, n, &s);
     s.a0 = RV__F(join)(op, s.a0, s.a1); /* added up as if there were four: the same bits */
     s.b0 = rv__vadd(s.b0, s.b1);
     RV__F(fold4)(op, s.a0, s.a0, s.a0, s.a0, sum);
     if (op == RV__OP_COSINE) rv__vsum4(squares, s.b0, s.b0, s.b0, s.b0);
-    return RV__F(finish)(op, type, plain, row, scale, n, qq, sum[0], squares[0]);
+    return RV__F(finish)(op, type, query, row, scale, n, qq, sum[0], squares[0]);
 }
 
 /* Four rows, a step of each in turn, which shares the loads of the query: for rows that are in a
    cache or on their way there. coming, or NULL: as much memory, to fetch meanwhile. */
-RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query,
-                                    const unsigned char *plain, const unsigned char *r0,
-                                    const unsigned char *r1, const unsigned char *r2,
-                                    const unsigned char *r3, const unsigned char *coming, size_t n,
-                                    float qq, float *out)
+RV__ISA RV__INLINE void RV__F(four)(int op, int type, int first, const unsigned char *query,
+                                    float *order, const unsigned char *r0, const unsigned char *r1,
+                                    const unsigned char *r2, const unsigned char *r3,
+                                    const unsigned char *coming, size_t n, float qq, float *out)
 {
     const size_t step = 2 * RV__LANES, size = rv__type_bytes(type), whole = n - n % step;
     const size_t head = type == RV__TYPE_I8 ? 4 : 0;
@@ -15295,12 +15904,14 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     r2 += head;
     r3 += head;
     for (size_t i = 0; i < whole; i += step) {
+        RV__F(asked) asked; /* after the fetches: before, bytes from memory took up to 1.4 times */
         for (size_t j = 0; size == 1 && coming && j < 4 * step * size; j += RV__LINE)
             RV__PREFETCH(coming + 4 * i * size + j);
-        RV__F(terms)(op, type, r0, query, g0, i, &s0);
-        RV__F(terms)(op, type, r1, query, g1, i, &s1);
-        RV__F(terms)(op, type, r2, query, g2, i, &s2);
-        RV__F(terms)(op, type, r3, query, g3, i, &s3);
+        asked = RV__F(ask)(type, first, query, order, i);
+        RV__F(terms)(op, type, r0, asked, g0, i, &s0);
+        RV__F(terms)(op, type, r1, asked, g1, i, &s1);
+        RV__F(terms)(op, type, r2, asked, g2, i, &s2);
+        RV__F(terms)(op, type, r3, asked, g3, i, &s3);
     }
     if (whole < n) {
         RV__F(terms_rest)(op, type, r0, query, g0, whole, n, &s0);
@@ -15313,29 +15924,28 @@ RV__ISA RV__INLINE void RV__F(four)(int op, int type, const unsigned char *query
     if (op == RV__OP_COSINE)
         rv__vsum4(squares, rv__vadd(s0.b0, s0.b1), rv__vadd(s1.b0, s1.b1),
                   rv__vadd(s2.b0, s2.b1), rv__vadd(s3.b0, s3.b1));
-    out[0] = RV__F(finish)(op, type, plain, r0, f0, n, qq, out[0], squares[0]);
-    out[1] = RV__F(finish)(op, type, plain, r1, f1, n, qq, out[1], squares[1]);
-    out[2] = RV__F(finish)(op, type, plain, r2, f2, n, qq, out[2], squares[2]);
-    out[3] = RV__F(finish)(op, type, plain, r3, f3, n, qq, out[3], squares[3]);
+    out[0] = RV__F(finish)(op, type, query, r0, f0, n, qq, out[0], squares[0]);
+    out[1] = RV__F(finish)(op, type, query, r1, f1, n, qq, out[1], squares[1]);
+    out[2] = RV__F(finish)(op, type, query, r2, f2, n, qq, out[2], squares[2]);
+    out[3] = RV__F(finish)(op, type, query, r3, f3, n, qq, out[3], squares[3]);
 }
 
-/* See rv__scan_fn. order: the query as RV__F(terms) wants it. */
-RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, const void *order,
+/* See rv__scan_fn. order: space for a query against bfloat16. */
+RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, float *order,
                                        const unsigned char *rows, size_t stride,
                                        const uint32_t *ids, size_t n, size_t dim, float *out)
 {
-    const unsigned char *plain = (const unsigned char *)query, *q = (const unsigned char *)order;
+    const unsigned char *q = (const unsigned char *)query;
     const size_t bytes = (type == RV__TYPE_I8 ? 4 : 0) + dim * rv__type_bytes(type);
     const size_t ahead = ids ? rv__rows_ahead(bytes) : 0, page = ids ? 0 : 4096;
-    const int large = !ids && n * stride > RV__SCAN_CACHE;
+    const int large = !ids && n * stride > RV__SCAN_CACHE, halves = RV__HALVES(type);
     /* Bytes take longer to convert than to read. */
     const int narrow = type == RV__TYPE_I8 || type == RV__TYPE_U8;
     const int fetch = narrow && large && stride > 256;
     float qq = 0.0f;
     size_t i = 0, fetched = 0;
-    if (op == RV__OP_COSINE) {
-        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, plain, plain, 1.0f, dim);
-    }
+    if (op == RV__OP_COSINE)
+        qq = RV__F(one)(RV__OP_DOT, RV__TYPE_F32, RV__TYPE_F32, q, q, 1.0f, dim);
     for (; (narrow || !large) && i + 4 <= n; i += 4) {
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i + 1] : i + 1) * stride;
@@ -15346,42 +15956,37 @@ RV__ISA RV__INLINE void RV__F(scan_as)(int op, int type, const void *query, cons
                 rv__touch(rows + ids[fetched] * stride, bytes);
         }
         if (fetch && (n - i - 4) * stride > 4 * stride + 2048) coming = r3 + stride + 2048;
-        RV__F(four)(op, type, q, plain, r0, r1, r2, r3, coming, dim, qq, out + i);
+        if (halves && i == 0)
+            RV__F(four)(op, type, 1, q, order, r0, r1, r2, r3, coming, dim, qq, out);
+        else RV__F(four)(op, type, 0, q, order, r0, r1, r2, r3, coming, dim, qq, out + i);
     }
     for (; ids && fetched < n; fetched++) rv__touch(rows + ids[fetched] * stride, bytes);
-    for (; i < n; i++)
-        out[i] = RV__F(row)(op, type, q, plain, rows + (ids ? ids[i] : i) * stride, page, dim, qq);
+    for (; i < n; i++) {
+        const unsigned char *row = rows + (ids ? ids[i] : i) * stride;
+        out[i] = halves && i == 0 ? RV__F(row)(op, type, 1, q, order, row, page, dim, qq)
+                                  : RV__F(row)(op, type, 0, q, order, row, page, dim, qq);
+    }
 }
 
 RV__ISA RV__INLINE void RV__F(scan)(int op, int type, const void *query, const unsigned char *rows,
                                     size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                     float *out)
 {
-    RV__F(scan_as)(op, type, query, query, rows, stride, ids, n, dim, out);
+    RV__F(scan_as)(op, type, query, NULL, rows, stride, ids, n, dim, out);
 }
 
-/* Orders the query for the rows: of each 2 LANES elements those in even places first. Rows too long
-   for that go one by one. */
+/* Rows too long for the space go one by one. */
 RV__ISA RV__INLINE void RV__F(scan_bf16)(int op, const void *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n, size_t dim,
                                          float *out)
 {
-    const unsigned char *p = (const unsigned char *)query;
-    const size_t L = RV__LANES, whole = dim - dim % (2 * L);
-    float space[RV__SCAN_DIM + 16], *q = space;
-    while ((uintptr_t)q % RV__LINE) q++;
+    float space[RV__SCAN_DIM + 16], *order = space;
+    while ((uintptr_t)order % RV__LINE) order++;
     for (size_t i = 0; i < n && dim > RV__SCAN_DIM; i++)
-        out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, p, rows + (ids ? ids[i] : i) * stride,
-                            1.0f, dim);
-    if (dim > RV__SCAN_DIM || n == 0) return;
-    for (size_t i = 0; i < whole && L > 1; i += 2 * L) {
-        rv__v a = rv__vload(p + 4 * i), b = rv__vload(p + 4 * (i + L));
-        rv__vstore(q + i, rv__veven(a, b));
-        rv__vstore(q + i + L, rv__vodd(a, b));
-    }
-    if (whole < dim) memcpy(q + whole, p + 4 * whole, (dim - whole) * sizeof(float));
-    RV__F(scan_as)(op, RV__TYPE_BF16, query, L > 1 ? (const void *)q : query, rows, stride, ids, n,
-                   dim, out);
+        out[i] = RV__F(one)(op, RV__TYPE_F32, RV__TYPE_BF16, (const unsigned char *)query,
+                            rows + (ids ? ids[i] : i) * stride, 1.0f, dim);
+    if (dim <= RV__SCAN_DIM)
+        RV__F(scan_as)(op, RV__TYPE_BF16, query, order, rows, stride, ids, n, dim, out);
 }
 
 /* ---- the instances ---- */
@@ -16966,23 +17571,89 @@ RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n,
 }
 
 #if defined(RV__MASKED)
-/* Groups of four rows, each one vector at most, behind each other. Returns how many rows. */
-RV__ISA RV__INLINE size_t RV__F(hamming_short)(const uint8_t *query, const unsigned char *rows,
-                                               size_t stride, size_t n, size_t bytes, float *out)
+/* Bits that differ in one row of at most one vector or, if wide, of at most two; head and tail: the
+   query. */
+RV__ISA RV__INLINE rv__vp RV__F(differ_short)(int wide, rv__vw head, rv__vw tail,
+                                              const unsigned char *row, size_t bytes)
 {
-    const rv__vw q = rv__wtail(query, bytes);
-    const rv__vp zero = rv__pzero();
+    rv__vp s = rv__pzero();
+    if (wide) s = rv__wpop(s, rv__wxor(head, rv__wload(row)));
+    row += wide ? RV__WORD : 0;
+    bytes -= wide ? RV__WORD : 0;
+    return rv__wpop(s, rv__wxor(tail, rv__wtail(row, bytes)));
+}
+
+/* Four or eight rows behind each other, which share the adding up of lanes. */
+RV__ISA RV__INLINE void RV__F(differ_four)(int wide, rv__vw head, rv__vw tail,
+                                           const unsigned char *rows, size_t stride, size_t bytes,
+                                           float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    int32_t sums[4];
+    rv__psum4(sums, s0, s1, s2, s3);
+    for (size_t k = 0; k < 4; k++) out[k] = (float)sums[k];
+}
+
+RV__ISA RV__INLINE void RV__F(differ_eight)(int wide, rv__vw head, rv__vw tail,
+                                            const unsigned char *rows, size_t stride, size_t bytes,
+                                            float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    rv__vp s4 = RV__F(differ_short)(wide, head, tail, rows + 4 * stride, bytes);
+    rv__vp s5 = RV__F(differ_short)(wide, head, tail, rows + 5 * stride, bytes);
+    rv__vp s6 = RV__F(differ_short)(wide, head, tail, rows + 6 * stride, bytes);
+    rv__vp s7 = RV__F(differ_short)(wide, head, tail, rows + 7 * stride, bytes);
+    rv__psum8(out, rv__ppair(s0, s1), rv__ppair(s2, s3), rv__ppair(s4, s5), rv__ppair(s6, s7));
+}
+
+/* n > 3; bytes: at most one vector, or if wide two. The last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_short)(int wide, const uint8_t *query,
+                                             const unsigned char *rows, size_t stride, size_t n,
+                                             size_t bytes, float *out)
+{
+    const rv__vw head = wide ? rv__wload(query) : rv__wtail(query, bytes);
+    const rv__vw tail = wide ? rv__wtail(query + RV__WORD, bytes - RV__WORD) : head;
     size_t i = 0;
-    for (; i + 4 <= n; i += 4, rows += 4 * stride) {
-        int32_t sums[4];
-        rv__vp s0 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows, bytes)));
-        rv__vp s1 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + stride, bytes)));
-        rv__vp s2 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 2 * stride, bytes)));
-        rv__vp s3 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 3 * stride, bytes)));
-        rv__psum4(sums, s0, s1, s2, s3);
-        for (size_t k = 0; k < 4; k++) out[i + k] = (float)sums[k];
+    while (n - i >= 8 || (n - i > 4 && n >= 8)) {
+        if (n - i < 8) i = n - 8;
+        RV__F(differ_eight)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 8;
     }
-    return i;
+    while (i < n) {
+        if (n - i < 4) i = n - 4;
+        RV__F(differ_four)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 4;
+    }
+}
+
+/* n > 7; rows of one to four 32-bit words, at most 16 bytes apart: four of them are one load. The
+   last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_tiny)(const uint8_t *query, const unsigned char *rows,
+                                            size_t stride, size_t n, size_t bytes, float *out)
+{
+    const size_t span = 3 * stride + bytes;
+    const uint32_t words = (1u << bytes / 4) - 1u, keep = words * 0x1111u;
+    const rv__vp zero = rv__pzero();
+    int32_t place[16];
+    rv__vi order;
+    rv__vw q;
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j % 4);
+    q = rv__wgroup(query, bytes, rv__vbits(rv__vload(place)), keep);
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j / 4 * (stride / 4) + j % 4);
+    order = rv__vbits(rv__vload(place));
+    for (size_t i = 0; i < n; i += 8) {
+        rv__vw a, b;
+        if (n - i < 8) i = n - 8;
+        a = rv__wgroup(rows + i * stride, span, order, keep);
+        b = rv__wgroup(rows + (i + 4) * stride, span, order, keep);
+        rv__pgroups(out + i, rv__wpop(zero, rv__wxor(q, a)), rv__wpop(zero, rv__wxor(q, b)));
+    }
 }
 #endif
 
@@ -16995,8 +17666,13 @@ RV__ISA static void RV__F(scan_hamming)(const void *query, const unsigned char *
     const size_t bytes = (dim + 7) / 8, ahead = ids ? rv__rows_ahead(bytes) : 0;
     size_t i = 0, fetched = 0;
 #if defined(RV__MASKED)
-    if (!ids && bytes > 0 && bytes <= RV__WORD)
-        i = RV__F(hamming_short)(q, rows, stride, n, bytes, out);
+    if (!ids && n > 3 && bytes > 0 && bytes <= 2 * RV__WORD) {
+        if (n > 7 && bytes % 4 == 0 && stride % 4 == 0 && stride <= 16 && bytes <= stride)
+            RV__F(hamming_tiny)(q, rows, stride, n, bytes, out);
+        else if (bytes <= RV__WORD) RV__F(hamming_short)(0, q, rows, stride, n, bytes, out);
+        else RV__F(hamming_short)(1, q, rows, stride, n, bytes, out);
+        return;
+    }
 #endif
     for (; i < n; i += 4) {
         const size_t i1 = i + 1 < n ? i + 1 : n - 1, i2 = i + 2 < n ? i + 2 : n - 1;
@@ -17152,6 +17828,10 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
 #undef rv__pzero
 #undef rv__psum
 #undef rv__psum4
+#undef rv__psum8
+#undef rv__ppair
+#undef rv__wgroup
+#undef rv__pgroups
 #undef rv__wpop
 #undef rv__q
 #undef rv__qzero
@@ -17504,6 +18184,7 @@ RV__FN void rv__pq4_pack(const uint8_t *codes, size_t m, uint8_t *block)
 #undef RV__COLS_MAX
 #undef RV__SCAN_DIM
 #undef RV__SCAN_CACHE
+#undef RV__HALVES
 #undef RV__SCAN_ROW
 #undef RV__PAIR_ROW
 #undef RV__TABLE
@@ -31088,10 +31769,6 @@ static void rv__ivf_cut(rv__ivf_query *q)
 {
     uint64_t worst = 0;
     if (q->n_near <= q->keep) return; /* also where nothing is to be cut: keep SIZE_MAX */
-    if (q->keep == 0) {
-        q->n_near = 0;
-        return;
-    }
     if (!q->status) q->status = rv__ivf_select(q->ctx, q->closest, q->n_near, q->keep);
     q->n_near = q->keep;
     for (size_t i = 0; i < q->n_near; i++) worst = q->closest[i] > worst ? q->closest[i] : worst;

@@ -163,7 +163,7 @@ static void tables(rv_bench *b, const unsigned char *rows, size_t table, uint32_
         {RV_METRIC_L2, RV_DTYPE_F32, 768},     {RV_METRIC_COSINE, RV_DTYPE_F32, 768},
         {RV_METRIC_L2, RV_DTYPE_F32, 128},     {RV_METRIC_L2, RV_DTYPE_F16, 768},
         {RV_METRIC_L2, RV_DTYPE_BF16, 768},    {RV_METRIC_L2, RV_DTYPE_I8, 768},
-        {RV_METRIC_HAMMING, RV_DTYPE_U1, 768},
+        {RV_METRIC_HAMMING, RV_DTYPE_U1, 768}, {RV_METRIC_HAMMING, RV_DTYPE_U1, 128},
     };
     static const struct {
         const char *name;

@@ -93,10 +93,6 @@ static void rv__ivf_cut(rv__ivf_query *q)
 {
     uint64_t worst = 0;
     if (q->n_near <= q->keep) return; /* also where nothing is to be cut: keep SIZE_MAX */
-    if (q->keep == 0) {
-        q->n_near = 0;
-        return;
-    }
     if (!q->status) q->status = rv__ivf_select(q->ctx, q->closest, q->n_near, q->keep);
     q->n_near = q->keep;
     for (size_t i = 0; i < q->n_near; i++) worst = q->closest[i] > worst ? q->closest[i] : worst;

@@ -64,23 +64,89 @@ RV__ISA static void RV__F(overlap)(const uint8_t *a, const uint8_t *b, size_t n,
 }
 
 #if defined(RV__MASKED)
-/* Groups of four rows, each one vector at most, behind each other. Returns how many rows. */
-RV__ISA RV__INLINE size_t RV__F(hamming_short)(const uint8_t *query, const unsigned char *rows,
-                                               size_t stride, size_t n, size_t bytes, float *out)
+/* Bits that differ in one row of at most one vector or, if wide, of at most two; head and tail: the
+   query. */
+RV__ISA RV__INLINE rv__vp RV__F(differ_short)(int wide, rv__vw head, rv__vw tail,
+                                              const unsigned char *row, size_t bytes)
 {
-    const rv__vw q = rv__wtail(query, bytes);
-    const rv__vp zero = rv__pzero();
+    rv__vp s = rv__pzero();
+    if (wide) s = rv__wpop(s, rv__wxor(head, rv__wload(row)));
+    row += wide ? RV__WORD : 0;
+    bytes -= wide ? RV__WORD : 0;
+    return rv__wpop(s, rv__wxor(tail, rv__wtail(row, bytes)));
+}
+
+/* Four or eight rows behind each other, which share the adding up of lanes. */
+RV__ISA RV__INLINE void RV__F(differ_four)(int wide, rv__vw head, rv__vw tail,
+                                           const unsigned char *rows, size_t stride, size_t bytes,
+                                           float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    int32_t sums[4];
+    rv__psum4(sums, s0, s1, s2, s3);
+    for (size_t k = 0; k < 4; k++) out[k] = (float)sums[k];
+}
+
+RV__ISA RV__INLINE void RV__F(differ_eight)(int wide, rv__vw head, rv__vw tail,
+                                            const unsigned char *rows, size_t stride, size_t bytes,
+                                            float *out)
+{
+    rv__vp s0 = RV__F(differ_short)(wide, head, tail, rows, bytes);
+    rv__vp s1 = RV__F(differ_short)(wide, head, tail, rows + stride, bytes);
+    rv__vp s2 = RV__F(differ_short)(wide, head, tail, rows + 2 * stride, bytes);
+    rv__vp s3 = RV__F(differ_short)(wide, head, tail, rows + 3 * stride, bytes);
+    rv__vp s4 = RV__F(differ_short)(wide, head, tail, rows + 4 * stride, bytes);
+    rv__vp s5 = RV__F(differ_short)(wide, head, tail, rows + 5 * stride, bytes);
+    rv__vp s6 = RV__F(differ_short)(wide, head, tail, rows + 6 * stride, bytes);
+    rv__vp s7 = RV__F(differ_short)(wide, head, tail, rows + 7 * stride, bytes);
+    rv__psum8(out, rv__ppair(s0, s1), rv__ppair(s2, s3), rv__ppair(s4, s5), rv__ppair(s6, s7));
+}
+
+/* n > 3; bytes: at most one vector, or if wide two. The last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_short)(int wide, const uint8_t *query,
+                                             const unsigned char *rows, size_t stride, size_t n,
+                                             size_t bytes, float *out)
+{
+    const rv__vw head = wide ? rv__wload(query) : rv__wtail(query, bytes);
+    const rv__vw tail = wide ? rv__wtail(query + RV__WORD, bytes - RV__WORD) : head;
     size_t i = 0;
-    for (; i + 4 <= n; i += 4, rows += 4 * stride) {
-        int32_t sums[4];
-        rv__vp s0 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows, bytes)));
-        rv__vp s1 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + stride, bytes)));
-        rv__vp s2 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 2 * stride, bytes)));
-        rv__vp s3 = rv__wpop(zero, rv__wxor(q, rv__wtail(rows + 3 * stride, bytes)));
-        rv__psum4(sums, s0, s1, s2, s3);
-        for (size_t k = 0; k < 4; k++) out[i + k] = (float)sums[k];
+    while (n - i >= 8 || (n - i > 4 && n >= 8)) {
+        if (n - i < 8) i = n - 8;
+        RV__F(differ_eight)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 8;
     }
-    return i;
+    while (i < n) {
+        if (n - i < 4) i = n - 4;
+        RV__F(differ_four)(wide, head, tail, rows + i * stride, stride, bytes, out + i);
+        i += 4;
+    }
+}
+
+/* n > 7; rows of one to four 32-bit words, at most 16 bytes apart: four of them are one load. The
+   last group reaches back. */
+RV__ISA RV__INLINE void RV__F(hamming_tiny)(const uint8_t *query, const unsigned char *rows,
+                                            size_t stride, size_t n, size_t bytes, float *out)
+{
+    const size_t span = 3 * stride + bytes;
+    const uint32_t words = (1u << bytes / 4) - 1u, keep = words * 0x1111u;
+    const rv__vp zero = rv__pzero();
+    int32_t place[16];
+    rv__vi order;
+    rv__vw q;
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j % 4);
+    q = rv__wgroup(query, bytes, rv__vbits(rv__vload(place)), keep);
+    for (size_t j = 0; j < 16; j++) place[j] = (int32_t)(j / 4 * (stride / 4) + j % 4);
+    order = rv__vbits(rv__vload(place));
+    for (size_t i = 0; i < n; i += 8) {
+        rv__vw a, b;
+        if (n - i < 8) i = n - 8;
+        a = rv__wgroup(rows + i * stride, span, order, keep);
+        b = rv__wgroup(rows + (i + 4) * stride, span, order, keep);
+        rv__pgroups(out + i, rv__wpop(zero, rv__wxor(q, a)), rv__wpop(zero, rv__wxor(q, b)));
+    }
 }
 #endif
 
@@ -93,8 +159,13 @@ RV__ISA static void RV__F(scan_hamming)(const void *query, const unsigned char *
     const size_t bytes = (dim + 7) / 8, ahead = ids ? rv__rows_ahead(bytes) : 0;
     size_t i = 0, fetched = 0;
 #if defined(RV__MASKED)
-    if (!ids && bytes > 0 && bytes <= RV__WORD)
-        i = RV__F(hamming_short)(q, rows, stride, n, bytes, out);
+    if (!ids && n > 3 && bytes > 0 && bytes <= 2 * RV__WORD) {
+        if (n > 7 && bytes % 4 == 0 && stride % 4 == 0 && stride <= 16 && bytes <= stride)
+            RV__F(hamming_tiny)(q, rows, stride, n, bytes, out);
+        else if (bytes <= RV__WORD) RV__F(hamming_short)(0, q, rows, stride, n, bytes, out);
+        else RV__F(hamming_short)(1, q, rows, stride, n, bytes, out);
+        return;
+    }
 #endif
     for (; i < n; i += 4) {
         const size_t i1 = i + 1 < n ? i + 1 : n - 1, i2 = i + 2 < n ? i + 2 : n - 1;

@@ -84,6 +84,9 @@ enum { RV__FUN_EXP, RV__FUN_LOG, RV__FUN_TANH, RV__FUN_SIGMOID, RV__FUN_ERF };
 #define RV__SCAN_DIM 4096u  /* longest rows of bfloat16 that scans take four at a time         */
 #define RV__SCAN_CACHE 32768u /* bytes of rows that are taken to be in the first-level cache   */
 
+/* Rows whose elements scans take in another order, even places first. */
+#define RV__HALVES(type) (RV__LANES > 1 && (type) == RV__TYPE_BF16)
+
 /* One query against rows; distances are final: cosine finished, dot product negated, no square
    root. query: float[dim], or bits. stride in bytes. ids NULL: rows 0..n-1; else the rows named,
    prefetched ahead; no other row is touched. */
@@ -837,6 +840,7 @@ RV__FN void rv__pq4_pack(const uint8_t *codes, size_t m, uint8_t *block)
 #undef RV__COLS_MAX
 #undef RV__SCAN_DIM
 #undef RV__SCAN_CACHE
+#undef RV__HALVES
 #undef RV__SCAN_ROW
 #undef RV__PAIR_ROW
 #undef RV__TABLE

@@ -8,7 +8,9 @@
 RV_API rv_isa rv_isa_resolve(rv_isa isa);
 RV_API const char *rv_isa_name(rv_isa isa); /* "avx512", ... */
 
-/* Sub-features found on this processor, as a bit set. */
+/* Sub-features found on this processor, as a bit set. FP16 and NEON_FP16 are reported only: sums in
+   halves, 11 bits instead of 24, would miss the error that distance.h states by a factor of 2^13,
+   and widening to floats needs neither. */
 typedef enum rv_feature {
     RV_FEATURE_VNNI = 1,      /* AVX-512 8-bit dot products         */
     RV_FEATURE_BF16 = 2,      /* AVX-512 bfloat16 dot products      */

@@ -365,8 +365,57 @@ RV__ISA RV__INLINE void RV__F(qfold)(__m512i even, __m512i odd, uint16_t *out, i
 #define rv__wxor(a, b) _mm512_xor_si512((a), (b))
 #define rv__padd(a, b) _mm512_add_epi64((a), (b))
 #define rv__pzero() _mm512_setzero_si512()
-#define rv__psum(acc) ((uint32_t)RV__F(isum)(acc)) /* below 2^32: the upper halves are zero */
+/* Sums below 2^32: the upper halves of lanes are zero. */
+#define rv__psum(acc) RV__F(psum)(acc)
 #define rv__psum4(out, a, b, c, d) RV__F(isum4)((out), (a), (b), (c), (d))
+#define rv__ppair(a, b) RV__F(ppair)((a), (b))
+#define rv__psum8(out, ab, cd, ef, gh) RV__F(psum8)((out), (ab), (cd), (ef), (gh))
+/* Four short rows of whole 32-bit words as one vector, which `order` and `keep` lay out. */
+#define rv__wgroup(p, bytes, order, keep)                                                          \
+    _mm512_maskz_permutexvar_epi32((__mmask16)(keep), (order), rv__wtail((p), (bytes)))
+#define rv__pgroups(out, a, b) RV__F(pgroups)((out), (a), (b))
+
+RV__ISA RV__INLINE uint32_t RV__F(psum)(__m512i a)
+{
+    __m256i y = RV__F(ihalf)(a);
+    __m128i x = _mm_add_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4E)));
+}
+
+/* Two sums on their way in one vector, a in the lower halves of lanes. */
+RV__ISA RV__INLINE __m512i RV__F(ppair)(__m512i a, __m512i b)
+{
+    return _mm512_or_si512(a, _mm512_maskz_slli_epi64(0xFF, b, 32));
+}
+
+/* The sums of both halves of each 128 bits, of the first pair and of the second. */
+RV__ISA RV__INLINE __m512i RV__F(pfold)(__m512i ab, __m512i cd)
+{
+    return _mm512_add_epi32(_mm512_maskz_unpacklo_epi64(0xFF, ab, cd),
+                            _mm512_maskz_unpackhi_epi64(0xFF, ab, cd));
+}
+
+/* Eight sums in four pairs, as floats. */
+RV__ISA RV__INLINE void RV__F(psum8)(float *out, __m512i ab, __m512i cd, __m512i ef, __m512i gh)
+{
+    __m512i low = RV__F(pfold)(ab, cd), high = RV__F(pfold)(ef, gh), x, y;
+    x = _mm512_add_epi32(_mm512_maskz_shuffle_i64x2(0xFF, low, high, 0x88),
+                         _mm512_maskz_shuffle_i64x2(0xFF, low, high, 0xDD));
+    y = _mm512_add_epi32(x, _mm512_maskz_shuffle_i64x2(0xFF, x, x, 0xB1));
+    y = _mm512_maskz_shuffle_i64x2(0xFF, y, y, 0x08);
+    _mm256_storeu_ps(out, _mm256_cvtepi32_ps(RV__F(lower)(y)));
+}
+
+/* Of two groups of four rows: eight sums, as floats. */
+RV__ISA RV__INLINE void RV__F(pgroups)(float *out, __m512i a, __m512i b)
+{
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
+    __m512i x = RV__F(ppair)(a, b);
+    x = _mm512_add_epi32(x, _mm512_maskz_shuffle_epi32(RV__ALL16, x, _MM_PERM_BADC));
+    x = _mm512_maskz_permutexvar_epi32(RV__ALL16, order, x);
+    _mm256_storeu_ps(out, _mm256_cvtepi32_ps(RV__F(lower)(x)));
+}
+
 #ifdef RV__POPCNT512
 #define rv__wpop(acc, x) _mm512_add_epi64((acc), _mm512_popcnt_epi64(x))
 #else

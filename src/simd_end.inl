@@ -111,6 +111,10 @@
 #undef rv__pzero
 #undef rv__psum
 #undef rv__psum4
+#undef rv__psum8
+#undef rv__ppair
+#undef rv__wgroup
+#undef rv__pgroups
 #undef rv__wpop
 #undef rv__q
 #undef rv__qzero

@@ -271,6 +271,50 @@ static void test_quantizer_of_other_rows(void)
     }
 }
 
+/* An image whose parts are each sound but do not make an index: a quantizer of another metric or
+   kind, and an index that has given up its vectors and has no codes. */
+static void test_parts_that_do_not_fit(void)
+{
+    static const struct {
+        const char *section;
+        size_t word;
+        uint32_t value;
+    } changes[] = {{"CONF", 2, RV_METRIC_L2}, {"CONF", 0, RV_QUANT_RABITQ}, {"IPAR", 6, 0}};
+    for (size_t c = 0; c < RV_COUNT_OF(changes); c++) {
+        rv_test_faults faults;
+        rv_ctx ctx;
+        rv_ivf_config config;
+        rv_ivf *index = NULL, *out = NULL;
+        float rows[300 * 8];
+        unsigned char *image;
+        size_t bytes = 0;
+        rv_test_rng rng;
+        rv_test_ctx_faults(&ctx, &faults);
+        rv_test_row(changes[c].section, changes[c].word);
+        rv_test_seed(&rng, 77);
+        ivf_fill(&rng, rows, 300, 8);
+        memset(&config, 0, sizeof config);
+        config.dim = 8;
+        config.n_lists = 1;
+        config.codes = RV_IVF_CODES_PQ;
+        config.drop_vectors = 1;
+        RV_OKAY(&ctx, rv_ivf_create(&ctx, &config, &index));
+        RV_OKAY(&ctx, rv_ivf_build(&ctx, index, NULL, rows, 300));
+        image = ivf_image(&ctx, index, &bytes);
+        rv_ivf_destroy(index);
+        RV_OKAY(&ctx, rv_ivf_load(&ctx, image, bytes, NULL, NULL, &out));
+        rv_ivf_destroy(out);
+        out = NULL;
+        sign_put(sign_section(image, changes[c].section) + 4 * changes[c].word, 4,
+                 changes[c].value);
+        sign_image(image, bytes);
+        RV_EQUAL(rv_ivf_load(&ctx, image, bytes, NULL, NULL, &out), RV_ERR_FORMAT);
+        RV_CHECK(out == NULL && ctx.message[0] != 0);
+        sign_aligned_free(image);
+        RV_EQUAL(faults.live_blocks, 0);
+    }
+}
+
 /* ---- faults ---- */
 
 /* A first build of a small set, on top of a few rows. */
@@ -519,6 +563,7 @@ int main(void)
     RV_RUN(test_damaged_images);
     RV_RUN(test_hostile_images);
     RV_RUN(test_quantizer_of_other_rows);
+    RV_RUN(test_parts_that_do_not_fit);
     RV_RUN(test_faults);
     RV_RUN(test_faults_of_long_lists);
     return rv_test_end();

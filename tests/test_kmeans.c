@@ -247,6 +247,8 @@ static void test_errors(void)
     RV_EQUAL(rv_kmeans_train(&ctx, &config, NULL, 0, 10, 3, centroids, NULL, NULL), RV_ERR_ARG);
     RV_EQUAL(rv_kmeans_train(&ctx, &config, rows, 2, 10, 3, centroids, NULL, NULL), RV_ERR_ARG);
     RV_EQUAL(rv_kmeans_train(&ctx, &config, rows, 0, 10, 0, centroids, NULL, NULL), RV_ERR_ARG);
+    RV_EQUAL(rv_kmeans_train(&ctx, &config, rows, 0, 0xFFFFFFF1u, 3, centroids, NULL, NULL),
+             RV_ERR_ARG);
     RV_EQUAL(rv_kmeans_assign(&ctx, centroids, 0, 3, rows, 0, 10, assign, NULL), RV_ERR_ARG);
     config.iterations = 10001;
     RV_EQUAL(rv_kmeans_train(&ctx, &config, rows, 0, 10, 3, centroids, NULL, NULL), RV_ERR_CONFIG);

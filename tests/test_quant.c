@@ -876,6 +876,68 @@ static void test_image_of_other_dim(void)
     }
 }
 
+/* The unit of the steps must be a positive number. */
+static void test_image_unit(void)
+{
+    static const uint32_t units[] = {0, 0x80000000u, 0xBF800000u, 0x7F800000u, 0x7FC00000u};
+    bed b;
+    unsigned char *image;
+    rv_quant *other = NULL;
+    size_t bytes = 0;
+    if (!bed_open(&b, RV_QUANT_SQ8, 0, RV_METRIC_L2, 20, 64, 37)) return;
+    RV_OKAY(&b.ctx, rv_quant_save(&b.ctx, b.quant, NULL, 0, &bytes));
+    image = (unsigned char *)room(bytes);
+    RV_OKAY(&b.ctx, rv_quant_save(&b.ctx, b.quant, image, bytes, &bytes));
+    for (size_t i = 0; i < RV_COUNT_OF(units); i++) {
+        rv_test_row("unit", i);
+        sign_put(sign_section(image, "UNIT"), 4, units[i]);
+        sign_image(image, bytes);
+        RV_EQUAL(rv_quant_load(&b.ctx, image, bytes, &other), RV_ERR_FORMAT);
+    }
+    free(image);
+    bed_close(&b);
+}
+
+/* Many rows, or long ones, are cut into sections by what a row of the kind costs: a poll for two
+   million nanoseconds or so, of which a row of PQ with 8 bits takes tens for each element. */
+static void test_polls(void)
+{
+    static const struct {
+        rv_quant_kind kind;
+        uint32_t bits;
+        size_t n, dim, polls;
+    } rows[] = {
+        {RV_QUANT_PQ, 8, 600, 96, 2},      {RV_QUANT_PQ, 4, 1800, 96, 2},
+        {RV_QUANT_RABITQ, 1, 1800, 96, 2}, {RV_QUANT_RABITQ, 8, 800, 96, 2},
+        {RV_QUANT_SQ8, 0, 80, 60000, 4},   {RV_QUANT_RABITQ, 8, 40, 9000, 10},
+    };
+    for (size_t i = 0; i < RV_COUNT_OF(rows); i++) {
+        rv_test_faults faults;
+        bed b;
+        rv_test_row(rv_quant_kind_at((size_t)rows[i].kind)->name, rows[i].dim);
+        if (RV_TEST_SCALE > 1 && rows[i].dim > 96) continue;
+        if (!bed_open(&b, rows[i].kind, rows[i].bits, RV_METRIC_L2, rows[i].dim,
+                      rows[i].kind == RV_QUANT_PQ ? 256 : 2, 3))
+            return;
+        free(b.raw);
+        free(b.rows);
+        free(b.decoded);
+        b.raw = (unsigned char *)room(rows[i].n * b.code_bytes);
+        b.rows = (float *)room(rows[i].n * rows[i].dim * sizeof(float));
+        b.decoded = (float *)room(rows[i].n * rows[i].dim * sizeof(float));
+        for (size_t j = 0; j < rows[i].n * rows[i].dim; j++) b.rows[j] = (float)(j % 13);
+        rv_test_ctx_faults(&b.ctx, &faults);
+        RV_OKAY(&b.ctx, rv_quant_encode(&b.ctx, b.quant, b.rows, 0, rows[i].n, b.raw));
+        RV_CHECK(faults.polls >= rows[i].polls);
+        if (rows[i].n * rows[i].dim > 300000) {
+            faults.polls = 0;
+            RV_OKAY(&b.ctx, rv_quant_decode(&b.ctx, b.quant, b.raw, rows[i].n, b.decoded));
+            RV_CHECK(faults.polls >= 2);
+        }
+        bed_close(&b);
+    }
+}
+
 static void test_image_untrained(void)
 {
     rv_quant_config config;
@@ -1154,6 +1216,8 @@ int main(void)
     RV_RUN(test_workers);
     RV_RUN(test_images);
     RV_RUN(test_image_of_other_dim);
+    RV_RUN(test_image_unit);
+    RV_RUN(test_polls);
     RV_RUN(test_image_untrained);
     RV_RUN(test_golden_rotation);
     RV_RUN(test_golden_rabitq);

@@ -1,9 +1,12 @@
-/* The iterator of the inverted file against a model that knows the lists: which rows it may give
-   and in which order, and how many wait or have been measured by then. */
+/* The inverted file. The iterator against a model that knows the lists: which rows it may give and
+   in which order, and how many wait or have been measured by then. Lists that are work enough for
+   all lanes with one row. What the proof of the invariants finds. */
 #include "ivf_image.c"
 #include "rv_test.h"
 
 enum { DIM = 6, MOST = 900 };
+
+static const uint32_t NONE = 0xFFFFFFFFu; /* no block, no place */
 
 /* Small whole numbers: distances are exact in floats, and often equal. */
 static void make_rows(rv_test_rng *rng, float *rows, size_t n)
@@ -154,9 +157,163 @@ static void test_iterator(void)
     free(rows);
 }
 
+/* ---- one row against many long centres ---- */
+
+enum { WIDE_DIM = 4096, WIDE_LISTS = 600, WIDE_ROWS = 3 };
+
+static void backwards(void *user, size_t n, void (*body)(void *arg, size_t i), void *arg)
+{
+    (void)user;
+    while (n > 0) body(arg, --n);
+}
+
+/* An index with the centres given, as if it had learned them. */
+static rv_ivf *wide_index(rv_ctx *ctx, const float *means)
+{
+    rv_ivf_config config;
+    rv_ivf *index = NULL;
+    rv__ivf_lists *l;
+    rv_alloc alloc;
+    memset(&config, 0, sizeof config);
+    config.dim = WIDE_DIM;
+    config.codes = RV_IVF_CODES_NONE;
+    if (RV_OKAY(ctx, rv_ivf_create(ctx, &config, &index))) exit(2);
+    l = &index->lists;
+    alloc = l->alloc;
+    rv__ivf_lists_free(l);
+    RV_OKAY(ctx, rv__ivf_lists_init(ctx, l, &alloc, WIDE_DIM, RV_METRIC_L2, WIDE_LISTS));
+    l->means = (float *)rv__get(&alloc, (size_t)WIDE_LISTS * WIDE_DIM, sizeof(float));
+    if (!l->means) exit(2);
+    memcpy(l->means, means, (size_t)WIDE_LISTS * WIDE_DIM * sizeof(float));
+    l->trained = 1;
+    RV_OKAY(ctx, rv__ivf_make_coarse(ctx, l));
+    return index;
+}
+
+static double wide_distance(const float *a, const float *b)
+{
+    double sum = 0;
+    for (size_t j = 0; j < WIDE_DIM; j++) {
+        double d = (double)a[j] - (double)b[j];
+        sum += d * d;
+    }
+    return sum;
+}
+
+/* Rows go to their nearest centres; searches that rank all centres poll on the way and can be
+   stopped there. */
+static void test_wide(void)
+{
+    const size_t all = (size_t)WIDE_LISTS * WIDE_DIM;
+    float *means = (float *)malloc(all * sizeof(float));
+    float *rows = (float *)malloc(WIDE_ROWS * WIDE_DIM * sizeof(float));
+    rv_ivf_options options;
+    rv_ivf *index;
+    rv_ivf_iter *iter = NULL;
+    rv_test_faults faults;
+    rv_test_rng rng;
+    rv_hit hits[WIDE_ROWS];
+    size_t n_hits = 0, nearest[WIDE_ROWS];
+    rv_ctx ctx;
+    if (!means || !rows) exit(2);
+    rv_test_ctx_faults(&ctx, &faults);
+    rv_test_seed(&rng, 409);
+    rv_test_fill(&rng, means, all);
+    rv_test_fill(&rng, rows, WIDE_ROWS * WIDE_DIM);
+    index = wide_index(&ctx, means);
+    for (size_t i = 0; i < WIDE_ROWS; i++) {
+        nearest[i] = 0;
+        for (size_t c = 1; c < WIDE_LISTS; c++) {
+            if (wide_distance(rows + i * WIDE_DIM, means + c * WIDE_DIM) <
+                wide_distance(rows + i * WIDE_DIM, means + nearest[i] * WIDE_DIM))
+                nearest[i] = c;
+        }
+    }
+    faults.polls = 0;
+    RV_OKAY(&ctx, rv_ivf_add(&ctx, index, 0, rows));
+    RV_CHECK(faults.polls > 1);
+    ctx.parallel = backwards;
+    ctx.workers = 3;
+    for (size_t i = 1; i < WIDE_ROWS; i++)
+        RV_OKAY(&ctx, rv_ivf_add(&ctx, index, i, rows + i * WIDE_DIM));
+    for (size_t i = 0; i < WIDE_ROWS; i++)
+        RV_EQUAL(index->lists.owner[index->place[i] / 32], nearest[i]);
+    ctx.parallel = NULL;
+    memset(&options, 0, sizeof options);
+    options.n_probe = WIDE_LISTS;
+    for (size_t k = 1; k < 4; k++) {
+        rv_test_row("poll", k);
+        faults.polls = 0;
+        faults.cancel_at = k;
+        RV_EQUAL(rv_ivf_iter_create(&ctx, index, rows, &options, &iter),
+                 k < 3 ? RV_ERR_CANCELED : RV_OK);
+        faults.polls = 0;
+        RV_EQUAL(rv_ivf_range(&ctx, index, rows, 1e9f, &options, hits, WIDE_ROWS, &n_hits),
+                 RV_ERR_CANCELED);
+        faults.polls = 0;
+        RV_EQUAL(rv_ivf_search_with(&ctx, index, rows, 1, &options, hits, &n_hits),
+                 RV_ERR_CANCELED);
+        faults.polls = 0;
+        if (k < 3) RV_EQUAL(rv_ivf_add(&ctx, index, 99, rows), RV_ERR_CANCELED);
+    }
+    faults.cancel_at = 0;
+    RV_EQUAL(rv_ivf_count(index), WIDE_ROWS);
+    RV_OKAY(&ctx, rv_ivf_check(&ctx, index));
+    RV_OKAY(&ctx, rv_ivf_search_with(&ctx, index, rows, 1, &options, hits, &n_hits));
+    RV_CHECK(n_hits == 1 && hits[0].key == 0 && hits[0].distance < 1e-6f);
+    rv_ivf_iter_destroy(iter);
+    rv_ivf_destroy(index);
+    RV_EQUAL(faults.live_blocks, 0);
+    free(means);
+    free(rows);
+}
+
+/* ---- the proof ---- */
+
+/* Every kind of damage is found, and what is put right again is whole. */
+static void test_check(void)
+{
+    rv_ivf_config config;
+    rv_ivf *index = NULL;
+    rv__ivf_lists *l;
+    float rows[400 * DIM];
+    rv_test_rng rng;
+    rv_ctx ctx;
+    rv_test_ctx(&ctx);
+    rv_test_seed(&rng, 419);
+    rv_test_fill(&rng, rows, 400 * DIM);
+    memset(&config, 0, sizeof config);
+    config.dim = DIM;
+    config.n_lists = 2;
+    RV_OKAY(&ctx, rv_ivf_create(&ctx, &config, &index));
+    RV_OKAY(&ctx, rv_ivf_build(&ctx, index, NULL, rows, 400));
+    for (uint64_t key = 0; key < 300; key++) RV_OKAY(&ctx, rv_ivf_remove(&ctx, index, key));
+    l = &index->lists;
+    RV_CHECK(l->spare != NONE);
+    RV_OKAY(&ctx, rv_ivf_check(&ctx, index));
+    for (size_t i = 0; i < 9; i++) {
+        const uint32_t block = l->head[0];
+        uint32_t *const fields[] = {&l->owner[block], &index->place[l->ids[(size_t)block * 32]],
+                                    &l->size[0], &l->size[1], &l->tail[0], &l->head[0],
+                                    &l->next[l->spare], &l->spare, &index->store.n_removed};
+        const uint32_t values[] = {1, NONE, l->size[0] + 1, 0, l->tail[1], NONE,
+                                   l->spare, NONE, 299};
+        const uint32_t was = *fields[i];
+        rv_test_row("damage", i);
+        *fields[i] = values[i];
+        RV_EQUAL(rv_ivf_check(&ctx, index), RV_ERR_FORMAT);
+        RV_CHECK(ctx.message[0] != 0);
+        *fields[i] = was;
+        RV_OKAY(&ctx, rv_ivf_check(&ctx, index));
+    }
+    rv_ivf_destroy(index);
+}
+
 int main(void)
 {
     rv_test_begin("white_ivf");
     RV_RUN(test_iterator);
+    RV_RUN(test_wide);
+    RV_RUN(test_check);
     return rv_test_end();
 }

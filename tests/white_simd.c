@@ -596,38 +596,57 @@ static void test_bits(void)
     }
 }
 
-/* Rows of bits behind each other, up to the end of their block. */
+/* Rows of n bytes, stride bytes apart, in a block that ends with the last of them. fill: 0 or 255
+   for all bytes of rows and its opposite for the query, else random. */
+static void check_bit_rows(const rv__kernels *k, size_t n, size_t stride, size_t count, int fill,
+                           rv_test_rng *rng)
+{
+    enum { MOST = 40 };
+    const size_t used = count ? (count - 1) * stride + n : 0;
+    uint8_t *raw = (uint8_t *)malloc(used + 1), query[1536];
+    float out[MOST + 1];
+    block rows, q;
+    if (!raw) exit(2);
+    for (size_t j = 0; j < n; j++)
+        query[j] = (uint8_t)(fill < 0 ? (int)rv_test_below(rng, 256) : 255 - fill);
+    for (size_t j = 0; j < used; j++)
+        raw[j] = (uint8_t)(fill < 0 ? (int)rv_test_below(rng, 256) : fill);
+    rows = block_of(raw, used, n % 4);
+    q = block_of(query, n, n / 4 % 4);
+    out[count] = -77.0f;
+    k->scan_hamming(q.at, rows.at, stride, NULL, count, 8 * n, out);
+    for (size_t r = 0; r < count; r++) {
+        uint32_t differ = 0;
+        for (size_t j = 0; j < n; j++)
+            differ += (uint32_t)popcount((unsigned)(query[j] ^ raw[r * stride + j]));
+        RV_CHECK(out[r] == (float)differ);
+    }
+    RV_CHECK(out[count] == -77.0f);
+    free(rows.heap);
+    free(q.heap);
+    free(raw);
+}
+
+/* Rows of bits behind each other: every number of rows up to more than two groups of those that
+   fit one vector, gaps between rows that keep and that break the alignment of words. */
 static void test_bit_rows(void)
 {
-    enum { ROWS = 11 };
+    static const size_t gaps[] = {0, 0, 1, 4, 8};
     const rv__kernels *list[16];
     const size_t n_tables = tables(list);
-    uint8_t *raw = (uint8_t *)malloc(ROWS * 1536), query[1536];
     rv_test_rng rng;
-    if (!raw) exit(2);
     rv_test_seed(&rng, 32);
     for (size_t t = 0; t < n_tables; t++) {
         for (size_t i = 0; i < LENGTHS; i++) {
-            const size_t n = length_at(i), count = 1 + i % ROWS;
-            float out[ROWS];
-            block rows, q;
-            for (size_t j = 0; j < n; j++) query[j] = (uint8_t)rv_test_u64(&rng);
-            for (size_t j = 0; j < n * count; j++) raw[j] = (uint8_t)rv_test_u64(&rng);
-            rows = block_of(raw, n * count, i % 4);
-            q = block_of(query, n, i / 4 % 4);
+            const size_t n = length_at(i), most = n <= 16 ? 40 : 12;
             rv_test_row("table, n", 10000 * t + n);
-            list[t]->scan_hamming(q.at, rows.at, n, NULL, count, 8 * n, out);
-            for (size_t r = 0; r < count; r++) {
-                uint32_t differ = 0;
-                for (size_t j = 0; j < n; j++)
-                    differ += (uint32_t)popcount(query[j] ^ raw[r * n + j]);
-                RV_CHECK(out[r] == (float)differ);
+            for (size_t g = 0; g < RV_COUNT_OF(gaps); g++) {
+                for (size_t count = n <= 16 ? 0 : i % 4; count <= most; count += n <= 16 ? 1 : 4)
+                    check_bit_rows(list[t], n, n + gaps[g], count, g ? -1 : 255 * (int)(i % 2),
+                                   &rng);
             }
-            free(rows.heap);
-            free(q.heap);
         }
     }
-    free(raw);
 }
 
 /* The element j of a packed row. */
