@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 7e14917ed557e49e66d98d50dd0fd01d85824476dc0f7b16eaa6c3891b335442 */
+/* Version 0.1.0, parts sha256 ecb8f31e24bdd5a61ab4a403b9fbda506aba85db8f97cda428254ba86502ddef */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -1895,6 +1895,10 @@ typedef struct rv__kernels {
            0..63 and the high nibbles 64..127; query: [2 n_bytes].
        u1: bit j is byte j / 8 >> j % 8; query: [8 n_bytes]. */
     rv__dot_scan_fn dot_i8_scan, dot_u4_scan, dot_u1_scan;
+    /* The same of elements of 8, 4 or 1 bits, made an estimate: rows begin with two floats h and g,
+       under which the query is zero; out = h + terms[0] - g (terms[1] dot + terms[2]). */
+    void (*estimate)(uint32_t bits, const int8_t *query, const unsigned char *rows, size_t stride,
+                     const uint32_t *ids, size_t n, size_t n_bytes, const float *terms, float *out);
     /* Dot products of two sets of byte rows: pack_i8 prepares the columns, then out[i * ldo + j] =
        dot(a_i, b_(first + j)). lda, ldb, ldo in elements; n_bytes a multiple of 64; values
        -128..127. first: a multiple of 64. first + nb may exceed the number of columns up to a
@@ -2107,6 +2111,13 @@ RV__INLINE void rv__touch(const unsigned char *p, size_t bytes)
     for (; p < end; p += RV__LINE) RV__PREFETCH_FAR(p);
     if (((uintptr_t)p ^ (uintptr_t)(end - 1)) < RV__LINE)
         RV__PREFETCH_FAR(end - 1); /* p is past a line */
+}
+
+RV__INLINE float rv__estimate(const unsigned char *row, int32_t dot, const float *terms)
+{
+    float head[2];
+    memcpy(head, row, sizeof head);
+    return head[0] + terms[0] - head[1] * (terms[1] * (float)dot + terms[2]);
 }
 
 /* Rows a gather fetches ahead of the four it works on: 32, of long rows as many as leave room in
@@ -3830,42 +3841,49 @@ RV__ISA RV__INLINE rv__vi RV__F(code_step)(int code, rv__vi acc, const unsigned 
 }
 
 /* All rows, four at a time; every row a multiple of 64 bytes (bits: of 8). bias: what the shift to
-   unsigned bytes adds to each dot product. */
+   unsigned bytes adds to each dot product. terms: out takes estimates, float (see estimate of the
+   table); NULL: the dot products, int32_t. */
 RV__ISA RV__INLINE void RV__F(code_scan)(int code, const int8_t *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n,
-                                         size_t n_bytes, int32_t *out)
+                                         size_t n_bytes, const float *terms, void *out)
 {
     const size_t step = code == RV__CODE_U1 ? 8 : 64, elements = code == RV__CODE_U4 ? 128 : 64;
-    const size_t ahead = rv__rows_ahead(n_bytes);
-    int32_t bias = 0, sums[4];
-    size_t i = 0, fetched = 0;
+    const size_t ahead = rv__rows_ahead(n_bytes), last = n - 1;
+    size_t fetched = 0;
+    int32_t bias = 0;
     if (RV__BIAS && code == RV__CODE_I8) bias = RV__BIAS * RV__F(sum_i8)(query, n_bytes);
-    for (; i < n; i += 4) {
-        const size_t last = n - 1; /* a short group repeats its last row */
-        const size_t i1 = i + 1 < n ? i + 1 : last, i2 = i + 2 < n ? i + 2 : last;
-        const size_t i3 = i + 3 < n ? i + 3 : last;
+    for (size_t i = 0; i < n; i += 4) {
+        const size_t left = n - i; /* a short group repeats its last row */
+        const size_t i1 = left > 1 ? i + 1 : last, i2 = left > 2 ? i + 2 : last;
+        const size_t i3 = left > 3 ? i + 3 : last, reach = left < 4 + ahead ? n : i + 4 + ahead;
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
         const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
         const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
         const int8_t *q = query;
         rv__vi s0 = rv__iset(0), s1 = s0, s2 = s0, s3 = s0;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, n_bytes);
-            }
-        }
+        int32_t dot[4];
+        for (; ids && fetched < reach; fetched++)
+            for (size_t j = 0; j < n_bytes; j += RV__LINE)
+                RV__PREFETCH_FAR(rows + ids[fetched] * stride + j);
         for (size_t j = 0; j < n_bytes; j += step, q += elements) {
             s0 = RV__F(code_step)(code, s0, r0 + j, q);
             s1 = RV__F(code_step)(code, s1, r1 + j, q);
             s2 = RV__F(code_step)(code, s2, r2 + j, q);
             s3 = RV__F(code_step)(code, s3, r3 + j, q);
         }
-        rv__isum4(sums, s0, s1, s2, s3);
-        out[i] = sums[0] - bias;
-        out[i1] = sums[1] - bias;
-        out[i2] = sums[2] - bias;
-        out[i3] = sums[3] - bias;
+        rv__isum4(dot, s0, s1, s2, s3);
+        for (size_t k = 0; k < 4; k++) dot[k] -= bias;
+        if (terms) {
+            float estimates[4];
+            estimates[0] = rv__estimate(r0, dot[0], terms);
+            estimates[1] = rv__estimate(r1, dot[1], terms);
+            estimates[2] = rv__estimate(r2, dot[2], terms);
+            estimates[3] = rv__estimate(r3, dot[3], terms);
+            memcpy((float *)out + i, estimates, (left < 4 ? left : 4) * sizeof(float));
+        } else {
+            memcpy((int32_t *)out + i, dot, (left < 4 ? left : 4) * sizeof(int32_t));
+        }
     }
 }
 
@@ -3873,21 +3891,32 @@ RV__ISA static void RV__F(dot_i8_scan)(const int8_t *query, const unsigned char 
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u4_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u1_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, NULL, out);
+}
+
+RV__ISA static void RV__F(estimate)(uint32_t bits, const int8_t *query,
+                                    const unsigned char *rows, size_t stride, const uint32_t *ids,
+                                    size_t n, size_t n_bytes, const float *terms, float *out)
+{
+    if (bits == 8)
+        RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, terms, out);
+    else if (bits == 4)
+        RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, terms, out);
+    else RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, terms, out);
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_code.inl ==================================================================== */
@@ -6365,42 +6394,49 @@ RV__ISA RV__INLINE rv__vi RV__F(code_step)(int code, rv__vi acc, const unsigned 
 }
 
 /* All rows, four at a time; every row a multiple of 64 bytes (bits: of 8). bias: what the shift to
-   unsigned bytes adds to each dot product. */
+   unsigned bytes adds to each dot product. terms: out takes estimates, float (see estimate of the
+   table); NULL: the dot products, int32_t. */
 RV__ISA RV__INLINE void RV__F(code_scan)(int code, const int8_t *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n,
-                                         size_t n_bytes, int32_t *out)
+                                         size_t n_bytes, const float *terms, void *out)
 {
     const size_t step = code == RV__CODE_U1 ? 8 : 64, elements = code == RV__CODE_U4 ? 128 : 64;
-    const size_t ahead = rv__rows_ahead(n_bytes);
-    int32_t bias = 0, sums[4];
-    size_t i = 0, fetched = 0;
+    const size_t ahead = rv__rows_ahead(n_bytes), last = n - 1;
+    size_t fetched = 0;
+    int32_t bias = 0;
     if (RV__BIAS && code == RV__CODE_I8) bias = RV__BIAS * RV__F(sum_i8)(query, n_bytes);
-    for (; i < n; i += 4) {
-        const size_t last = n - 1; /* a short group repeats its last row */
-        const size_t i1 = i + 1 < n ? i + 1 : last, i2 = i + 2 < n ? i + 2 : last;
-        const size_t i3 = i + 3 < n ? i + 3 : last;
+    for (size_t i = 0; i < n; i += 4) {
+        const size_t left = n - i; /* a short group repeats its last row */
+        const size_t i1 = left > 1 ? i + 1 : last, i2 = left > 2 ? i + 2 : last;
+        const size_t i3 = left > 3 ? i + 3 : last, reach = left < 4 + ahead ? n : i + 4 + ahead;
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
         const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
         const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
         const int8_t *q = query;
         rv__vi s0 = rv__iset(0), s1 = s0, s2 = s0, s3 = s0;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, n_bytes);
-            }
-        }
+        int32_t dot[4];
+        for (; ids && fetched < reach; fetched++)
+            for (size_t j = 0; j < n_bytes; j += RV__LINE)
+                RV__PREFETCH_FAR(rows + ids[fetched] * stride + j);
         for (size_t j = 0; j < n_bytes; j += step, q += elements) {
             s0 = RV__F(code_step)(code, s0, r0 + j, q);
             s1 = RV__F(code_step)(code, s1, r1 + j, q);
             s2 = RV__F(code_step)(code, s2, r2 + j, q);
             s3 = RV__F(code_step)(code, s3, r3 + j, q);
         }
-        rv__isum4(sums, s0, s1, s2, s3);
-        out[i] = sums[0] - bias;
-        out[i1] = sums[1] - bias;
-        out[i2] = sums[2] - bias;
-        out[i3] = sums[3] - bias;
+        rv__isum4(dot, s0, s1, s2, s3);
+        for (size_t k = 0; k < 4; k++) dot[k] -= bias;
+        if (terms) {
+            float estimates[4];
+            estimates[0] = rv__estimate(r0, dot[0], terms);
+            estimates[1] = rv__estimate(r1, dot[1], terms);
+            estimates[2] = rv__estimate(r2, dot[2], terms);
+            estimates[3] = rv__estimate(r3, dot[3], terms);
+            memcpy((float *)out + i, estimates, (left < 4 ? left : 4) * sizeof(float));
+        } else {
+            memcpy((int32_t *)out + i, dot, (left < 4 ? left : 4) * sizeof(int32_t));
+        }
     }
 }
 
@@ -6408,21 +6444,32 @@ RV__ISA static void RV__F(dot_i8_scan)(const int8_t *query, const unsigned char 
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u4_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u1_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, NULL, out);
+}
+
+RV__ISA static void RV__F(estimate)(uint32_t bits, const int8_t *query,
+                                    const unsigned char *rows, size_t stride, const uint32_t *ids,
+                                    size_t n, size_t n_bytes, const float *terms, float *out)
+{
+    if (bits == 8)
+        RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, terms, out);
+    else if (bits == 4)
+        RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, terms, out);
+    else RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, terms, out);
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_code.inl ==================================================================== */
@@ -9037,42 +9084,49 @@ RV__ISA RV__INLINE rv__vi RV__F(code_step)(int code, rv__vi acc, const unsigned 
 }
 
 /* All rows, four at a time; every row a multiple of 64 bytes (bits: of 8). bias: what the shift to
-   unsigned bytes adds to each dot product. */
+   unsigned bytes adds to each dot product. terms: out takes estimates, float (see estimate of the
+   table); NULL: the dot products, int32_t. */
 RV__ISA RV__INLINE void RV__F(code_scan)(int code, const int8_t *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n,
-                                         size_t n_bytes, int32_t *out)
+                                         size_t n_bytes, const float *terms, void *out)
 {
     const size_t step = code == RV__CODE_U1 ? 8 : 64, elements = code == RV__CODE_U4 ? 128 : 64;
-    const size_t ahead = rv__rows_ahead(n_bytes);
-    int32_t bias = 0, sums[4];
-    size_t i = 0, fetched = 0;
+    const size_t ahead = rv__rows_ahead(n_bytes), last = n - 1;
+    size_t fetched = 0;
+    int32_t bias = 0;
     if (RV__BIAS && code == RV__CODE_I8) bias = RV__BIAS * RV__F(sum_i8)(query, n_bytes);
-    for (; i < n; i += 4) {
-        const size_t last = n - 1; /* a short group repeats its last row */
-        const size_t i1 = i + 1 < n ? i + 1 : last, i2 = i + 2 < n ? i + 2 : last;
-        const size_t i3 = i + 3 < n ? i + 3 : last;
+    for (size_t i = 0; i < n; i += 4) {
+        const size_t left = n - i; /* a short group repeats its last row */
+        const size_t i1 = left > 1 ? i + 1 : last, i2 = left > 2 ? i + 2 : last;
+        const size_t i3 = left > 3 ? i + 3 : last, reach = left < 4 + ahead ? n : i + 4 + ahead;
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
         const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
         const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
         const int8_t *q = query;
         rv__vi s0 = rv__iset(0), s1 = s0, s2 = s0, s3 = s0;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, n_bytes);
-            }
-        }
+        int32_t dot[4];
+        for (; ids && fetched < reach; fetched++)
+            for (size_t j = 0; j < n_bytes; j += RV__LINE)
+                RV__PREFETCH_FAR(rows + ids[fetched] * stride + j);
         for (size_t j = 0; j < n_bytes; j += step, q += elements) {
             s0 = RV__F(code_step)(code, s0, r0 + j, q);
             s1 = RV__F(code_step)(code, s1, r1 + j, q);
             s2 = RV__F(code_step)(code, s2, r2 + j, q);
             s3 = RV__F(code_step)(code, s3, r3 + j, q);
         }
-        rv__isum4(sums, s0, s1, s2, s3);
-        out[i] = sums[0] - bias;
-        out[i1] = sums[1] - bias;
-        out[i2] = sums[2] - bias;
-        out[i3] = sums[3] - bias;
+        rv__isum4(dot, s0, s1, s2, s3);
+        for (size_t k = 0; k < 4; k++) dot[k] -= bias;
+        if (terms) {
+            float estimates[4];
+            estimates[0] = rv__estimate(r0, dot[0], terms);
+            estimates[1] = rv__estimate(r1, dot[1], terms);
+            estimates[2] = rv__estimate(r2, dot[2], terms);
+            estimates[3] = rv__estimate(r3, dot[3], terms);
+            memcpy((float *)out + i, estimates, (left < 4 ? left : 4) * sizeof(float));
+        } else {
+            memcpy((int32_t *)out + i, dot, (left < 4 ? left : 4) * sizeof(int32_t));
+        }
     }
 }
 
@@ -9080,21 +9134,32 @@ RV__ISA static void RV__F(dot_i8_scan)(const int8_t *query, const unsigned char 
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u4_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u1_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, NULL, out);
+}
+
+RV__ISA static void RV__F(estimate)(uint32_t bits, const int8_t *query,
+                                    const unsigned char *rows, size_t stride, const uint32_t *ids,
+                                    size_t n, size_t n_bytes, const float *terms, float *out)
+{
+    if (bits == 8)
+        RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, terms, out);
+    else if (bits == 4)
+        RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, terms, out);
+    else RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, terms, out);
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_code.inl ==================================================================== */
@@ -10394,42 +10459,49 @@ RV__ISA RV__INLINE rv__vi RV__F(code_step)(int code, rv__vi acc, const unsigned 
 }
 
 /* All rows, four at a time; every row a multiple of 64 bytes (bits: of 8). bias: what the shift to
-   unsigned bytes adds to each dot product. */
+   unsigned bytes adds to each dot product. terms: out takes estimates, float (see estimate of the
+   table); NULL: the dot products, int32_t. */
 RV__ISA RV__INLINE void RV__F(code_scan)(int code, const int8_t *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n,
-                                         size_t n_bytes, int32_t *out)
+                                         size_t n_bytes, const float *terms, void *out)
 {
     const size_t step = code == RV__CODE_U1 ? 8 : 64, elements = code == RV__CODE_U4 ? 128 : 64;
-    const size_t ahead = rv__rows_ahead(n_bytes);
-    int32_t bias = 0, sums[4];
-    size_t i = 0, fetched = 0;
+    const size_t ahead = rv__rows_ahead(n_bytes), last = n - 1;
+    size_t fetched = 0;
+    int32_t bias = 0;
     if (RV__BIAS && code == RV__CODE_I8) bias = RV__BIAS * RV__F(sum_i8)(query, n_bytes);
-    for (; i < n; i += 4) {
-        const size_t last = n - 1; /* a short group repeats its last row */
-        const size_t i1 = i + 1 < n ? i + 1 : last, i2 = i + 2 < n ? i + 2 : last;
-        const size_t i3 = i + 3 < n ? i + 3 : last;
+    for (size_t i = 0; i < n; i += 4) {
+        const size_t left = n - i; /* a short group repeats its last row */
+        const size_t i1 = left > 1 ? i + 1 : last, i2 = left > 2 ? i + 2 : last;
+        const size_t i3 = left > 3 ? i + 3 : last, reach = left < 4 + ahead ? n : i + 4 + ahead;
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
         const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
         const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
         const int8_t *q = query;
         rv__vi s0 = rv__iset(0), s1 = s0, s2 = s0, s3 = s0;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, n_bytes);
-            }
-        }
+        int32_t dot[4];
+        for (; ids && fetched < reach; fetched++)
+            for (size_t j = 0; j < n_bytes; j += RV__LINE)
+                RV__PREFETCH_FAR(rows + ids[fetched] * stride + j);
         for (size_t j = 0; j < n_bytes; j += step, q += elements) {
             s0 = RV__F(code_step)(code, s0, r0 + j, q);
             s1 = RV__F(code_step)(code, s1, r1 + j, q);
             s2 = RV__F(code_step)(code, s2, r2 + j, q);
             s3 = RV__F(code_step)(code, s3, r3 + j, q);
         }
-        rv__isum4(sums, s0, s1, s2, s3);
-        out[i] = sums[0] - bias;
-        out[i1] = sums[1] - bias;
-        out[i2] = sums[2] - bias;
-        out[i3] = sums[3] - bias;
+        rv__isum4(dot, s0, s1, s2, s3);
+        for (size_t k = 0; k < 4; k++) dot[k] -= bias;
+        if (terms) {
+            float estimates[4];
+            estimates[0] = rv__estimate(r0, dot[0], terms);
+            estimates[1] = rv__estimate(r1, dot[1], terms);
+            estimates[2] = rv__estimate(r2, dot[2], terms);
+            estimates[3] = rv__estimate(r3, dot[3], terms);
+            memcpy((float *)out + i, estimates, (left < 4 ? left : 4) * sizeof(float));
+        } else {
+            memcpy((int32_t *)out + i, dot, (left < 4 ? left : 4) * sizeof(int32_t));
+        }
     }
 }
 
@@ -10437,21 +10509,32 @@ RV__ISA static void RV__F(dot_i8_scan)(const int8_t *query, const unsigned char 
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u4_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u1_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, NULL, out);
+}
+
+RV__ISA static void RV__F(estimate)(uint32_t bits, const int8_t *query,
+                                    const unsigned char *rows, size_t stride, const uint32_t *ids,
+                                    size_t n, size_t n_bytes, const float *terms, float *out)
+{
+    if (bits == 8)
+        RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, terms, out);
+    else if (bits == 4)
+        RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, terms, out);
+    else RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, terms, out);
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_code.inl ==================================================================== */
@@ -13634,42 +13717,49 @@ RV__ISA RV__INLINE rv__vi RV__F(code_step)(int code, rv__vi acc, const unsigned 
 }
 
 /* All rows, four at a time; every row a multiple of 64 bytes (bits: of 8). bias: what the shift to
-   unsigned bytes adds to each dot product. */
+   unsigned bytes adds to each dot product. terms: out takes estimates, float (see estimate of the
+   table); NULL: the dot products, int32_t. */
 RV__ISA RV__INLINE void RV__F(code_scan)(int code, const int8_t *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n,
-                                         size_t n_bytes, int32_t *out)
+                                         size_t n_bytes, const float *terms, void *out)
 {
     const size_t step = code == RV__CODE_U1 ? 8 : 64, elements = code == RV__CODE_U4 ? 128 : 64;
-    const size_t ahead = rv__rows_ahead(n_bytes);
-    int32_t bias = 0, sums[4];
-    size_t i = 0, fetched = 0;
+    const size_t ahead = rv__rows_ahead(n_bytes), last = n - 1;
+    size_t fetched = 0;
+    int32_t bias = 0;
     if (RV__BIAS && code == RV__CODE_I8) bias = RV__BIAS * RV__F(sum_i8)(query, n_bytes);
-    for (; i < n; i += 4) {
-        const size_t last = n - 1; /* a short group repeats its last row */
-        const size_t i1 = i + 1 < n ? i + 1 : last, i2 = i + 2 < n ? i + 2 : last;
-        const size_t i3 = i + 3 < n ? i + 3 : last;
+    for (size_t i = 0; i < n; i += 4) {
+        const size_t left = n - i; /* a short group repeats its last row */
+        const size_t i1 = left > 1 ? i + 1 : last, i2 = left > 2 ? i + 2 : last;
+        const size_t i3 = left > 3 ? i + 3 : last, reach = left < 4 + ahead ? n : i + 4 + ahead;
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
         const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
         const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
         const int8_t *q = query;
         rv__vi s0 = rv__iset(0), s1 = s0, s2 = s0, s3 = s0;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, n_bytes);
-            }
-        }
+        int32_t dot[4];
+        for (; ids && fetched < reach; fetched++)
+            for (size_t j = 0; j < n_bytes; j += RV__LINE)
+                RV__PREFETCH_FAR(rows + ids[fetched] * stride + j);
         for (size_t j = 0; j < n_bytes; j += step, q += elements) {
             s0 = RV__F(code_step)(code, s0, r0 + j, q);
             s1 = RV__F(code_step)(code, s1, r1 + j, q);
             s2 = RV__F(code_step)(code, s2, r2 + j, q);
             s3 = RV__F(code_step)(code, s3, r3 + j, q);
         }
-        rv__isum4(sums, s0, s1, s2, s3);
-        out[i] = sums[0] - bias;
-        out[i1] = sums[1] - bias;
-        out[i2] = sums[2] - bias;
-        out[i3] = sums[3] - bias;
+        rv__isum4(dot, s0, s1, s2, s3);
+        for (size_t k = 0; k < 4; k++) dot[k] -= bias;
+        if (terms) {
+            float estimates[4];
+            estimates[0] = rv__estimate(r0, dot[0], terms);
+            estimates[1] = rv__estimate(r1, dot[1], terms);
+            estimates[2] = rv__estimate(r2, dot[2], terms);
+            estimates[3] = rv__estimate(r3, dot[3], terms);
+            memcpy((float *)out + i, estimates, (left < 4 ? left : 4) * sizeof(float));
+        } else {
+            memcpy((int32_t *)out + i, dot, (left < 4 ? left : 4) * sizeof(int32_t));
+        }
     }
 }
 
@@ -13677,21 +13767,32 @@ RV__ISA static void RV__F(dot_i8_scan)(const int8_t *query, const unsigned char 
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u4_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u1_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, NULL, out);
+}
+
+RV__ISA static void RV__F(estimate)(uint32_t bits, const int8_t *query,
+                                    const unsigned char *rows, size_t stride, const uint32_t *ids,
+                                    size_t n, size_t n_bytes, const float *terms, float *out)
+{
+    if (bits == 8)
+        RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, terms, out);
+    else if (bits == 4)
+        RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, terms, out);
+    else RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, terms, out);
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_code.inl ==================================================================== */
@@ -14821,42 +14922,49 @@ RV__ISA RV__INLINE rv__vi RV__F(code_step)(int code, rv__vi acc, const unsigned 
 }
 
 /* All rows, four at a time; every row a multiple of 64 bytes (bits: of 8). bias: what the shift to
-   unsigned bytes adds to each dot product. */
+   unsigned bytes adds to each dot product. terms: out takes estimates, float (see estimate of the
+   table); NULL: the dot products, int32_t. */
 RV__ISA RV__INLINE void RV__F(code_scan)(int code, const int8_t *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n,
-                                         size_t n_bytes, int32_t *out)
+                                         size_t n_bytes, const float *terms, void *out)
 {
     const size_t step = code == RV__CODE_U1 ? 8 : 64, elements = code == RV__CODE_U4 ? 128 : 64;
-    const size_t ahead = rv__rows_ahead(n_bytes);
-    int32_t bias = 0, sums[4];
-    size_t i = 0, fetched = 0;
+    const size_t ahead = rv__rows_ahead(n_bytes), last = n - 1;
+    size_t fetched = 0;
+    int32_t bias = 0;
     if (RV__BIAS && code == RV__CODE_I8) bias = RV__BIAS * RV__F(sum_i8)(query, n_bytes);
-    for (; i < n; i += 4) {
-        const size_t last = n - 1; /* a short group repeats its last row */
-        const size_t i1 = i + 1 < n ? i + 1 : last, i2 = i + 2 < n ? i + 2 : last;
-        const size_t i3 = i + 3 < n ? i + 3 : last;
+    for (size_t i = 0; i < n; i += 4) {
+        const size_t left = n - i; /* a short group repeats its last row */
+        const size_t i1 = left > 1 ? i + 1 : last, i2 = left > 2 ? i + 2 : last;
+        const size_t i3 = left > 3 ? i + 3 : last, reach = left < 4 + ahead ? n : i + 4 + ahead;
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
         const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
         const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
         const int8_t *q = query;
         rv__vi s0 = rv__iset(0), s1 = s0, s2 = s0, s3 = s0;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, n_bytes);
-            }
-        }
+        int32_t dot[4];
+        for (; ids && fetched < reach; fetched++)
+            for (size_t j = 0; j < n_bytes; j += RV__LINE)
+                RV__PREFETCH_FAR(rows + ids[fetched] * stride + j);
         for (size_t j = 0; j < n_bytes; j += step, q += elements) {
             s0 = RV__F(code_step)(code, s0, r0 + j, q);
             s1 = RV__F(code_step)(code, s1, r1 + j, q);
             s2 = RV__F(code_step)(code, s2, r2 + j, q);
             s3 = RV__F(code_step)(code, s3, r3 + j, q);
         }
-        rv__isum4(sums, s0, s1, s2, s3);
-        out[i] = sums[0] - bias;
-        out[i1] = sums[1] - bias;
-        out[i2] = sums[2] - bias;
-        out[i3] = sums[3] - bias;
+        rv__isum4(dot, s0, s1, s2, s3);
+        for (size_t k = 0; k < 4; k++) dot[k] -= bias;
+        if (terms) {
+            float estimates[4];
+            estimates[0] = rv__estimate(r0, dot[0], terms);
+            estimates[1] = rv__estimate(r1, dot[1], terms);
+            estimates[2] = rv__estimate(r2, dot[2], terms);
+            estimates[3] = rv__estimate(r3, dot[3], terms);
+            memcpy((float *)out + i, estimates, (left < 4 ? left : 4) * sizeof(float));
+        } else {
+            memcpy((int32_t *)out + i, dot, (left < 4 ? left : 4) * sizeof(int32_t));
+        }
     }
 }
 
@@ -14864,21 +14972,32 @@ RV__ISA static void RV__F(dot_i8_scan)(const int8_t *query, const unsigned char 
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u4_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u1_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, NULL, out);
+}
+
+RV__ISA static void RV__F(estimate)(uint32_t bits, const int8_t *query,
+                                    const unsigned char *rows, size_t stride, const uint32_t *ids,
+                                    size_t n, size_t n_bytes, const float *terms, float *out)
+{
+    if (bits == 8)
+        RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, terms, out);
+    else if (bits == 4)
+        RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, terms, out);
+    else RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, terms, out);
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_code.inl ==================================================================== */
@@ -17128,42 +17247,49 @@ RV__ISA RV__INLINE rv__vi RV__F(code_step)(int code, rv__vi acc, const unsigned 
 }
 
 /* All rows, four at a time; every row a multiple of 64 bytes (bits: of 8). bias: what the shift to
-   unsigned bytes adds to each dot product. */
+   unsigned bytes adds to each dot product. terms: out takes estimates, float (see estimate of the
+   table); NULL: the dot products, int32_t. */
 RV__ISA RV__INLINE void RV__F(code_scan)(int code, const int8_t *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n,
-                                         size_t n_bytes, int32_t *out)
+                                         size_t n_bytes, const float *terms, void *out)
 {
     const size_t step = code == RV__CODE_U1 ? 8 : 64, elements = code == RV__CODE_U4 ? 128 : 64;
-    const size_t ahead = rv__rows_ahead(n_bytes);
-    int32_t bias = 0, sums[4];
-    size_t i = 0, fetched = 0;
+    const size_t ahead = rv__rows_ahead(n_bytes), last = n - 1;
+    size_t fetched = 0;
+    int32_t bias = 0;
     if (RV__BIAS && code == RV__CODE_I8) bias = RV__BIAS * RV__F(sum_i8)(query, n_bytes);
-    for (; i < n; i += 4) {
-        const size_t last = n - 1; /* a short group repeats its last row */
-        const size_t i1 = i + 1 < n ? i + 1 : last, i2 = i + 2 < n ? i + 2 : last;
-        const size_t i3 = i + 3 < n ? i + 3 : last;
+    for (size_t i = 0; i < n; i += 4) {
+        const size_t left = n - i; /* a short group repeats its last row */
+        const size_t i1 = left > 1 ? i + 1 : last, i2 = left > 2 ? i + 2 : last;
+        const size_t i3 = left > 3 ? i + 3 : last, reach = left < 4 + ahead ? n : i + 4 + ahead;
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
         const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
         const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
         const int8_t *q = query;
         rv__vi s0 = rv__iset(0), s1 = s0, s2 = s0, s3 = s0;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, n_bytes);
-            }
-        }
+        int32_t dot[4];
+        for (; ids && fetched < reach; fetched++)
+            for (size_t j = 0; j < n_bytes; j += RV__LINE)
+                RV__PREFETCH_FAR(rows + ids[fetched] * stride + j);
         for (size_t j = 0; j < n_bytes; j += step, q += elements) {
             s0 = RV__F(code_step)(code, s0, r0 + j, q);
             s1 = RV__F(code_step)(code, s1, r1 + j, q);
             s2 = RV__F(code_step)(code, s2, r2 + j, q);
             s3 = RV__F(code_step)(code, s3, r3 + j, q);
         }
-        rv__isum4(sums, s0, s1, s2, s3);
-        out[i] = sums[0] - bias;
-        out[i1] = sums[1] - bias;
-        out[i2] = sums[2] - bias;
-        out[i3] = sums[3] - bias;
+        rv__isum4(dot, s0, s1, s2, s3);
+        for (size_t k = 0; k < 4; k++) dot[k] -= bias;
+        if (terms) {
+            float estimates[4];
+            estimates[0] = rv__estimate(r0, dot[0], terms);
+            estimates[1] = rv__estimate(r1, dot[1], terms);
+            estimates[2] = rv__estimate(r2, dot[2], terms);
+            estimates[3] = rv__estimate(r3, dot[3], terms);
+            memcpy((float *)out + i, estimates, (left < 4 ? left : 4) * sizeof(float));
+        } else {
+            memcpy((int32_t *)out + i, dot, (left < 4 ? left : 4) * sizeof(int32_t));
+        }
     }
 }
 
@@ -17171,21 +17297,32 @@ RV__ISA static void RV__F(dot_i8_scan)(const int8_t *query, const unsigned char 
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u4_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u1_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, NULL, out);
+}
+
+RV__ISA static void RV__F(estimate)(uint32_t bits, const int8_t *query,
+                                    const unsigned char *rows, size_t stride, const uint32_t *ids,
+                                    size_t n, size_t n_bytes, const float *terms, float *out)
+{
+    if (bits == 8)
+        RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, terms, out);
+    else if (bits == 4)
+        RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, terms, out);
+    else RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, terms, out);
 }
 /* ==== src/simd.c, continued =================================================================== */
 /* ==== src/kernels_code.inl ==================================================================== */
@@ -17882,6 +18019,7 @@ RV__ISA static void RV__F(scan_jaccard)(const void *query, const unsigned char *
      rv__dot_i8_scan_##I,                                                                          \
      rv__dot_u4_scan_##I,                                                                          \
      rv__dot_u1_scan_##I,                                                                          \
+     rv__estimate_##I,                                                                             \
      rv__pack_i8_##G,                                                                              \
      rv__gram_i8_##G,                                                                              \
      rv__gram_f32_##F,                                                                             \
@@ -24679,32 +24817,13 @@ RV__FN void rv__code_prepare(const rv__code *code, const float *x, int8_t *eleme
     }
 }
 
-#define RV__CODE_CHUNK 64u
-
 /* Estimated distances from a query to records ids[0..n-1]. */
 RV__FN void rv__code_scan(const rv__code *code, const rv__kernels *kernels,
                           const rv__code_query *query, const uint32_t *ids, size_t n, float *out)
 {
-    int32_t dot[RV__CODE_CHUNK];
-    for (size_t at = 0; at < n; at += RV__CODE_CHUNK) {
-        size_t m = n - at < RV__CODE_CHUNK ? n - at : RV__CODE_CHUNK;
-        if (code->bits == 8) {
-            kernels->dot_i8_scan(query->element, code->records, code->record, ids + at, m,
-                                 code->record, dot);
-        } else if (code->bits == 4) {
-            kernels->dot_u4_scan(query->element, code->records, code->record, ids + at, m,
-                                 code->record, dot);
-        } else {
-            kernels->dot_u1_scan(query->element, code->records, code->record, ids + at, m,
-                                 code->record, dot);
-        }
-        for (size_t i = 0; i < m; i++) {
-            float head[2];
-            memcpy(head, code->records + (size_t)ids[at + i] * code->record, sizeof head);
-            out[at + i] =
-                head[0] + query->base - head[1] * (query->slope * (float)dot[i] + query->offset);
-        }
-    }
+    const float terms[3] = {query->base, query->slope, query->offset};
+    kernels->estimate(code->bits, query->element, code->records, code->record, ids, n, code->record,
+                      terms, out);
 }
 
 /* x[dim] = the row a record stands for (unit length under cosine only as far as the code goes). */
@@ -25082,7 +25201,6 @@ RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__sto
 }
 
 #undef RV__CODE_BLOCK
-#undef RV__CODE_CHUNK
 #undef RV__CODE_SAMPLE
 
 #endif /* RV_CODE_C */
@@ -26233,7 +26351,7 @@ RV__INLINE float rv__hnsw_key_distance(uint64_t key)
 #define RV__WALK_WIDTH 3u           /* entries expanded at a time                                 */
 #define RV__WALK_STARTS 4u          /* beam on the layers above 0; layer 0 begins with its nodes  */
 #define RV__WALK_SEEN 1024u         /* cells of the table for short beams, and on upper layers    */
-#define RV__WALK_SCAN 1024u         /* nodes of a layer that is searched by looking at all        */
+#define RV__WALK_SCAN 256u          /* nodes of a layer that is searched by looking at all        */
 
 typedef struct rv__walk {
     uint64_t *beam;                 /* [ef + 1] sorted keys                                       */

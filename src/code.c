@@ -228,32 +228,13 @@ RV__FN void rv__code_prepare(const rv__code *code, const float *x, int8_t *eleme
     }
 }
 
-#define RV__CODE_CHUNK 64u
-
 /* Estimated distances from a query to records ids[0..n-1]. */
 RV__FN void rv__code_scan(const rv__code *code, const rv__kernels *kernels,
                           const rv__code_query *query, const uint32_t *ids, size_t n, float *out)
 {
-    int32_t dot[RV__CODE_CHUNK];
-    for (size_t at = 0; at < n; at += RV__CODE_CHUNK) {
-        size_t m = n - at < RV__CODE_CHUNK ? n - at : RV__CODE_CHUNK;
-        if (code->bits == 8) {
-            kernels->dot_i8_scan(query->element, code->records, code->record, ids + at, m,
-                                 code->record, dot);
-        } else if (code->bits == 4) {
-            kernels->dot_u4_scan(query->element, code->records, code->record, ids + at, m,
-                                 code->record, dot);
-        } else {
-            kernels->dot_u1_scan(query->element, code->records, code->record, ids + at, m,
-                                 code->record, dot);
-        }
-        for (size_t i = 0; i < m; i++) {
-            float head[2];
-            memcpy(head, code->records + (size_t)ids[at + i] * code->record, sizeof head);
-            out[at + i] =
-                head[0] + query->base - head[1] * (query->slope * (float)dot[i] + query->offset);
-        }
-    }
+    const float terms[3] = {query->base, query->slope, query->offset};
+    kernels->estimate(code->bits, query->element, code->records, code->record, ids, n, code->record,
+                      terms, out);
 }
 
 /* x[dim] = the row a record stands for (unit length under cosine only as far as the code goes). */
@@ -631,7 +612,6 @@ RV__FN rv_status rv__code_encode_rows(rv_ctx *ctx, rv__code *code, const rv__sto
 }
 
 #undef RV__CODE_BLOCK
-#undef RV__CODE_CHUNK
 #undef RV__CODE_SAMPLE
 
 #endif /* RV_CODE_C */

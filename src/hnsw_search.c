@@ -22,7 +22,7 @@
 #define RV__WALK_WIDTH 3u           /* entries expanded at a time                                 */
 #define RV__WALK_STARTS 4u          /* beam on the layers above 0; layer 0 begins with its nodes  */
 #define RV__WALK_SEEN 1024u         /* cells of the table for short beams, and on upper layers    */
-#define RV__WALK_SCAN 1024u         /* nodes of a layer that is searched by looking at all        */
+#define RV__WALK_SCAN 256u          /* nodes of a layer that is searched by looking at all        */
 
 typedef struct rv__walk {
     uint64_t *beam;                 /* [ef + 1] sorted keys                                       */

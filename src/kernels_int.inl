@@ -200,42 +200,49 @@ RV__ISA RV__INLINE rv__vi RV__F(code_step)(int code, rv__vi acc, const unsigned 
 }
 
 /* All rows, four at a time; every row a multiple of 64 bytes (bits: of 8). bias: what the shift to
-   unsigned bytes adds to each dot product. */
+   unsigned bytes adds to each dot product. terms: out takes estimates, float (see estimate of the
+   table); NULL: the dot products, int32_t. */
 RV__ISA RV__INLINE void RV__F(code_scan)(int code, const int8_t *query, const unsigned char *rows,
                                          size_t stride, const uint32_t *ids, size_t n,
-                                         size_t n_bytes, int32_t *out)
+                                         size_t n_bytes, const float *terms, void *out)
 {
     const size_t step = code == RV__CODE_U1 ? 8 : 64, elements = code == RV__CODE_U4 ? 128 : 64;
-    const size_t ahead = rv__rows_ahead(n_bytes);
-    int32_t bias = 0, sums[4];
-    size_t i = 0, fetched = 0;
+    const size_t ahead = rv__rows_ahead(n_bytes), last = n - 1;
+    size_t fetched = 0;
+    int32_t bias = 0;
     if (RV__BIAS && code == RV__CODE_I8) bias = RV__BIAS * RV__F(sum_i8)(query, n_bytes);
-    for (; i < n; i += 4) {
-        const size_t last = n - 1; /* a short group repeats its last row */
-        const size_t i1 = i + 1 < n ? i + 1 : last, i2 = i + 2 < n ? i + 2 : last;
-        const size_t i3 = i + 3 < n ? i + 3 : last;
+    for (size_t i = 0; i < n; i += 4) {
+        const size_t left = n - i; /* a short group repeats its last row */
+        const size_t i1 = left > 1 ? i + 1 : last, i2 = left > 2 ? i + 2 : last;
+        const size_t i3 = left > 3 ? i + 3 : last, reach = left < 4 + ahead ? n : i + 4 + ahead;
         const unsigned char *r0 = rows + (ids ? ids[i] : i) * stride;
         const unsigned char *r1 = rows + (ids ? ids[i1] : i1) * stride;
         const unsigned char *r2 = rows + (ids ? ids[i2] : i2) * stride;
         const unsigned char *r3 = rows + (ids ? ids[i3] : i3) * stride;
         const int8_t *q = query;
         rv__vi s0 = rv__iset(0), s1 = s0, s2 = s0, s3 = s0;
-        if (ids) {
-            for (; fetched < n && fetched < i + 4 + ahead; fetched++) {
-                rv__touch(rows + ids[fetched] * stride, n_bytes);
-            }
-        }
+        int32_t dot[4];
+        for (; ids && fetched < reach; fetched++)
+            for (size_t j = 0; j < n_bytes; j += RV__LINE)
+                RV__PREFETCH_FAR(rows + ids[fetched] * stride + j);
         for (size_t j = 0; j < n_bytes; j += step, q += elements) {
             s0 = RV__F(code_step)(code, s0, r0 + j, q);
             s1 = RV__F(code_step)(code, s1, r1 + j, q);
             s2 = RV__F(code_step)(code, s2, r2 + j, q);
             s3 = RV__F(code_step)(code, s3, r3 + j, q);
         }
-        rv__isum4(sums, s0, s1, s2, s3);
-        out[i] = sums[0] - bias;
-        out[i1] = sums[1] - bias;
-        out[i2] = sums[2] - bias;
-        out[i3] = sums[3] - bias;
+        rv__isum4(dot, s0, s1, s2, s3);
+        for (size_t k = 0; k < 4; k++) dot[k] -= bias;
+        if (terms) {
+            float estimates[4];
+            estimates[0] = rv__estimate(r0, dot[0], terms);
+            estimates[1] = rv__estimate(r1, dot[1], terms);
+            estimates[2] = rv__estimate(r2, dot[2], terms);
+            estimates[3] = rv__estimate(r3, dot[3], terms);
+            memcpy((float *)out + i, estimates, (left < 4 ? left : 4) * sizeof(float));
+        } else {
+            memcpy((int32_t *)out + i, dot, (left < 4 ? left : 4) * sizeof(int32_t));
+        }
     }
 }
 
@@ -243,19 +250,30 @@ RV__ISA static void RV__F(dot_i8_scan)(const int8_t *query, const unsigned char 
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u4_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, NULL, out);
 }
 
 RV__ISA static void RV__F(dot_u1_scan)(const int8_t *query, const unsigned char *rows,
                                        size_t stride, const uint32_t *ids, size_t n, size_t n_bytes,
                                        int32_t *out)
 {
-    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, out);
+    RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, NULL, out);
+}
+
+RV__ISA static void RV__F(estimate)(uint32_t bits, const int8_t *query,
+                                    const unsigned char *rows, size_t stride, const uint32_t *ids,
+                                    size_t n, size_t n_bytes, const float *terms, float *out)
+{
+    if (bits == 8)
+        RV__F(code_scan)(RV__CODE_I8, query, rows, stride, ids, n, n_bytes, terms, out);
+    else if (bits == 4)
+        RV__F(code_scan)(RV__CODE_U4, query, rows, stride, ids, n, n_bytes, terms, out);
+    else RV__F(code_scan)(RV__CODE_U1, query, rows, stride, ids, n, n_bytes, terms, out);
 }

@@ -129,6 +129,10 @@ typedef struct rv__kernels {
            0..63 and the high nibbles 64..127; query: [2 n_bytes].
        u1: bit j is byte j / 8 >> j % 8; query: [8 n_bytes]. */
     rv__dot_scan_fn dot_i8_scan, dot_u4_scan, dot_u1_scan;
+    /* The same of elements of 8, 4 or 1 bits, made an estimate: rows begin with two floats h and g,
+       under which the query is zero; out = h + terms[0] - g (terms[1] dot + terms[2]). */
+    void (*estimate)(uint32_t bits, const int8_t *query, const unsigned char *rows, size_t stride,
+                     const uint32_t *ids, size_t n, size_t n_bytes, const float *terms, float *out);
     /* Dot products of two sets of byte rows: pack_i8 prepares the columns, then out[i * ldo + j] =
        dot(a_i, b_(first + j)). lda, ldb, ldo in elements; n_bytes a multiple of 64; values
        -128..127. first: a multiple of 64. first + nb may exceed the number of columns up to a
@@ -343,6 +347,13 @@ RV__INLINE void rv__touch(const unsigned char *p, size_t bytes)
         RV__PREFETCH_FAR(end - 1); /* p is past a line */
 }
 
+RV__INLINE float rv__estimate(const unsigned char *row, int32_t dot, const float *terms)
+{
+    float head[2];
+    memcpy(head, row, sizeof head);
+    return head[0] + terms[0] - head[1] * (terms[1] * (float)dot + terms[2]);
+}
+
 /* Rows a gather fetches ahead of the four it works on: 32, of long rows as many as leave room in
    the second-level cache. */
 RV__INLINE size_t rv__rows_ahead(size_t bytes)
@@ -538,6 +549,7 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
      rv__dot_i8_scan_##I,                                                                          \
      rv__dot_u4_scan_##I,                                                                          \
      rv__dot_u1_scan_##I,                                                                          \
+     rv__estimate_##I,                                                                             \
      rv__pack_i8_##G,                                                                              \
      rv__gram_i8_##G,                                                                              \
      rv__gram_f32_##F,                                                                             \

@@ -658,6 +658,40 @@ static int code_at(int code, const uint8_t *row, size_t j)
     return in < 64 ? row[j / 128 * 64 + in] & 15 : row[j / 128 * 64 + in - 64] >> 4;
 }
 
+/* Estimates: two floats stand under the first 8 bytes of a row, where the query is zero. */
+static void check_estimates(const rv__kernels *k, int code, int8_t *query, uint8_t *rows,
+                            size_t stride, const uint32_t *ids, size_t n_rows, size_t n_bytes,
+                            rv_test_rng *rng)
+{
+    const size_t n = n_bytes * (code == RV__CODE_I8 ? 1 : code == RV__CODE_U4 ? 2 : 8);
+    const uint32_t bits = code == RV__CODE_I8 ? 8u : code == RV__CODE_U4 ? 4u : 1u;
+    float terms[3], out[12];
+    for (size_t j = 0; j < 3; j++) terms[j] = rv_test_f32(rng);
+    for (size_t r = 0; r < n_rows; r++) {
+        float head[2];
+        head[0] = rv_test_f32(rng);
+        head[1] = rv_test_f32(rng);
+        memcpy(rows + r * stride, head, sizeof head);
+    }
+    memset(query, 0, code == RV__CODE_U1 ? 64 : 8);
+    if (code == RV__CODE_U4) memset(query + 64, 0, 8);
+    out[n_rows] = -77.0f;
+    k->estimate(bits, query, rows, stride, ids, n_rows, n_bytes, terms, out);
+    for (size_t r = 0; r < n_rows; r++) {
+        const uint8_t *row = rows + (ids ? ids[r] : r) * stride;
+        double dot = 0, h, g, base = (double)terms[0], slope = (double)terms[1];
+        double offset = (double)terms[2], mass;
+        float head[2];
+        memcpy(head, row, sizeof head);
+        h = (double)head[0];
+        g = (double)head[1];
+        for (size_t j = 0; j < n; j++) dot += query[j] * code_at(code, row, j);
+        mass = fabs(h) + fabs(base) + fabs(g) * (fabs(slope * dot) + fabs(offset));
+        RV_NEAR((double)out[r], h + base - g * (slope * dot + offset), mass * 4 / 16777216.0);
+    }
+    RV_CHECK(out[n_rows] == -77.0f);
+}
+
 static void test_codes(void)
 {
     const rv__kernels *list[16];
@@ -701,6 +735,8 @@ static void test_codes(void)
                         RV_EQUAL(out[r], want);
                     }
                 }
+                check_estimates(list[t], code, query, rows, stride, round % 3 ? ids : NULL, n_rows,
+                                n_bytes, &rng);
                 rv__put(&alloc, rows, n_rows, stride);
                 rv__put(&alloc, query, n, 1);
             }
