@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 ecb8f31e24bdd5a61ab4a403b9fbda506aba85db8f97cda428254ba86502ddef */
+/* Version 0.1.0, parts sha256 79399f742c5190ff477dcf0998ffc4e57286fee9cb343594b8e8602228f04fc4 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -22845,13 +22845,16 @@ static void rv__quant_encode_range(void *arg, size_t lane, size_t begin, size_t 
     }
 }
 
-/* Rows encoded between two polls: one to two ms. */
+/* Rows encoded between two polls: one to two ms. For PQ a few at least, because all of the book is
+   read for them together: of tens of thousands of dimensions they take longer. */
 static size_t rv__quant_encoded(const rv_quant *quant)
 {
-    size_t each = 1; /* nanoseconds for an element, about */
+    const size_t least = quant->config.kind == RV_QUANT_PQ ? 8 : 1;
+    size_t each = 1, rows; /* each: nanoseconds for an element, about */
     if (quant->config.kind == RV_QUANT_PQ) each = quant->config.bits == 4 ? 16 : 64;
     if (quant->config.kind == RV_QUANT_RABITQ) each = quant->config.bits == 1 ? 16 : 48;
-    return 1 + 1500000u / (each * ((size_t)quant->config.dim + 32));
+    rows = 1 + 1500000u / (each * ((size_t)quant->config.dim + 32));
+    return rows < least ? least : rows;
 }
 
 RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float *rows,

@@ -328,13 +328,16 @@ static void rv__quant_encode_range(void *arg, size_t lane, size_t begin, size_t 
     }
 }
 
-/* Rows encoded between two polls: one to two ms. */
+/* Rows encoded between two polls: one to two ms. For PQ a few at least, because all of the book is
+   read for them together: of tens of thousands of dimensions they take longer. */
 static size_t rv__quant_encoded(const rv_quant *quant)
 {
-    size_t each = 1; /* nanoseconds for an element, about */
+    const size_t least = quant->config.kind == RV_QUANT_PQ ? 8 : 1;
+    size_t each = 1, rows; /* each: nanoseconds for an element, about */
     if (quant->config.kind == RV_QUANT_PQ) each = quant->config.bits == 4 ? 16 : 64;
     if (quant->config.kind == RV_QUANT_RABITQ) each = quant->config.bits == 1 ? 16 : 48;
-    return 1 + 1500000u / (each * ((size_t)quant->config.dim + 32));
+    rows = 1 + 1500000u / (each * ((size_t)quant->config.dim + 32));
+    return rows < least ? least : rows;
 }
 
 RV_API rv_status rv_quant_encode(rv_ctx *ctx, const rv_quant *quant, const float *rows,
