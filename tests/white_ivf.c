@@ -205,8 +205,7 @@ static double wide_distance(const float *a, const float *b)
 static void test_wide(void)
 {
     const size_t all = (size_t)WIDE_LISTS * WIDE_DIM;
-    float *means = (float *)malloc(all * sizeof(float));
-    float *rows = (float *)malloc(WIDE_ROWS * WIDE_DIM * sizeof(float));
+    float *means, *rows;
     rv_ivf_options options;
     rv_ivf *index;
     rv_ivf_iter *iter = NULL;
@@ -215,6 +214,9 @@ static void test_wide(void)
     rv_hit hits[WIDE_ROWS];
     size_t n_hits = 0, nearest[WIDE_ROWS];
     rv_ctx ctx;
+    if (RV_TEST_SCALE > 16) return; /* 30 MB */
+    means = (float *)malloc(all * sizeof(float));
+    rows = (float *)malloc(WIDE_ROWS * WIDE_DIM * sizeof(float));
     if (!means || !rows) exit(2);
     rv_test_ctx_faults(&ctx, &faults);
     rv_test_seed(&rng, 409);
