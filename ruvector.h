@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 79399f742c5190ff477dcf0998ffc4e57286fee9cb343594b8e8602228f04fc4 */
+/* Version 0.1.0, parts sha256 7572a7976c90de3ff35a1787c7748f1d4ca8383f68bfd1277e6a92f177152985 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -20,8 +20,16 @@
        >>simd      what this processor offers
        >>half      f16, bf16 and i8 conversion
        >>mathx     exp, log, softmax, small dense products
+       >>csr       sparse matrices in compressed rows
        >>topk      the k smallest of n
        >>distance  metrics, one to one and one to many
+       >>hyperbolic  ball, Lorentz sheet, any curvature; embedding of hierarchies
+       >>norm      layer, RMS and batch normalization, dropout
+       >>loss      losses and regularizers with gradients
+       >>optim     optimizers, clipping, schedules, curriculum
+       >>negatives what to push an anchor away from
+       >>affine    tensors in 8, 4 or 16 bits, components bit-packed
+       >>lowrank   truncated SVD, Tucker-2
        >>kmeans    clustering
        >>rotate    random orthogonal rotation
        >>pca       principal components
@@ -234,6 +242,64 @@ RV_API rv_status rv_gemm_nt_f32(rv_ctx *ctx, const float *a, size_t lda, const f
                                 size_t m, size_t n, size_t k, int accumulate, float *c, size_t ldc);
 
 #endif /* RV_MATHX_H */
+/* ==== src/csr.h =============================================================================== */
+#ifndef RV_CSR_H
+#define RV_CSR_H
+
+/* >>csr  Sparse matrices in compressed rows: the entries of row i are index[start[i]] ..
+   index[start[i + 1] - 1], columns strictly ascending, with their values. Adjacency lists, masks
+   and pruned weights have this form. All buffers are the caller's. Rows, columns and entries below
+   2^32. Thread class: pure.
+
+       rv_csr_from_coo(ctx, n, n, row, col, NULL, nnz, start, index, value, &kept);
+       rv_csr a = {n, n, start, index, value};
+       rv_csr_times(ctx, &a, x, y);                                                             */
+
+/* A view that owns nothing. */
+typedef struct rv_csr {
+    size_t rows, cols;
+    const uint32_t *start; /* [rows + 1], from 0                                              */
+    const uint32_t *index; /* [start[rows]]                                                   */
+    const float *value;    /* [start[rows]]; NULL: ones                                       */
+} rv_csr;
+
+/* RV_ERR_ARG with the entry (or row) in ctx->where: start does not begin with 0 or falls, a column
+   is out of range or not above the one before, a value is NaN or infinite. */
+RV_API rv_status rv_csr_check(rv_ctx *ctx, const rv_csr *a);
+
+/* From nnz triples in any order; value NULL: ones. Triples of the same place are summed, in the
+   order given, in float; a sum of 0 stays as an entry. start: [rows + 1]; index, value_out: [nnz],
+   value_out may be NULL. *kept: entries. RV_ERR_ARG: a row or column out of range, NaN or infinity,
+   the triple in ctx->where; nothing is written. Allocates 4 (rows + cols) + 8 nnz bytes. Cost
+   O(nnz + rows + cols). */
+RV_API rv_status rv_csr_from_coo(rv_ctx *ctx, size_t rows, size_t cols, const uint32_t *row,
+                                 const uint32_t *col, const float *value, size_t nnz,
+                                 uint32_t *start, uint32_t *index, float *value_out, size_t *kept);
+/* The way back: row of each entry; columns and values are index and value as they are. row:
+   [start[rows]]. */
+RV_API rv_status rv_csr_rows(rv_ctx *ctx, const rv_csr *a, uint32_t *row);
+/* a^T. start: [cols + 1]; index, value: [start[rows] of a], value may be NULL. */
+RV_API rv_status rv_csr_transpose(rv_ctx *ctx, const rv_csr *a, uint32_t *start, uint32_t *index,
+                                  float *value);
+/* Entries of dense: [rows, cols] with |x| > threshold, threshold 0 or more. start: [rows + 1];
+   index, value (may be NULL): [cap]. *count is the number of entries, also when it is more than
+   cap: then RV_ERR_ARG, and nothing but *count is written (ask with cap 0). */
+RV_API rv_status rv_csr_from_dense(rv_ctx *ctx, const float *dense, size_t rows, size_t cols,
+                                   float threshold, uint32_t *start, uint32_t *index, float *value,
+                                   size_t cap, size_t *count);
+/* The same for a mask: [rows, cols] bytes, non-zero is an entry. */
+RV_API rv_status rv_csr_from_mask(rv_ctx *ctx, const uint8_t *mask, size_t rows, size_t cols,
+                                  uint32_t *start, uint32_t *index, size_t cap, size_t *count);
+
+/* y = a x. x: [cols], y: [rows]; sums in double. a must hold what rv_csr_check asks; it is not
+   looked through again. NaN and infinity propagate. y must not overlap x. */
+RV_API rv_status rv_csr_times(rv_ctx *ctx, const rv_csr *a, const float *x, float *y);
+/* c = a b. b: [cols, n], c: [rows, n]; row by row through the kernels, in float lanes. Polls; of a
+   canceled call a part of c has been written. */
+RV_API rv_status rv_csr_times_dense(rv_ctx *ctx, const rv_csr *a, const float *b, size_t n,
+                                    float *c);
+
+#endif /* RV_CSR_H */
 /* ==== src/topk.h ============================================================================== */
 #ifndef RV_TOPK_H
 #define RV_TOPK_H
@@ -357,8 +423,915 @@ typedef float (*rv_distance_f32)(const float *a, const float *b, size_t n);
 RV_API rv_distance_f32 rv_metric_find_f32(rv_metric metric, rv_isa isa);
 
 #endif /* RV_DISTANCE_H */
+/* ==== src/hyperbolic.h ======================================================================== */
+#ifndef RV_HYPERBOLIC_H
+#define RV_HYPERBOLIC_H
+
+/* >>hyperbolic  Spaces of constant curvature: trees and other hierarchies fit into few dimensions
+   of hyperbolic space with little distortion. Sectional curvature is -c, c > 0, in the Poincare
+   ball and on the Lorentz sheet, and kappa of any sign in the stereographic model. Thread class:
+   pure.
+
+       double c = 1.0;
+       float d = rv_poincare_distance(query, vector, n, 1.0f);
+       rv_hnsw_config config = {0};
+       config.dim = 5;
+       config.metric = RV_METRIC_CUSTOM;
+       config.custom = rv_poincare_metric;
+       config.custom_user = &c;
+
+   Functions without a suffix take and give floats, those with _f64 doubles; both compute in double,
+   are written once and agree to the rounding of the result. Ball and stereographic points are
+   [dim]; Lorentz points are [dim + 1], time first. Outputs may be the inputs. dim 0 is a space of
+   one point: distances are 0. A base of NULL is the origin.
+
+   Ball       |x| < 1 / sqrt(c). What lies on or beyond the rim is pulled in along its radius, as
+              arguments and as results: to (1 - 2^-22) / sqrt(c) for floats, (1 - 2^-48) / sqrt(c)
+              for doubles; points inside that are never moved. 1 - c |x|^2 is taken with twice the
+              digits of a double, so distances of doubles keep 1e-12 as near to the rim as 1e-9.
+   Lorentz    -t^2 + |x|^2 = -1 / c. The time of an argument is not read but computed, so any space
+              part is a point; only rv_lorentz_inner reads it. Space parts up to 1e150.
+   Stereo     kappa < 0 is the ball of c = -kappa; kappa > 0 a sphere of radius 1 / sqrt(kappa),
+              seen from the pole opposite the origin; kappa = 0 Euclidean space, distance 2 |x - y|.
+              All functions pass smoothly through kappa = 0. The pole has no coordinates: results
+              there are infinite or NaN.
+   Tangents   components in the coordinates of the model; the length of v at x is lambda |v| in the
+              ball, lambda = 2 / (1 - c |x|^2), and the Lorentz norm on the sheet. The time of a
+              Lorentz tangent is computed as well.
+
+   NaN or infinity in an argument, c that is not positive and finite, kappa that is not finite: all
+   results are NaN (statuses: RV_ERR_ARG). Scalars (r, t, rate) may be any finite number.
+   Cost: O(dim) and a few elementary functions, about 0.1 us; matvec O(n_rows dim).
+
+   Sources: Ungar, 2008 (gyrovectors, midpoint); Ganea, Becigneul, Hofmann, 2018 (maps of the ball);
+   Nickel, Kiela, 2017 and 2018 (embeddings); Law et al., 2019 (centroid); Becigneul, Ganea, 2019
+   (Adam); Bachmann, Becigneul, Ganea, 2020 (stereographic model). */
+
+/* ---- the Poincare ball ---- */
+
+RV_API float  rv_poincare_distance    (const float *x, const float *y, size_t dim, float c);
+RV_API double rv_poincare_distance_f64(const double *x, const double *y, size_t dim, double c);
+/* lambda at x, at least 2: how much longer a small step is than it looks. */
+RV_API float  rv_poincare_conformal    (const float *x, size_t dim, float c);
+RV_API double rv_poincare_conformal_f64(const double *x, size_t dim, double c);
+/* In place: pulls x in, as above. */
+RV_API void rv_poincare_project    (float *x, size_t dim, float c);
+RV_API void rv_poincare_project_f64(double *x, size_t dim, double c);
+/* Moebius addition: x (+) y. (-x) (+) x = 0; not commutative. */
+RV_API void rv_poincare_add    (const float *x, const float *y, size_t dim, float c, float *out);
+RV_API void rv_poincare_add_f64(const double *x, const double *y, size_t dim, double c,
+                                double *out);
+/* r (x) x: the point at r times the distance of x from the origin, on the line of x. */
+RV_API void rv_poincare_scale    (float r, const float *x, size_t dim, float c, float *out);
+RV_API void rv_poincare_scale_f64(double r, const double *x, size_t dim, double c, double *out);
+/* The matrix [n_rows, dim], row-major, acting on directions: exp_0(M log_0(x)). out: [n_rows], must
+   not overlap x or the matrix. */
+RV_API void rv_poincare_matvec    (const float *matrix, size_t n_rows, const float *x, size_t dim,
+                                   float c, float *out);
+RV_API void rv_poincare_matvec_f64(const double *matrix, size_t n_rows, const double *x, size_t dim,
+                                   double c, double *out);
+/* The point reached from base by the geodesic that starts as tangent, and its inverse. */
+RV_API void rv_poincare_exp    (const float *base, const float *tangent, size_t dim, float c,
+                                float *out);
+RV_API void rv_poincare_exp_f64(const double *base, const double *tangent, size_t dim, double c,
+                                double *out);
+RV_API void rv_poincare_log    (const float *base, const float *point, size_t dim, float c,
+                                float *out);
+RV_API void rv_poincare_log_f64(const double *base, const double *point, size_t dim, double c,
+                                double *out);
+/* The tangent at from carried to to along the geodesic; keeps lengths and angles. NULL: origin. */
+RV_API void rv_poincare_transport    (const float *from, const float *to, const float *tangent,
+                                      size_t dim, float c, float *out);
+RV_API void rv_poincare_transport_f64(const double *from, const double *to, const double *tangent,
+                                      size_t dim, double c, double *out);
+/* The point at share t of the way from x to y; t 0: x, 1: y; beyond them the line goes on. */
+RV_API void rv_poincare_geodesic    (const float *x, const float *y, float t, size_t dim, float c,
+                                     float *out);
+RV_API void rv_poincare_geodesic_f64(const double *x, const double *y, double t, size_t dim,
+                                     double c, double *out);
+
+/* Weighted gyromidpoint of points [n, dim]: (1/2) (x) (sum w lambda x / sum w (lambda - 1)), which
+   is the Lorentz centroid seen in the ball. weights: [n], not negative, sum positive, NULL: equal.
+   n >= 1. Holds dim doubles; polls. */
+RV_API rv_status rv_poincare_midpoint    (rv_ctx *ctx, const float *points, const float *weights,
+                                          size_t n, size_t dim, float c, float *out);
+RV_API rv_status rv_poincare_midpoint_f64(rv_ctx *ctx, const double *points, const double *weights,
+                                          size_t n, size_t dim, double c, double *out);
+
+typedef struct rv_frechet_config {
+    double tolerance;     /* the last step is at most so long, > 0; default 1e-9                 */
+    uint32_t iterations;  /* at most so many, 1..100000; default 1000                            */
+    double *step;         /* out: length of the last step, above tolerance: not there yet; may be
+                             NULL                                                                */
+} rv_frechet_config;
+
+/* The point with the least weighted sum of squared distances, by the Karcher flow from the
+   midpoint: x <- exp_x(sum w log_x(p) / sum w). Weights as above. config NULL: defaults. Holds
+   3 dim doubles; polls. */
+RV_API rv_status rv_poincare_mean    (rv_ctx *ctx, const rv_frechet_config *config,
+                                      const float *points, const float *weights, size_t n,
+                                      size_t dim, float c, float *out);
+RV_API rv_status rv_poincare_mean_f64(rv_ctx *ctx, const rv_frechet_config *config,
+                                      const double *points, const double *weights, size_t n,
+                                      size_t dim, double c, double *out);
+
+/* ---- search in the ball ---- */
+
+/* One query against rows [n_rows, dim]: out[i] is the distance, relative error below 2e-6. factors:
+   [n_rows] as made by rv_poincare_factors, or NULL: they are computed, which about doubles the
+   cost. Rows beyond the rim are pulled in. */
+RV_API void rv_poincare_distance_many(const float *query, const float *rows, const float *factors,
+                                      size_t n_rows, size_t dim, float c, float *out);
+/* 1 / (1 - c |x|^2) of each row; minus that of rows which distances must pull in; NaN. */
+RV_API void rv_poincare_factors(const float *rows, size_t n_rows, size_t dim, float c, float *out);
+/* For rv_hnsw_config.custom and the other indexes: the distance of two points. user: const double
+   *c, one number that must outlive the index. */
+RV_API float rv_poincare_metric(void *user, const void *a, const void *b, size_t dim);
+/* The same, faster in many dimensions: rows carry their factor behind their coordinates. pack makes
+   out [dim + 1] of x [dim], pulled in; config.dim is dim + 1. */
+RV_API void  rv_poincare_pack(const float *x, size_t dim, float c, float *out);
+RV_API float rv_poincare_packed_metric(void *user, const void *a, const void *b, size_t packed_dim);
+
+/* ---- gradients and steps in the ball ---- */
+
+/* Returns the distance d; grad_x, grad_y (either may be NULL) get its Euclidean gradients, 0 where
+   x = y; they must not overlap x and y. The gradient of d^2 is 2 d times that. Riemannian
+   gradients have length 1. */
+RV_API float  rv_poincare_distance_grad    (const float *x, const float *y, size_t dim, float c,
+                                            float *grad_x, float *grad_y);
+RV_API double rv_poincare_distance_grad_f64(const double *x, const double *y, size_t dim, double c,
+                                            double *grad_x, double *grad_y);
+/* Euclidean to Riemannian gradient at x: out = grad / lambda^2. */
+RV_API void rv_poincare_rgrad    (const float *x, const float *grad, size_t dim, float c,
+                                  float *out);
+RV_API void rv_poincare_rgrad_f64(const double *x, const double *grad, size_t dim, double c,
+                                  double *out);
+/* One step of Riemannian gradient descent, in place: x <- exp_x(-rate rgrad). grad: Euclidean. */
+RV_API void rv_poincare_sgd    (float *x, const float *grad, size_t dim, float c, float rate);
+RV_API void rv_poincare_sgd_f64(double *x, const double *grad, size_t dim, double c, double rate);
+
+typedef struct rv_radam_config {
+    double rate;          /* > 0; default 0.001                                                   */
+    double beta1, beta2;  /* forgetting of the moments, in (0,1); default 0.9, 0.999              */
+    double epsilon;       /* > 0; default 1e-8                                                    */
+    int amsgrad;          /* non-zero: the largest second moment so far (the paper's RAMSGrad)    */
+} rv_radam_config;
+
+/* What Adam keeps of one point, beside a moment of as many elements as the point; zero at first.
+   The second moment is one number per point, of the squared length of the gradient. */
+typedef struct rv_radam {
+    double second, largest;
+    uint64_t step;
+} rv_radam;
+
+/* One step of Riemannian Adam, in place; the moment is carried to the new point. grad: Euclidean.
+   config NULL: defaults. RV_ERR_CONFIG leaves all as it was; NaN in grad or x: RV_ERR_ARG, too. */
+RV_API rv_status rv_poincare_adam    (rv_ctx *ctx, const rv_radam_config *config, float *x,
+                                      const float *grad, size_t dim, float c, float *moment,
+                                      rv_radam *state);
+RV_API rv_status rv_poincare_adam_f64(rv_ctx *ctx, const rv_radam_config *config, double *x,
+                                      const double *grad, size_t dim, double c, double *moment,
+                                      rv_radam *state);
+
+/* ---- the Lorentz sheet ---- */
+
+RV_API float  rv_lorentz_distance    (const float *x, const float *y, size_t dim, float c);
+RV_API double rv_lorentz_distance_f64(const double *x, const double *y, size_t dim, double c);
+/* -x[0] y[0] + x[1] y[1] + ... + x[dim] y[dim]; reads the times. */
+RV_API float  rv_lorentz_inner    (const float *x, const float *y, size_t dim);
+RV_API double rv_lorentz_inner_f64(const double *x, const double *y, size_t dim);
+/* In place: sets the time of x. */
+RV_API void rv_lorentz_project    (float *x, size_t dim, float c);
+RV_API void rv_lorentz_project_f64(double *x, size_t dim, double c);
+RV_API void rv_lorentz_exp    (const float *base, const float *tangent, size_t dim, float c,
+                               float *out);
+RV_API void rv_lorentz_exp_f64(const double *base, const double *tangent, size_t dim, double c,
+                               double *out);
+RV_API void rv_lorentz_log    (const float *base, const float *point, size_t dim, float c,
+                               float *out);
+RV_API void rv_lorentz_log_f64(const double *base, const double *point, size_t dim, double c,
+                               double *out);
+RV_API void rv_lorentz_transport    (const float *from, const float *to, const float *tangent,
+                                     size_t dim, float c, float *out);
+RV_API void rv_lorentz_transport_f64(const double *from, const double *to, const double *tangent,
+                                     size_t dim, double c, double *out);
+/* sum w x / (sqrt(c) |sum w x|_L), points: [n, dim + 1]; weights as for rv_poincare_midpoint. */
+RV_API rv_status rv_lorentz_centroid    (rv_ctx *ctx, const float *points, const float *weights,
+                                         size_t n, size_t dim, float c, float *out);
+RV_API rv_status rv_lorentz_centroid_f64(rv_ctx *ctx, const double *points, const double *weights,
+                                         size_t n, size_t dim, double c, double *out);
+/* Returns the distance; grad_x, grad_y (either may be NULL) get its Riemannian gradients, tangents
+   of length 1, 0 where x = y (the Euclidean ones are infinite there). No overlap with x and y. */
+RV_API float  rv_lorentz_distance_grad    (const float *x, const float *y, size_t dim, float c,
+                                           float *grad_x, float *grad_y);
+RV_API double rv_lorentz_distance_grad_f64(const double *x, const double *y, size_t dim, double c,
+                                           double *grad_x, double *grad_y);
+/* Euclidean gradient in all dim + 1 coordinates to Riemannian gradient at x. */
+RV_API void rv_lorentz_rgrad    (const float *x, const float *grad, size_t dim, float c,
+                                 float *out);
+RV_API void rv_lorentz_rgrad_f64(const double *x, const double *grad, size_t dim, double c,
+                                 double *out);
+/* As in the ball, but grad is a Riemannian gradient: a tangent at x. moment: [dim + 1]. */
+RV_API void rv_lorentz_sgd    (float *x, const float *grad, size_t dim, float c, float rate);
+RV_API void rv_lorentz_sgd_f64(double *x, const double *grad, size_t dim, double c, double rate);
+RV_API rv_status rv_lorentz_adam    (rv_ctx *ctx, const rv_radam_config *config, float *x,
+                                     const float *grad, size_t dim, float c, float *moment,
+                                     rv_radam *state);
+RV_API rv_status rv_lorentz_adam_f64(rv_ctx *ctx, const rv_radam_config *config, double *x,
+                                     const double *grad, size_t dim, double c, double *moment,
+                                     rv_radam *state);
+
+/* ---- conversions; distances stay ---- */
+
+RV_API void rv_lorentz_from_poincare    (const float *x, size_t dim, float c, float *out);
+RV_API void rv_lorentz_from_poincare_f64(const double *x, size_t dim, double c, double *out);
+RV_API void rv_poincare_from_lorentz    (const float *x, size_t dim, float c, float *out);
+RV_API void rv_poincare_from_lorentz_f64(const double *x, size_t dim, double c, double *out);
+/* Klein's ball, in which geodesics are straight: 2 x / (1 + c |x|^2). Points are pulled in. */
+RV_API void rv_klein_from_poincare    (const float *x, size_t dim, float c, float *out);
+RV_API void rv_klein_from_poincare_f64(const double *x, size_t dim, double c, double *out);
+RV_API void rv_poincare_from_klein    (const float *x, size_t dim, float c, float *out);
+RV_API void rv_poincare_from_klein_f64(const double *x, size_t dim, double c, double *out);
+
+/* ---- the stereographic model, any kappa ---- */
+
+RV_API float  rv_stereo_distance    (const float *x, const float *y, size_t dim, float kappa);
+RV_API double rv_stereo_distance_f64(const double *x, const double *y, size_t dim, double kappa);
+RV_API void rv_stereo_add    (const float *x, const float *y, size_t dim, float kappa, float *out);
+RV_API void rv_stereo_add_f64(const double *x, const double *y, size_t dim, double kappa,
+                              double *out);
+RV_API void rv_stereo_scale    (float r, const float *x, size_t dim, float kappa, float *out);
+RV_API void rv_stereo_scale_f64(double r, const double *x, size_t dim, double kappa, double *out);
+RV_API void rv_stereo_exp    (const float *base, const float *tangent, size_t dim, float kappa,
+                              float *out);
+RV_API void rv_stereo_exp_f64(const double *base, const double *tangent, size_t dim, double kappa,
+                              double *out);
+RV_API void rv_stereo_log    (const float *base, const float *point, size_t dim, float kappa,
+                              float *out);
+RV_API void rv_stereo_log_f64(const double *base, const double *point, size_t dim, double kappa,
+                              double *out);
+/* The projected mean of the embedding, on the near side also where kappa > 0; of points whose mean
+   is the centre of the sphere: the origin. */
+RV_API rv_status rv_stereo_midpoint    (rv_ctx *ctx, const float *points, const float *weights,
+                                        size_t n, size_t dim, float kappa, float *out);
+RV_API rv_status rv_stereo_midpoint_f64(rv_ctx *ctx, const double *points, const double *weights,
+                                        size_t n, size_t dim, double kappa, double *out);
+
+/* ---- embedding a hierarchy ---- */
+
+typedef enum rv_embed_model {
+    RV_EMBED_POINCARE = 0, /* points [dim]; steps x - rate rgrad, pulled in (2017)               */
+    RV_EMBED_LORENTZ = 1   /* points [dim + 1]; steps exp_x(-rate rgrad) (2018)                  */
+} rv_embed_model;
+
+/* How far training has come; filled in before every call of ctx->poll. */
+typedef struct rv_embed_progress {
+    uint32_t epoch, epochs;   /* epochs done, and to do in all                                   */
+    double loss;              /* mean over the pairs of the last whole epoch; NaN before         */
+} rv_embed_progress;
+
+typedef struct rv_embed_config {
+    uint32_t dim;             /* required, 1..4096                                               */
+    rv_embed_model model;     /* default RV_EMBED_POINCARE                                       */
+    double c;                 /* > 0, finite; default 1. The smaller, the sharper: 1/4 doubles all
+                                 distances of the loss                                           */
+    uint32_t epochs;          /* passes over the edges, 1..10^6; default 500                     */
+    uint32_t negatives;       /* unlinked nodes drawn per edge, 1..1024; default 50              */
+    double rate;              /* learning rate, > 0; default 0.05                                */
+    uint32_t burn_in;         /* first epochs at a lower rate, at most epochs; default 20        */
+    double burn_in_factor;    /* the rate times this, in (0,1]; 1: no burn-in; default 0.1       */
+    int warm;                 /* non-zero: start from the points in out, not from random ones    */
+    uint64_t seed;            /* default: that of ctx                                            */
+    rv_embed_progress *progress; /* out, may be NULL                                             */
+} rv_embed_config;
+
+/* Learns points such that the two nodes of an edge are nearer than the first and an unlinked one:
+   loss -log(exp(-d(u,v)) / sum over v and the negatives of exp(-d(u,w))). edges: [n_edges, 2] pairs
+   (u, v) of nodes below n_nodes, u != v; for a hierarchy all pairs of node and ancestor. out:
+   [n_nodes, dim], Lorentz [n_nodes, dim + 1]. One thread; polls. Cost: epochs n_edges negatives
+   times about 20 + 2 dim ns, on the sheet more than twice that. Holds 8 bytes per coordinate and 12
+   per edge. On failure out is unchanged. */
+RV_API rv_status rv_embed_train(rv_ctx *ctx, const rv_embed_config *config, const uint32_t *edges,
+                                size_t n_edges, size_t n_nodes, float *out);
+
+typedef struct rv_embed_score {
+    double mean_rank;         /* over edges: rank of d(u,v) among d(u,w), w not linked from u; 1 is
+                                 best                                                            */
+    double map;               /* mean over nodes with edges of the average precision; 1 is best  */
+} rv_embed_score;
+
+/* How well distances give the edges back, as in Nickel, Kiela, 2017. Only dim, model and c of the
+   config are read; edges counted once. O(n_nodes) per node with edges, O(log) per pair; polls.
+   Without edges both are 1. */
+RV_API rv_status rv_embed_evaluate(rv_ctx *ctx, const rv_embed_config *config, const float *points,
+                                   const uint32_t *edges, size_t n_edges, size_t n_nodes,
+                                   rv_embed_score *out);
+
+#endif /* RV_HYPERBOLIC_H */
 
 /* building blocks */
+/* ==== src/norm.h ============================================================================== */
+#ifndef RV_NORM_H
+#define RV_NORM_H
+
+/* >>norm  LayerNorm, RMSNorm, BatchNorm as at inference, each also over the sum with a residual,
+   with gradients; dropout. Rows are normalized one by one; means are summed in double, mean squares
+   in float lanes. Errors about 4 units in the last place of the result, where the sum of squared
+   distances from the mean fits a float. NaN and infinity propagate: within a row (LAYER, RMS), or
+   as single elements (BATCH). A row whose elements are all equal gives beta under LAYER, a row of
+   zeros gives beta under RMS. Cost O(n dim). Thread class: pure.
+
+       rv_norm_config config = {0};                       LayerNorm, eps 1e-5
+       rv_norm_io io = {0};
+       io.x = x;  io.residual = skip;  io.n = 16;  io.dim = 64;  io.gamma = gamma;  io.out = out;
+       rv_norm_run(ctx, &config, &io);                                                         */
+
+typedef enum rv_norm_kind {
+    RV_NORM_LAYER = 0, /* (z - mean z) / sqrt(variance z + eps) * gamma + beta                */
+    RV_NORM_RMS = 1,   /* z / sqrt(mean of z^2 + eps) * gamma + beta                          */
+    RV_NORM_BATCH = 2  /* (z - mean) / sqrt(variance + eps) * gamma + beta with given moments */
+} rv_norm_kind;
+
+/* One row per kind. */
+typedef struct rv_norm_info {
+    const char *name;   /* "layer", ...  */
+    const char *source; /* paper         */
+} rv_norm_info;
+RV_API const rv_norm_info *rv_norm_kind_at(size_t i); /* NULL past the end */
+
+typedef struct rv_norm_config {
+    rv_norm_kind kind; /* default RV_NORM_LAYER                                               */
+    float eps;         /* above 0 to 1; default 1e-5                                          */
+} rv_norm_config;
+
+/* What is normalized, z, is x + residual. Outputs may be the very arrays x or residual, but `out`
+   and `sum` must differ; any other overlap is not allowed. */
+typedef struct rv_norm_io {
+    const float *x;        /* [n, dim], BATCH: [n, dim, inner]                                */
+    const float *residual; /* of the same shape, added to x; NULL: none                       */
+    const float *gamma;    /* [dim], NULL: ones                                               */
+    const float *beta;     /* [dim], NULL: zeros                                              */
+    const float *mean;     /* [dim], BATCH only                                               */
+    const float *variance; /* [dim], 0 or more, BATCH only                                    */
+    size_t n;              /* rows, 0: nothing happens                                        */
+    size_t dim;            /* 1..2^24                                                         */
+    size_t inner;          /* BATCH: elements per channel, as of NCHW; default 1              */
+    float *sum;            /* z, in the shape of x; NULL: not wanted                          */
+    float *out;            /* in the shape of x                                               */
+} rv_norm_io;
+
+/* RV_ERR_CONFIG: kind, eps; RV_ERR_ARG: NULL, dim, a variance that is negative or not finite (its
+   index in ctx->where); inner for another kind than BATCH. Polls; of a canceled call a part of the
+   rows has been written. */
+RV_API rv_status rv_norm_run(rv_ctx *ctx, const rv_norm_config *config, const rv_norm_io *io);
+
+/* Gradients of a loss, given its gradient at the outputs. */
+typedef struct rv_norm_grad {
+    const float *d_out; /* in the shape of x                                                  */
+    const float *d_sum; /* what reaches z by another way, as a residual stream does; NULL: none */
+    float *d_x;         /* of x, and of the residual, which has the same; NULL: not wanted; may be
+                           d_out or d_sum                                                     */
+    float *d_gamma;     /* [dim], NULL: not wanted                                            */
+    float *d_beta;      /* [dim], NULL: not wanted                                            */
+} rv_norm_grad;
+/* io: as given to rv_norm_run, with x and residual as they were then (or x = the sum and no
+   residual); out and sum are not looked at. Gradients are written, not added. Under BATCH mean and
+   variance are constants. Allocates 16 dim bytes when d_gamma or d_beta is wanted. Errors and
+   cancellation as above. */
+RV_API rv_status rv_norm_backward(rv_ctx *ctx, const rv_norm_config *config, const rv_norm_io *io,
+                                  const rv_norm_grad *grad);
+
+/* Inverted dropout: while training each element becomes 0 with probability `rate`, else
+   x / (1 - rate), so that the mean stays; otherwise out = x. rate: [0, 1). Which elements stay
+   follows from ctx->seed, stream and the element's index alone: give every layer and step a stream
+   of its own. The gradient is the same call, same seed and stream, on the gradient of out. x, out:
+   [n], may be the same array. RV_ERR_ARG: NULL, rate. Polls; of a canceled call a part has been
+   written. Source: Srivastava et al., Dropout, 2014. */
+RV_API rv_status rv_dropout_run(rv_ctx *ctx, float rate, int training, uint64_t stream,
+                                const float *x, size_t n, float *out);
+
+#endif /* RV_NORM_H */
+/* ==== src/loss.h ============================================================================== */
+#ifndef RV_LOSS_H
+#define RV_LOSS_H
+
+/* >>loss  Losses and regularizers for training embeddings, with the gradient for every input.
+
+   infonce         pull an anchor to its positives, away from its negatives, by cosine
+   infonce_batch   the same for pairs of rows, the other pairs of the batch as negatives
+   local           the same over a graph: neighbours against all or sampled others
+   triplet         hinge on Euclidean distances
+   laplacian       neighbours in a graph should be alike
+   orthogonal      columns (or rows) should be orthonormal
+   norm            rows should have a given length
+   spectral        the largest singular value of a matrix
+   mse, cross_entropy, kl, js, gaussian_kl
+   weighted, uncertain, gradnorm: several losses made one
+
+   Losses come back in double. A gradient pointer may be NULL: not wanted; gradients are written,
+   not added, in the shape of the input they belong to. Outputs must not overlap inputs or each
+   other. Inputs must be finite: NaN or infinity is RV_ERR_ARG with the element's index in
+   ctx->where. On failure, cancellation too, nothing has been written unless a function says
+   otherwise. Similarities are dot products in float lanes (relative error about sqrt(dim) / 2^24 of
+   their terms), the sums over them are in double. Functions that poll say so. Thread class: pure.
+
+       rv_infonce_io io = {0};
+       io.anchor = a;  io.positives = p;  io.n_positives = 1;  io.dim = 64;
+       io.negatives = n;  io.n_negatives = 20;  io.d_anchor = da;
+       rv_loss_infonce(ctx, NULL, &io, &loss);                                                  */
+
+/* What several positives mean. s: cosine / temperature, N: sum of e^s over the negatives. */
+typedef enum rv_infonce_form {
+    RV_INFONCE_MEAN = 0,   /* mean over p of -ln(e^s_p / (e^s_p + N)); van den Oord et al., 2018 */
+    RV_INFONCE_SUPCON = 1, /* mean over p of -ln(e^s_p / (sum of all e^s_p' + N)); Khosla et al.,
+                              2020, equation 2                                                */
+    RV_INFONCE_SUM = 2     /* -ln(sum of e^s_p / (sum of e^s_p + N))                          */
+} rv_infonce_form;
+
+typedef struct rv_infonce_config {
+    float temperature;    /* above 0 to 1e6; default 0.07                                     */
+    rv_infonce_form form; /* default RV_INFONCE_MEAN                                          */
+    int symmetric;        /* infonce_batch: non-zero adds the direction from positives to anchors
+                             and halves the sum                                               */
+    uint32_t negatives;   /* local: so many others drawn per row with ctx->seed; default 0: all */
+} rv_infonce_config;
+
+/* A vector shorter than 1e-8 has no direction: its cosine with anything is 0, its gradient too. */
+typedef struct rv_infonce_io {
+    const float *anchor;    /* [dim]                                                          */
+    const float *positives; /* [n_positives, dim]                                             */
+    const float *negatives; /* [n_negatives, dim], NULL when there are none                   */
+    size_t dim;             /* 1 or more                                                      */
+    size_t n_positives;     /* 1 or more                                                      */
+    size_t n_negatives;     /* 0: the loss is 0, but ln(n_positives) or more under SUPCON     */
+    float *d_anchor;        /* [dim]                                                          */
+    float *d_positives;     /* [n_positives, dim]                                             */
+    float *d_negatives;     /* [n_negatives, dim]                                             */
+} rv_infonce_io;
+/* config may be NULL. Allocates 28 bytes per positive and negative. RV_ERR_CONFIG: temperature,
+   form. */
+RV_API rv_status rv_loss_infonce(rv_ctx *ctx, const rv_infonce_config *config,
+                                 const rv_infonce_io *io, double *loss);
+
+/* Pairs (anchors[i], positives[i]), both [n, dim]: the mean over i of -ln softmax over j of
+   cos(anchors[i], positives[j]) / temperature, at j = i. n = 1 gives 0. The products run through
+   rv_gemm_nt_f32 in blocks of rows; allocates about 24 n dim + 528 n bytes. Polls. */
+RV_API rv_status rv_loss_infonce_batch(rv_ctx *ctx, const rv_infonce_config *config,
+                                       const float *anchors, const float *positives, size_t n,
+                                       size_t dim, double *loss, float *d_anchors,
+                                       float *d_positives);
+
+/* InfoNCE over a graph: x: [n, dim]; the neighbours of row i are neighbour[start[i]] ..
+   neighbour[start[i + 1] - 1], start: [n + 1] from 0, not falling. Neighbours are the positives of
+   a row, all other rows (or config->negatives of them, fewer where there are not as many) its
+   negatives; the row itself, duplicates and self-loops do not count. The mean over rows that have a
+   neighbour; 0 when none has. Every row is anchor, positive and negative, d_x holds all three.
+   RV_ERR_ARG: start, a neighbour of n or more. Costs O(n^2 dim), with `negatives` O(n^2 + rows
+   drawn dim); allocates 8 n dim + 28 n bytes. Polls. */
+RV_API rv_status rv_loss_local(rv_ctx *ctx, const rv_infonce_config *config, const float *x,
+                               size_t n, size_t dim, const uint32_t *start,
+                               const uint32_t *neighbour, double *loss, float *d_x);
+
+/* The mean over n rows of max(0, |a - p| - |a - q| + margin), with 1e-6 added to every difference
+   as PyTorch does; margin 0 or more, 1 is usual. All inputs [n, dim]; n = 0 gives 0. At the hinge
+   the gradient is 0. Source: Schroff et al., FaceNet, 2015. */
+typedef struct rv_triplet_io {
+    const float *anchors, *positives, *negatives; /* [n, dim] */
+    size_t n, dim;                                /* dim 1 or more */
+    float *d_anchors, *d_positives, *d_negatives; /* [n, dim] */
+} rv_triplet_io;
+RV_API rv_status rv_loss_triplet(rv_ctx *ctx, float margin, const rv_triplet_io *io, double *loss);
+
+/* Sum over edges e of weight[e] |x_i - x_j|^2 = tr(X^T L X), i = from[e], j = to[e], each
+   undirected edge given once; normalized: of weight[e] |x_i / sqrt(d_i) - x_j / sqrt(d_j)|^2 with d
+   the sums of weights at a row (a self-loop counts once), the same with I - D^-1/2 W D^-1/2. x:
+   [n, dim]; weight NULL: ones; weights 0 or more. Gradient 2 L X, rows without edges 0. Allocates
+   8 n dim bytes for a gradient, 8 n when normalized. Polls. Source: Belkin, Niyogi, Laplacian
+   eigenmaps, 2003. */
+RV_API rv_status rv_loss_laplacian(rv_ctx *ctx, const float *x, size_t n, size_t dim,
+                                   const uint32_t *from, const uint32_t *to, const float *weight,
+                                   size_t n_edges, int normalized, double *loss, float *d_x);
+
+/* |X^T X / divisor - I|^2 (sum of squares) over columns, or |X X^T / divisor - I|^2 over rows.
+   divisor above 0; 0: n for columns, 1 for rows. x: [n, dim], both 1 or more. Allocates 8 m^2
+   bytes, m = dim or n, for products in double. Polls. Source: Brock et al., 2017. */
+RV_API rv_status rv_loss_orthogonal(rv_ctx *ctx, const float *x, size_t n, size_t dim, int rows,
+                                    float divisor, double *loss, float *d_x);
+
+/* The mean over rows of (|x| - target)^2, target 0 or more, 1 is usual. x: [n, dim]; n = 0 gives 0.
+   A zero row has gradient 0. */
+RV_API rv_status rv_loss_norm(rv_ctx *ctx, const float *x, size_t n, size_t dim, float target,
+                              double *loss, float *d_x);
+
+/* The largest singular value of w: [m, n] by power iteration, a lower bound that grows with
+   iterations (1..10000, 10 is usual), and its gradient u v^T. u: [m], the left vector to start from
+   and, on success, the one found (keep it between steps and one iteration is enough); NULL or all
+   zeros: random by ctx->seed. A zero matrix gives 0 and gradient 0. For the regularizer
+   lambda / 2 sigma^2 multiply the gradient by lambda sigma. Allocates 8 (m + n) bytes. Polls.
+   Source: Yoshida, Miyato, Spectral norm regularization, 2017. */
+RV_API rv_status rv_loss_spectral(rv_ctx *ctx, const float *w, size_t m, size_t n,
+                                  uint32_t iterations, float *u, double *sigma, float *d_w);
+
+/* The mean of (x - y)^2 over n elements; n = 0 gives 0. */
+RV_API rv_status rv_loss_mse(rv_ctx *ctx, const float *x, const float *y, size_t n, double *loss,
+                             float *d_x, float *d_y);
+
+/* The mean over rows of -ln softmax(logits)[label]. logits: [n, classes]; label: [n], each below
+   classes; n = 0 gives 0. */
+RV_API rv_status rv_loss_cross_entropy(rv_ctx *ctx, const float *logits, const uint32_t *label,
+                                       size_t n, size_t classes, double *loss, float *d_logits);
+
+/* Divergences of rows that are distributions, p and q: [n, dim], elements 0 or more, each row's sum
+   within 1e-3 of 1; the mean over rows; n = 0 gives 0. kl: sum of p ln(p / q), 0 where p is 0;
+   q = 0 where p is not is RV_ERR_ARG, the divergence is infinite. js: kl(p, m) / 2 + kl(q, m) / 2
+   with m = (p + q) / 2, at most ln 2. Gradients are of the formula, elements being free; where an
+   input element is 0 and its derivative -infinity, the gradient holds 0. */
+RV_API rv_status rv_loss_kl(rv_ctx *ctx, const float *p, const float *q, size_t n, size_t dim,
+                            double *loss, float *d_p, float *d_q);
+RV_API rv_status rv_loss_js(rv_ctx *ctx, const float *p, const float *q, size_t n, size_t dim,
+                            double *loss, float *d_p, float *d_q);
+
+/* KL of Gaussians with independent components, the first from the second, the mean over n rows of
+   1/2 sum of ln(v2 / v1) + (v1 + (mean1 - mean2)^2) / v2 - 1, v = e^logvar; all [n, dim]. mean2 and
+   logvar2 both NULL: the standard Gaussian. logvar is clamped to -20..20, its gradient is 0
+   outside. */
+typedef struct rv_gaussian_io {
+    const float *mean1, *logvar1, *mean2, *logvar2;
+    size_t n, dim; /* n = 0 gives 0; dim 1 or more */
+    float *d_mean1, *d_logvar1, *d_mean2, *d_logvar2;
+} rv_gaussian_io;
+RV_API rv_status rv_loss_gaussian_kl(rv_ctx *ctx, const rv_gaussian_io *io, double *loss);
+
+/* Sum of weight_i loss_i, weights 0 or more; weight_i is the factor of loss i's gradient. */
+RV_API rv_status rv_loss_weighted(rv_ctx *ctx, const double *losses, const float *weight, size_t n,
+                                  double *total);
+/* Uncertainty weighting: sum of loss_i / (2 sigma_i^2) + ln sigma_i. log_sigma: [n], -40..40, 0 to
+   start with. factor: [n], 1 / (2 sigma_i^2), of loss i's gradient; d_log_sigma: [n]. Source:
+   Kendall, Gal, Cipolla, 2018. */
+RV_API rv_status rv_loss_uncertain(rv_ctx *ctx, const double *losses, const float *log_sigma,
+                                   size_t n, double *total, double *factor, float *d_log_sigma);
+
+/* One GradNorm step for the weights of n losses: with g_i the length of loss i's own gradient at
+   the shared parameters, G_i = weight_i g_i and r_i = (loss_i / initial_i) over their mean, the
+   weights descend on sum of |G_i - mean(G) r_i^alpha| (the second term constant), then are scaled
+   to the sum n. Weights that would fall below 1e-4 n are raised to it first, which the paper leaves
+   open. losses 0 or more, initial above 0, alpha 0..10 (1.5 in the paper), lr 0 or more. objective
+   (before the step) may be NULL. Source: Chen et al., GradNorm, 2018. */
+typedef struct rv_gradnorm_io {
+    const double *losses, *initial, *lengths; /* [n]: now, at the first step, g_i */
+    size_t n;                                 /* 1 or more */
+    float *weight;                            /* [n], in and out, above 0; ones to start with */
+} rv_gradnorm_io;
+RV_API rv_status rv_loss_gradnorm(rv_ctx *ctx, float alpha, float lr, const rv_gradnorm_io *io,
+                                  double *objective);
+
+#endif /* RV_LOSS_H */
+/* ==== src/optim.h ============================================================================= */
+#ifndef RV_OPTIM_H
+#define RV_OPTIM_H
+
+/* >>optim  Optimizers with their state in the caller's memory, gradient clipping, and what changes
+   over training: learning rate, temperature, curriculum. Arithmetic of the steps is in floats,
+   factors that depend on the step number are made in double. Thread class: pure (disjoint pieces of
+   one parameter array may be stepped at once, each with its piece of the state).
+
+       rv_optim_config config = {0};
+       config.kind = RV_OPTIM_ADAMW;  config.lr = 1e-3f;
+       float *state = malloc(rv_optim_state_count(config.kind, n) * sizeof(float));
+       rv_optim_init(ctx, &config, n, state);
+       for (step = 0; step < steps; step++) {
+           ... gradients into grad ...
+           rv_schedule_lr(ctx, &schedule, step, &config.lr);
+           rv_optim_step(ctx, &config, step, param, grad, n, state);
+       }                                                                                         */
+
+/* g: gradient + weight_decay * parameter (ADAMW: the gradient alone), t: steps before this one. */
+typedef enum rv_optim_kind {
+    RV_OPTIM_SGD = 0,      /* m = g at t = 0 (plus momentum * m as it was, 0 after init), then
+                              momentum m + (1 - dampening) g; p -= lr m, with nesterov
+                              lr (g + momentum m). PyTorch's SGD (which ignores dampening
+                              without momentum); ONNX Momentum with dampening = 1 - beta       */
+    RV_OPTIM_ADAM = 1,     /* PyTorch's Adam: p -= lr (m / (1 - beta1^(t+1))) /
+                              (sqrt(v / (1 - beta2^(t+1))) + eps)                             */
+    RV_OPTIM_ADAMW = 2,    /* p *= 1 - lr weight_decay, then ADAM                             */
+    RV_OPTIM_ADAGRAD = 3,  /* v += g^2; p -= lr / (1 + t lr_decay) g / (sqrt(v) + eps); PyTorch's
+                              and ONNX's Adagrad                                              */
+    RV_OPTIM_ADAM_ONNX = 4 /* ONNX Adam: eps is added to the uncorrected root, the corrections are
+                              with t and not t + 1, none at t = 0; then p *= 1 - decay_after   */
+} rv_optim_kind;
+
+typedef struct rv_optim_config {
+    rv_optim_kind kind; /* default RV_OPTIM_SGD                                               */
+    float lr;           /* 0 or more; 0 (the default) leaves parameters but for ADAM_ONNX's
+                           decay_after                                                        */
+    float momentum;     /* SGD: [0, 1]; default 0                                             */
+    float dampening;    /* SGD: [0, 1]; default 0                                             */
+    int nesterov;       /* SGD: non-zero for Nesterov's momentum                              */
+    float weight_decay; /* 0 or more; default 0, ADAMW: 0.01 (without decay it is ADAM)       */
+    float decay_after;  /* ADAM_ONNX: [0, 1); default 0                                       */
+    float beta1;        /* ADAM*: above 0 (1e-30 is none) and below 1; default 0.9            */
+    float beta2;        /* ADAM*: above 0 and below 1; default 0.999                          */
+    float eps;          /* above 0; default 1e-8, ADAGRAD 1e-10, ADAM_ONNX 1e-6               */
+    float lr_decay;     /* ADAGRAD: 0 or more; default 0                                      */
+    float initial;      /* ADAGRAD: 0 or more, what v starts from; default 0                  */
+} rv_optim_config;
+
+/* One row per kind. */
+typedef struct rv_optim_info {
+    const char *name;   /* "sgd", ...                                                         */
+    size_t state;       /* floats of state per parameter                                      */
+    const char *source; /* paper                                                              */
+} rv_optim_info;
+RV_API const rv_optim_info *rv_optim_kind_at(size_t i); /* NULL past the end */
+
+/* Floats of state for n parameters; 0 for an unknown kind, SIZE_MAX when there is no such size. */
+RV_API size_t rv_optim_state_count(rv_optim_kind kind, size_t n);
+/* Fills the state for the first step. RV_ERR_CONFIG: any field out of its range. */
+RV_API rv_status rv_optim_init(rv_ctx *ctx, const rv_optim_config *config, size_t n, float *state);
+/* One step. param, grad: [n]; t: steps done before, from 0. A gradient that is NaN or infinite is
+   RV_ERR_ARG with its index in ctx->where, and nothing is changed. n = 0 does nothing. Fields of
+   config may change between steps, kind may not. It does not poll, because a step is whole or not
+   at all: whoever must be able to stop steps pieces of the array. */
+RV_API rv_status rv_optim_step(rv_ctx *ctx, const rv_optim_config *config, uint64_t t, float *param,
+                               const float *grad, size_t n, float *state);
+
+/* Scales n_tensors gradients so that their common length is at most max_norm (above 0): by
+   max_norm / (length + 1e-6) where that is below 1, as PyTorch does. count: [n_tensors]. *norm: the
+   length before; may be NULL. NaN and infinity: RV_ERR_ARG, the tensor's number in ctx->where, and
+   nothing is changed. */
+RV_API rv_status rv_optim_clip_norm(rv_ctx *ctx, float *const *grad, const size_t *count,
+                                    size_t n_tensors, float max_norm, double *norm);
+/* Every element to -limit..limit, limit above 0; infinities too. NaN: RV_ERR_ARG with its index,
+   nothing is changed. */
+RV_API rv_status rv_optim_clip_value(rv_ctx *ctx, float *grad, size_t n, float limit);
+
+/* Linear warmup, then half a cosine: lr (step + 1) / warmup_steps, after it
+   min_lr + (lr - min_lr) (1 + cos(pi x)) / 2, x = (step - warmup_steps) / decay_steps up to 1. */
+typedef struct rv_schedule_config {
+    float lr;              /* the peak, above 0, required                                     */
+    float min_lr;          /* above 0 to lr; default 1e-7, or lr when that is less            */
+    uint64_t warmup_steps; /* default 0: none                                                 */
+    uint64_t decay_steps;  /* 1 or more; default 100000                                       */
+} rv_schedule_config;
+RV_API rv_status rv_schedule_lr(rv_ctx *ctx, const rv_schedule_config *config, uint64_t step,
+                                float *lr);
+
+/* A temperature from start to end over `steps` steps, x = step / steps; end from there on. */
+typedef enum rv_anneal_kind {
+    RV_ANNEAL_LINEAR = 0,      /* start + (end - start) x                                     */
+    RV_ANNEAL_EXPONENTIAL = 1, /* start (end / start)^x                                       */
+    RV_ANNEAL_COSINE = 2,      /* end + (start - end) (1 + cos(pi x)) / 2                     */
+    RV_ANNEAL_STEP = 3         /* EXPONENTIAL at the last multiple of steps / 10 steps (of 1 step
+                                  when steps is below 10)                                     */
+} rv_anneal_kind;
+typedef struct rv_anneal_config {
+    rv_anneal_kind kind; /* default RV_ANNEAL_LINEAR                                          */
+    float start, end;    /* above 0, required; start may be the smaller                       */
+    uint64_t steps;      /* 1 or more, required                                               */
+} rv_anneal_config;
+/* The name of a kind, NULL past the end. */
+RV_API const char *rv_anneal_name(size_t i);
+RV_API rv_status rv_anneal_at(rv_ctx *ctx, const rv_anneal_config *config, uint64_t step,
+                              float *temperature);
+
+/* Stages of growing difficulty. */
+typedef struct rv_curriculum_stage {
+    const char *name;
+    float difficulty;   /* share of the data's difficulty that is allowed, 0..1               */
+    uint64_t duration;  /* steps; a stage of 0 is passed over                                 */
+    float temperature;  /* above 0                                                            */
+    uint32_t negatives; /* per anchor                                                         */
+} rv_curriculum_stage;
+enum { RV_CURRICULUM_STAGES = 4 };
+/* warm_up (0.1, temperature 2, 5 negatives), easy (0.3, 1, 10), medium (0.6, 0.5, 20), hard (1,
+   0.1, 50), a quarter of total_steps each and the remainder to the last. */
+RV_API void rv_curriculum_default(uint64_t total_steps, rv_curriculum_stage *stages);
+/* Index of the stage at `step` among n, and how much of it is done, 0..1 (may be NULL). After the
+   end: the last stage and 1. RV_ERR_ARG: n is 0; a difficulty or temperature outside its range, the
+   stage in ctx->where. */
+RV_API rv_status rv_curriculum_find(rv_ctx *ctx, const rv_curriculum_stage *stages, size_t n,
+                                    uint64_t step, size_t *stage, double *progress);
+
+#endif /* RV_OPTIM_H */
+/* ==== src/negatives.h ========================================================================= */
+#ifndef RV_NEGATIVES_H
+#define RV_NEGATIVES_H
+
+/* >>negatives  Which rows an anchor should be pushed away from: k distinct candidates, never a
+   positive, chosen by a strategy. Similarity is the cosine, distance 1 - cosine; a vector shorter
+   than 1e-8 is at distance 1 from everything. What is random follows from ctx->seed: give every
+   anchor and step a seed of its own. Cost O(n dim) where vectors are looked at, else O(n).
+   Allocates about 9 n + 4 k bytes. Thread class: pure.
+
+       rv_negatives_config config = {0};
+       rv_negatives_io io = {0};
+       config.kind = RV_NEGATIVES_SEMI_HARD;
+       io.anchor = a;  io.candidates = rows;  io.n = 1000;  io.dim = 64;
+       io.positives = own;  io.n_positives = 2;
+       rv_negatives_select(ctx, &config, &io, 20, ids, &n_ids);                                 */
+
+typedef enum rv_negatives_kind {
+    RV_NEGATIVES_RANDOM = 0,    /* uniform                                                    */
+    RV_NEGATIVES_HARD = 1,      /* the most similar, most similar first                       */
+    RV_NEGATIVES_SEMI_HARD = 2, /* any with d_p < d < d_p + margin, at random, d_p the distance to
+                                   the farthest positive; when those are too few the ones beyond,
+                                   nearest first, then those within d_p, farthest first        */
+    RV_NEGATIVES_DISTANCE_WEIGHTED = 3, /* drawn with P in proportion to min(1 / q(cutoff),
+                                   1 / q(x)), x = |u - v| of the unit vectors, q(x) =
+                                   x^(dim - 2) (1 - x^2 / 4)^((dim - 3) / 2): all distances alike */
+    RV_NEGATIVES_DEGREE = 4,    /* degrees nearest to the anchor's, by their ratio; equals at
+                                   random                                                     */
+    RV_NEGATIVES_MIXED = 5      /* hard_share of them HARD, first, the others RANDOM           */
+} rv_negatives_kind;
+
+/* One row per kind. */
+typedef struct rv_negatives_info {
+    const char *name;   /* "random", ...                                                      */
+    int vectors;        /* whether it looks at anchor and candidates                          */
+    const char *source; /* paper                                                              */
+} rv_negatives_info;
+RV_API const rv_negatives_info *rv_negatives_kind_at(size_t i); /* NULL past the end */
+
+typedef struct rv_negatives_config {
+    rv_negatives_kind kind; /* default RV_NEGATIVES_RANDOM                                    */
+    float margin;           /* SEMI_HARD: above 0 to 2; default 0.1                           */
+    float cutoff;           /* DISTANCE_WEIGHTED: above 0 and below 1.414; default 0.5         */
+    float hard_share;       /* MIXED: above 0 to 1; default 0.5; rounded up to whole rows      */
+} rv_negatives_config;
+
+typedef struct rv_negatives_io {
+    const float *anchor;       /* [dim]; with candidates may be NULL for RANDOM and DEGREE    */
+    const float *candidates;   /* [n, dim]                                                    */
+    size_t n, dim;             /* n below 2^32; dim 1 or more, DISTANCE_WEIGHTED 2 or more    */
+    const uint32_t *positives; /* [n_positives] rows never chosen, each below n; list the anchor's
+                                  own row here if it is a candidate; duplicates do not matter  */
+    size_t n_positives;        /* SEMI_HARD: 1 or more                                        */
+    const uint32_t *degrees;   /* DEGREE: [n]                                                 */
+    uint32_t anchor_degree;    /* DEGREE                                                      */
+} rv_negatives_io;
+
+/* ids: [k]. *n_ids: min(k, candidates that are not positives). config may be NULL. RV_ERR_CONFIG:
+   a field of config; RV_ERR_ARG: NULL, dim, a positive of n or more (its index in ctx->where), NaN
+   or infinity in a vector. Nothing is written on failure. Polls. */
+RV_API rv_status rv_negatives_select(rv_ctx *ctx, const rv_negatives_config *config,
+                                     const rv_negatives_io *io, size_t k, uint32_t *ids,
+                                     size_t *n_ids);
+
+/* All rows of a batch but the anchor and (unless keep_positive) its positive, ascending. ids:
+   [batch - 1]; *n_ids: batch - 2, or batch - 1 with keep_positive or positive = anchor. RV_ERR_ARG:
+   anchor or positive not below batch, batch of 2^32 or more. */
+RV_API rv_status rv_negatives_in_batch(rv_ctx *ctx, size_t batch, size_t anchor, size_t positive,
+                                       int keep_positive, uint32_t *ids, size_t *n_ids);
+
+#endif /* RV_NEGATIVES_H */
+/* ==== src/affine.h ============================================================================ */
+#ifndef RV_AFFINE_H
+#define RV_AFFINE_H
+
+/* >>affine  Tensors in small integers: q = round(x / scale) + zero, x about (q - zero) * scale,
+   with a scale for the whole tensor, for each row, or for each group of elements; and vectors of
+   several components in as many bits as each needs. Rounding is to the nearest, ties to even; what
+   is out of range goes to its end. This is ONNX's QuantizeLinear, DequantizeLinear and
+   DynamicQuantizeLinear. For codes to search with see >>quant. The error is at most scale / 2 where
+   nothing was cut off, and a few units in the last place of x. Thread class: pure.
+
+       rv_affine_shape shape = {1, n_rows, dim, 0};                      a scale for every row
+       rv_affine_find(ctx, RV_AFFINE_I8, 0, x, &shape, scale, NULL);
+       rv_affine_quantize(ctx, RV_AFFINE_I8, x, &shape, scale, NULL, codes);
+       rv_affine_dequantize(ctx, RV_AFFINE_I8, codes, &shape, scale, NULL, x);                  */
+
+typedef enum rv_affine_type {
+    RV_AFFINE_I8 = 0,  /* -128..127, one byte                                                 */
+    RV_AFFINE_U8 = 1,  /* 0..255, one byte                                                    */
+    RV_AFFINE_I4 = 2,  /* -8..7, two to a byte, the first in the low half; an odd last byte has
+                          0 above                                                             */
+    RV_AFFINE_U4 = 3,  /* 0..15, the same                                                     */
+    RV_AFFINE_I16 = 4, /* -32768..32767, int16_t in the byte order of the machine             */
+    RV_AFFINE_U16 = 5  /* 0..65535                                                            */
+} rv_affine_type;
+
+/* One row per type. */
+typedef struct rv_affine_info {
+    const char *name; /* "i8", ...     */
+    int32_t low, high;
+    uint32_t bits;
+} rv_affine_info;
+RV_API const rv_affine_info *rv_affine_type_at(size_t i); /* NULL past the end */
+
+/* x: [outer, channels, inner], each 1 or more (0 where there is nothing). Scale of element
+   (o, c, i): scale[c] with block 0, else scale[(o * blocks + c / block) * inner + i], where
+   blocks = ceil(channels / block).
+       the whole tensor of n     {1, 1, n, 0}
+       each of n rows            {1, n, dim, 0}
+       groups of 32 along rows   {n, dim, 1, 32}                                              */
+typedef struct rv_affine_shape {
+    size_t outer, channels, inner, block;
+} rv_affine_shape;
+
+RV_API size_t rv_affine_scales(const rv_affine_shape *shape);         /* how many scales        */
+RV_API size_t rv_affine_bytes (rv_affine_type type, size_t n);        /* bytes of n codes       */
+
+/* Scales and zero points that fit x. Symmetric: scale = largest |x| / high and no zero point
+   (signed types; codes -high..high). Asymmetric: over the range of x widened to include 0,
+   scale = (largest - least) / (high - low), zero = round(low - least / scale). A part of zeros gets
+   scale 1, and zero = low when asymmetric. scale, zero: [rv_affine_scales]; zero may be NULL when
+   symmetric. NaN or infinity, or a range that no float holds: RV_ERR_ARG with the element in
+   ctx->where; symmetric with an unsigned type: RV_ERR_CONFIG. Nothing is written on failure.
+   Allocates 8 bytes per scale. */
+RV_API rv_status rv_affine_find(rv_ctx *ctx, rv_affine_type type, int asymmetric, const float *x,
+                                const rv_affine_shape *shape, float *scale, int32_t *zero);
+/* codes: [rv_affine_bytes]; zero NULL: all 0. The quotient is taken in float, as ONNX does.
+   RV_ERR_ARG: NaN in x; a scale that is not above 0 and finite, a zero point out of the type's
+   range, its index in ctx->where. Infinity goes to the end of the range. */
+RV_API rv_status rv_affine_quantize(rv_ctx *ctx, rv_affine_type type, const float *x,
+                                    const rv_affine_shape *shape, const float *scale,
+                                    const int32_t *zero, void *codes);
+RV_API rv_status rv_affine_dequantize(rv_ctx *ctx, rv_affine_type type, const void *codes,
+                                      const rv_affine_shape *shape, const float *scale,
+                                      const int32_t *zero, float *x);
+
+/* Rows of several components (Euclidean, hyperbolic, spherical parts, say), each with its own
+   number of bits and, per row, its own scale = largest |x| / (2^(bits - 1) - 1). A code is the
+   scales (four bytes each, little-endian) and the elements bit after bit, lowest first, rounded up
+   to whole bytes: of 8, 5 and 5 bits, 12 + ceil((8 e + 5 h + 5 s) / 8) bytes. */
+typedef struct rv_affine_component {
+    uint32_t dim;  /* elements, 1 or more                                                     */
+    uint32_t bits; /* per element, 2..16                                                      */
+} rv_affine_component;
+/* Bytes of one row's code; 0 when a component is out of its range. */
+RV_API size_t rv_affine_pack_bytes(const rv_affine_component *parts, size_t n_parts);
+/* x: [n, sum of dims]; codes: [n, pack bytes]. RV_ERR_ARG: NaN or infinity, its index in
+   ctx->where; RV_ERR_CONFIG: a component out of its range. */
+RV_API rv_status rv_affine_pack(rv_ctx *ctx, const rv_affine_component *parts, size_t n_parts,
+                                const float *x, size_t n, uint8_t *codes);
+RV_API rv_status rv_affine_unpack(rv_ctx *ctx, const rv_affine_component *parts, size_t n_parts,
+                                  const uint8_t *codes, size_t n, float *x);
+
+#endif /* RV_AFFINE_H */
+/* ==== src/lowrank.h =========================================================================== */
+#ifndef RV_LOWRANK_H
+#define RV_LOWRANK_H
+
+/* >>lowrank  Matrices as products of thin ones: truncated singular value decomposition, and
+   Tucker-2 for tensors of three modes. Small matrices are decomposed exactly, in double, by
+   one-sided Jacobi rotations; large ones through a random sample of their range. Keeping k of the
+   singular values loses exactly the others: the error is the root of the sum of their squares, and
+   no matrix of rank k is nearer (Eckart, Young). Thread class: pure.
+
+       rv_lowrank_svd(ctx, NULL, a, m, n, k, u, s, v, NULL);    (m + n + 1) k floats for m n
+       k = rv_lowrank_rank(s, k, 0, 0.95);                      how many of them are needed
+       rv_lowrank_restore(ctx, u, s, v, m, n, k, a);                                            */
+
+typedef enum rv_lowrank_method {
+    RV_LOWRANK_AUTO = 0,   /* EXACT where the shorter side is at most 128 or less than twice
+                              k + oversample, else RANDOM                                     */
+    RV_LOWRANK_EXACT = 1,  /* Jacobi: about 60 short^2 long operations in double              */
+    RV_LOWRANK_RANDOM = 2  /* about 2 (2 iterations + 2) m n (k + oversample) in float, and EXACT
+                              on a matrix of k + oversample rows                              */
+} rv_lowrank_method;
+
+typedef struct rv_lowrank_config {
+    rv_lowrank_method method; /* default RV_LOWRANK_AUTO                                      */
+    uint32_t oversample;      /* RANDOM: rows more than k, 1..1000; default 10                */
+    uint32_t iterations;      /* RANDOM: passes that favour large values, and Tucker-2: rounds
+                                 after the start; 1..100, default 2                           */
+} rv_lowrank_config;
+
+/* a: [m, n], about u diag(s) v^T. u: [m, k] and v: [n, k] with orthonormal columns, s: [k] not
+   rising, 0 or more; the largest component of each column of u is positive. Any of u, s, v may be
+   NULL. 1 <= k <= min(m, n). *error: the length of a - u diag(s) v^T (root of the sum of squares),
+   may be NULL; computed from lengths, so below about 1e-7 of the length of a it is noise. config
+   may be NULL. RANDOM depends on ctx->seed. Errors: RV_ERR_CONFIG; RV_ERR_ARG: k, sizes, NaN and
+   infinity with the index in ctx->where; singular values, and under RANDOM products, beyond the
+   range of floats. Nothing is written on failure. Polls; allocates at most 8 m n + 8 short^2 bytes,
+   RANDOM about 4 m n + 16 (k + oversample) (m + n). */
+RV_API rv_status rv_lowrank_svd(rv_ctx *ctx, const rv_lowrank_config *config, const float *a,
+                                size_t m, size_t n, size_t k, float *u, float *s, float *v,
+                                double *error);
+/* The least r so that the first r of n singular values hold `energy` (0..1) of the sum of squares
+   of all: of those given, or `total` where that is larger than their sum. n when they do not. */
+RV_API size_t rv_lowrank_rank(const float *s, size_t n, double total, double energy);
+/* out: [m, n] = u diag(s) v^T; s NULL: ones. Allocates 4 m k bytes. Polls. */
+RV_API rv_status rv_lowrank_restore(rv_ctx *ctx, const float *u, const float *s, const float *v,
+                                    size_t m, size_t n, size_t k, float *out);
+
+/* Tucker-2: x[i, j, l] of x: [n1, n2, n3] is about the sum over a, b of
+   u1[i, a] u2[j, b] core[a, b, l]. u1: [n1, r1] and u2: [n2, r2] with orthonormal columns, core:
+   [r1, r2, n3]; r1 <= min(n1, r2 n3) and r2 <= min(n2, r1 n3), both 1 or more. Starts from the
+   singular vectors of the unfoldings and improves the factors in turn. Exact where x has these
+   ranks; else the error is at most the root of the sum of squares of the singular values both
+   unfoldings lose. Errors as above; allocates about 16 n1 n2 n3 bytes. Sources: Tucker, 1966; De
+   Lathauwer et al., 2000. */
+RV_API rv_status rv_lowrank_tucker2(rv_ctx *ctx, const rv_lowrank_config *config, const float *x,
+                                    size_t n1, size_t n2, size_t n3, size_t r1, size_t r2,
+                                    float *u1, float *u2, float *core);
+/* out: [n1, n2, n3] from the factors. Allocates 4 r1 n2 n3 bytes. Polls; of a canceled call a part
+   has been written. */
+RV_API rv_status rv_lowrank_tucker2_restore(rv_ctx *ctx, const float *u1, const float *u2,
+                                            const float *core, size_t n1, size_t n2, size_t n3,
+                                            size_t r1, size_t r2, float *out);
+
+#endif /* RV_LOWRANK_H */
 /* ==== src/kmeans.h ============================================================================ */
 #ifndef RV_KMEANS_H
 #define RV_KMEANS_H
@@ -18568,11 +19541,19 @@ RV__FN double rv__exp(double x)
     return p * rv__mathx_pow2(n / 2) * rv__mathx_pow2(n - n / 2);
 }
 
+/* atanh(s) / s - 1 for |s| < 0.172. */
+static double rv__mathx_atanh_rest(double s)
+{
+    double z = s * s, sum = 0.0;
+    for (int k = 23; k >= 3; k -= 2) sum = (sum + 1.0 / (double)k) * z;
+    return sum;
+}
+
 /* x = 2^e m, m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m - 1) / (m + 1)). Error below 2 ulp. */
 RV__FN double rv__log(double x)
 {
     uint64_t bits;
-    double s, z, sum = 0.0;
+    double s;
     int e = 0;
     memcpy(&bits, &x, sizeof bits);
     if ((bits & 0x7FFFFFFFFFFFFFFFull) == 0) return -(double)rv__infinity();
@@ -18592,11 +19573,10 @@ RV__FN double rv__log(double x)
         e++;
     }
     s = (x - 1.0) / (x + 1.0);
-    z = s * s;
-    for (int k = 23; k >= 3; k -= 2) sum = (sum + 1.0 / (double)k) * z;
     return (double)e * 6.93147180369123816490e-01 +
            rv__mathx_keep(2.0 * s +
-                          rv__mathx_keep(2.0 * s * sum + (double)e * 1.90821492927058770002e-10));
+                          rv__mathx_keep(2.0 * s * rv__mathx_atanh_rest(s) +
+                                         (double)e * 1.90821492927058770002e-10));
 }
 
 /* Sine and cosine for |x| <= 2^20, absolute error below 2^-52; NaN and larger x give NaN. x is
@@ -18623,11 +19603,338 @@ RV__FN void rv__sincos(double x, double *sine, double *cosine)
     *cosine = quadrant == 0 ? c : quadrant == 1 ? -s : quadrant == 2 ? -c : s;
 }
 
+/* log(1 + x), x >= -1. Error below 4 ulp. */
+RV__FN double rv__log1p(double x)
+{
+    double s;
+    if (!(x > -0.29 && x < 0.41)) return rv__log(1.0 + x);
+    s = x / (2.0 + x);
+    return 2.0 * s + 2.0 * s * rv__mathx_atanh_rest(s);
+}
+
+/* exp(x) - 1. Error below 4 ulp. */
+RV__FN double rv__expm1(double x)
+{
+    double p = 1.0;
+    if (!(x > -0.35 && x < 0.35)) return rv__exp(x) - 1.0;
+    for (int k = 14; k > 1; k--) p = 1.0 + p * x / (double)k;
+    return p * x;
+}
+
+/* For x >= 0; error below 8 ulp. */
+RV__FN double rv__asinh(double x)
+{
+    if (x > 1e8) return rv__log(x) + 6.9314718055994530942e-01;
+    return rv__log1p(x + x * x / (1.0 + sqrt(1.0 + x * x)));
+}
+
+RV__FN double rv__tanh(double x)
+{
+    double e;
+    if (x > 20.0 || x < -20.0) return x > 0.0 ? 1.0 : -1.0;
+    e = rv__expm1(2.0 * x);
+    return e / (e + 2.0);
+}
+
+/* The angle of the point (x, y), y >= 0: in [0, pi]; 0 for the origin. Error below 4 ulp. */
+RV__FN double rv__atan2(double y, double x)
+{
+    double t, z, sum = 0.0;
+    if (x < 0.0) return 3.1415926535897932385 - rv__atan2(y, -x);
+    if (y > x) return 1.5707963267948966192 - rv__atan2(x, y);
+    if (y == 0.0) return 0.0;
+    t = y / x;
+    for (int half = 0; half < 2; half++) t = t / (1.0 + sqrt(1.0 + t * t)); /* at most tan(pi/16) */
+    z = t * t;
+    for (int k = 25; k >= 3; k -= 2) sum = (1.0 / (double)k - sum) * z;
+    return 4.0 * (t - t * sum);
+}
+
 #undef RV__MATHX_ROWS
 #undef RV__MATHX_COLS
 #undef RV__MATHX_WORK
 
 #endif /* RV_MATHX_C */
+/* ==== src/csr.c =============================================================================== */
+#ifndef RV_CSR_C
+#define RV_CSR_C
+
+/* Sorting by two counting sorts, by column and then by row, each stable: triples of one place keep
+   the order they were given in, so that their sum has the same bits whatever else there is. */
+
+#define RV__CSR_POLL 262144u /* multiplications between two polls */
+
+static rv_status rv__csr_check_size(rv_ctx *ctx, size_t rows, size_t cols, size_t nnz)
+{
+    if (rows >= UINT32_MAX || cols >= UINT32_MAX || nnz >= UINT32_MAX) {
+        return rv__fail(ctx, RV_ERR_ARG, 0,
+                        "%z rows, %z columns, %z entries; each must be below 4294967295", rows,
+                        cols, nnz);
+    }
+    return RV_OK;
+}
+
+static rv_status rv__csr_check_row(rv_ctx *ctx, const rv_csr *a, size_t i)
+{
+    for (size_t e = a->start[i]; e < a->start[i + 1]; e++) {
+        if (a->index[e] >= a->cols || (e > a->start[i] && a->index[e] <= a->index[e - 1])) {
+            return rv__fail(ctx, RV_ERR_ARG, e,
+                            "index[%z] is %z; it must be below %z and above the one before", e,
+                            (size_t)a->index[e], a->cols);
+        }
+        if (a->value && !rv__finite_f32(a->value[e])) {
+            return rv__fail(ctx, RV_ERR_ARG, e, "value[%z] is %f; it must be finite", e,
+                            (double)a->value[e]);
+        }
+    }
+    return RV_OK;
+}
+
+RV_API rv_status rv_csr_check(rv_ctx *ctx, const rv_csr *a)
+{
+    rv_status status;
+    if (!a || !a->start || a->start[0] != 0) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "a or start is NULL, or start does not begin with 0");
+    }
+    status = rv__csr_check_size(ctx, a->rows, a->cols, 0);
+    if (status) return status;
+    for (size_t i = 0; i < a->rows; i++) {
+        if (a->start[i + 1] < a->start[i]) {
+            return rv__fail(ctx, RV_ERR_ARG, i + 1, "start[%z] is %z; it must not fall below %z",
+                            i + 1, (size_t)a->start[i + 1], (size_t)a->start[i]);
+        }
+    }
+    if (a->start[a->rows] && !a->index) return rv__fail(ctx, RV_ERR_ARG, 0, "index is NULL");
+    for (size_t i = 0; i < a->rows; i++) {
+        status = rv__csr_check_row(ctx, a, i);
+        if (status) return status;
+    }
+    return rv__ok(ctx);
+}
+
+/* order = the triples in ascending key, equal keys in the order of `before` (NULL: as given).
+   count: [n_keys + 1] scratch. */
+static void rv__csr_sort(const uint32_t *key, size_t nnz, const uint32_t *before, size_t n_keys,
+                         uint32_t *count, uint32_t *order)
+{
+    memset(count, 0, (n_keys + 1) * sizeof *count);
+    for (size_t e = 0; e < nnz; e++) count[key[e] + 1]++;
+    for (size_t k = 0; k < n_keys; k++) count[k + 1] += count[k];
+    for (size_t e = 0; e < nnz; e++) {
+        uint32_t entry = before ? before[e] : (uint32_t)e;
+        order[count[key[entry]]++] = entry;
+    }
+}
+
+static rv_status rv__csr_check_coo(rv_ctx *ctx, size_t rows, size_t cols, const uint32_t *row,
+                                   const uint32_t *col, const float *value, size_t nnz)
+{
+    rv_status status = rv__csr_check_size(ctx, rows, cols, nnz);
+    if (status) return status;
+    if (nnz && (!row || !col)) return rv__fail(ctx, RV_ERR_ARG, 0, "row or col is NULL");
+    for (size_t e = 0; e < nnz; e++) {
+        if (row[e] >= rows || col[e] >= cols) {
+            return rv__fail(ctx, RV_ERR_ARG, e,
+                            "triple %z is at %z, %z; the matrix has %z rows and %z columns", e,
+                            (size_t)row[e], (size_t)col[e], rows, cols);
+        }
+        if (value && !rv__finite_f32(value[e])) {
+            return rv__fail(ctx, RV_ERR_ARG, e, "value[%z] is %f; it must be finite", e,
+                            (double)value[e]);
+        }
+    }
+    return RV_OK;
+}
+
+RV_API rv_status rv_csr_from_coo(rv_ctx *ctx, size_t rows, size_t cols, const uint32_t *row,
+                                 const uint32_t *col, const float *value, size_t nnz,
+                                 uint32_t *start, uint32_t *index, float *value_out, size_t *kept)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    const size_t keys = (rows > cols ? rows : cols) + 1;
+    uint32_t *count, *by_col, *order;
+    size_t at = 0, e = 0;
+    rv_status status = rv__csr_check_coo(ctx, rows, cols, row, col, value, nnz);
+    if (!status && (!start || !kept || (nnz && !index))) {
+        status = rv__fail(ctx, RV_ERR_ARG, 0, "start, index or kept is NULL");
+    }
+    if (status) return status;
+    count = (uint32_t *)rv__get(&alloc, rv__add(keys, 2 * nnz), sizeof *count);
+    if (!count) return rv__no_memory(ctx, rv__mul(rv__add(keys, 2 * nnz), sizeof *count));
+    by_col = count + keys;
+    order = by_col + nnz;
+    rv__csr_sort(col, nnz, NULL, cols, count, by_col);
+    rv__csr_sort(row, nnz, by_col, rows, count, order);
+    start[0] = 0;
+    for (size_t i = 0; i < rows; i++) {
+        const size_t first = at;
+        for (; e < nnz && row[order[e]] == i; e++) {
+            const float x = value ? value[order[e]] : 1.0f;
+            if (at > first && index[at - 1] == col[order[e]]) {
+                if (value_out) value_out[at - 1] += x;
+                continue;
+            }
+            index[at] = col[order[e]];
+            if (value_out) value_out[at] = x;
+            at++;
+        }
+        start[i + 1] = (uint32_t)at;
+    }
+    *kept = at;
+    rv__put(&alloc, count, keys + 2 * nnz, sizeof *count);
+    return rv__ok(ctx);
+}
+
+RV_API rv_status rv_csr_rows(rv_ctx *ctx, const rv_csr *a, uint32_t *row)
+{
+    rv_status status = rv_csr_check(ctx, a);
+    if (status) return status;
+    if (a->start[a->rows] && !row) return rv__fail(ctx, RV_ERR_ARG, 0, "row is NULL");
+    for (size_t i = 0; i < a->rows; i++) {
+        for (size_t e = a->start[i]; e < a->start[i + 1]; e++) row[e] = (uint32_t)i;
+    }
+    return rv__ok(ctx);
+}
+
+RV_API rv_status rv_csr_transpose(rv_ctx *ctx, const rv_csr *a, uint32_t *start, uint32_t *index,
+                                  float *value)
+{
+    size_t nnz;
+    rv_status status = rv_csr_check(ctx, a);
+    if (status) return status;
+    nnz = a->start[a->rows];
+    if (!start || (nnz && !index)) return rv__fail(ctx, RV_ERR_ARG, 0, "start or index is NULL");
+    memset(start, 0, (a->cols + 1) * sizeof *start);
+    for (size_t e = 0; e < nnz; e++) start[a->index[e] + 1]++;
+    for (size_t k = 0; k < a->cols; k++) start[k + 1] += start[k];
+    for (size_t i = 0; i < a->rows; i++) { /* start[k] moves to the end of k ... */
+        for (size_t e = a->start[i]; e < a->start[i + 1]; e++) {
+            const uint32_t to = start[a->index[e]]++;
+            index[to] = (uint32_t)i;
+            if (value) value[to] = a->value ? a->value[e] : 1.0f;
+        }
+    }
+    for (size_t k = a->cols; k > 0; k--) start[k] = start[k - 1]; /* ... and back */
+    start[0] = 0;
+    return rv__ok(ctx);
+}
+
+/* Counts, then writes; entry() by value or by mask. */
+typedef struct rv__csr_dense {
+    const float *dense; /* or NULL */
+    const uint8_t *mask;
+    float threshold;
+} rv__csr_dense;
+
+static int rv__csr_entry(const rv__csr_dense *from, size_t at)
+{
+    return from->dense ? fabsf(from->dense[at]) > from->threshold : from->mask[at] != 0;
+}
+
+static rv_status rv__csr_import(rv_ctx *ctx, const rv__csr_dense *from, size_t rows, size_t cols,
+                                uint32_t *start, uint32_t *index, float *value, size_t cap,
+                                size_t *count)
+{
+    size_t at = 0;
+    rv_status status = rv__csr_check_size(ctx, rows, cols, 0);
+    if (status) return status;
+    if (rv__mul(rows, cols) == SIZE_MAX || !count) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "count is NULL, or the matrix is too large");
+    }
+    for (size_t e = 0; e < rows * cols; e++) at += (size_t)rv__csr_entry(from, e);
+    *count = at;
+    if (at > cap || at >= UINT32_MAX) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "cap is %z; there are %z entries", cap, at);
+    }
+    if (!start || (at && !index)) return rv__fail(ctx, RV_ERR_ARG, 0, "start or index is NULL");
+    at = 0;
+    start[0] = 0;
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t j = 0; j < cols; j++) {
+            if (!rv__csr_entry(from, i * cols + j)) continue;
+            index[at] = (uint32_t)j;
+            if (value) value[at] = from->dense[i * cols + j];
+            at++;
+        }
+        start[i + 1] = (uint32_t)at;
+    }
+    return rv__ok(ctx);
+}
+
+RV_API rv_status rv_csr_from_dense(rv_ctx *ctx, const float *dense, size_t rows, size_t cols,
+                                   float threshold, uint32_t *start, uint32_t *index, float *value,
+                                   size_t cap, size_t *count)
+{
+    rv__csr_dense from;
+    size_t bad;
+    from.dense = dense;
+    from.mask = NULL;
+    from.threshold = threshold;
+    if (!dense) return rv__fail(ctx, RV_ERR_ARG, 0, "dense is NULL");
+    if (!rv__finite_f32(threshold) || threshold < 0.0f) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "threshold is %f; it must be 0 or more and finite",
+                        (double)threshold);
+    }
+    bad = rv__find_not_finite(dense, rv__mul(rows, cols) == SIZE_MAX ? 0 : rows * cols);
+    if (rv__mul(rows, cols) != SIZE_MAX && bad < rows * cols) {
+        return rv__fail(ctx, RV_ERR_ARG, bad, "dense[%z] is %f; it must be finite", bad,
+                        (double)dense[bad]);
+    }
+    return rv__csr_import(ctx, &from, rows, cols, start, index, value, cap, count);
+}
+
+RV_API rv_status rv_csr_from_mask(rv_ctx *ctx, const uint8_t *mask, size_t rows, size_t cols,
+                                  uint32_t *start, uint32_t *index, size_t cap, size_t *count)
+{
+    rv__csr_dense from;
+    from.dense = NULL;
+    from.mask = mask;
+    from.threshold = 0.0f;
+    if (!mask) return rv__fail(ctx, RV_ERR_ARG, 0, "mask is NULL");
+    return rv__csr_import(ctx, &from, rows, cols, start, index, NULL, cap, count);
+}
+
+RV_API rv_status rv_csr_times(rv_ctx *ctx, const rv_csr *a, const float *x, float *y)
+{
+    if (!a || !a->start || (a->rows && (!x || !y))) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "a, x or y is NULL");
+    }
+    for (size_t i = 0; i < a->rows; i++) {
+        double sum = 0.0;
+        for (size_t e = a->start[i]; e < a->start[i + 1]; e++) {
+            sum += (a->value ? (double)a->value[e] : 1.0) * (double)x[a->index[e]];
+        }
+        y[i] = (float)sum;
+    }
+    return rv__ok(ctx);
+}
+
+RV_API rv_status rv_csr_times_dense(rv_ctx *ctx, const rv_csr *a, const float *b, size_t n,
+                                    float *c)
+{
+    const rv__kernels *kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
+    size_t done = RV__CSR_POLL;
+    if (!a || !a->start || (a->rows && n && (!b || !c))) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "a, b or c is NULL");
+    }
+    for (size_t i = 0; n && i < a->rows; i++) {
+        if (done >= RV__CSR_POLL) {
+            rv_status status = rv__poll(ctx);
+            if (status) return status;
+            done = 0;
+        }
+        memset(c + i * n, 0, n * sizeof *c);
+        for (size_t e = a->start[i]; e < a->start[i + 1]; e++) {
+            kernels->axpy_f32(a->value ? a->value[e] : 1.0f, b + a->index[e] * n, c + i * n, n);
+        }
+        done += n * (size_t)(a->start[i + 1] - a->start[i] + 1);
+    }
+    return rv__ok(ctx);
+}
+
+#undef RV__CSR_POLL
+
+#endif /* RV_CSR_C */
 /* ==== src/topk.c ============================================================================== */
 #ifndef RV_TOPK_C
 #define RV_TOPK_C
@@ -19050,8 +20357,5822 @@ RV_API rv_distance_f32 rv_metric_find_f32(rv_metric metric, rv_isa isa)
 }
 
 #endif /* RV_DISTANCE_C */
+/* ==== src/hyperbolic.c ======================================================================== */
+#ifndef RV_HYPERBOLIC_C
+#define RV_HYPERBOLIC_C
+
+/* The stereographic model of curvature kappa, which for kappa = -c is the Poincare ball. Every
+   formula stands here once, in double, over views of float or double arrays: reductions first, then
+   one pass that writes, so that outputs may be inputs.
+
+   With a = 1 + kappa |x|^2, b = 1 + kappa |y|^2 and s = x + y (for differences: y - x, x taken
+   negative) nothing in these forms cancels where kappa < 0:
+       x (+) y     = (a s - kappa |s|^2 x) / d,   d = a b - kappa |s|^2
+       1 + kappa |x (+) y|^2 = a b / d
+       half the distance = arctan_kappa(|s| / sqrt(d)) = arsinh(sqrt(c |s|^2 / (a b))) / sqrt(c)
+   tan_kappa(t) = tan(sqrt(kappa) t) / sqrt(kappa) and its like are Taylor series in kappa t^2 where
+   that is small, so that kappa passes through 0.
+
+   Near the rim a is the difference of two numbers near 1: for double points |x|^2 is summed as
+   pairs of doubles from products of half the digits, which are exact, also where the compiler fuses
+   multiplication and addition.
+
+   Sources: Ungar, Analytic hyperbolic geometry, 2008; Ganea, Becigneul, Hofmann, Hyperbolic neural
+   networks, 2018; Bachmann, Becigneul, Ganea, Constant curvature graph convolutional networks,
+   2020.
+   Deviations: the forms above; geodesics and midpoints by the Lorentz model's weights. */
+
+/* ---- views ---- */
+
+/* n numbers, floats or doubles; both NULL: all zero. */
+typedef struct rv__reals {
+    const float *f;
+    const double *d;
+} rv__reals;
+
+typedef struct rv__outs {
+    float *f;
+    double *d;
+} rv__outs;
+
+RV__FN rv__reals rv__reals_f32(const float *x)
+{
+    rv__reals v;
+    v.f = x;
+    v.d = NULL;
+    return v;
+}
+
+RV__FN rv__reals rv__reals_f64(const double *x)
+{
+    rv__reals v;
+    v.f = NULL;
+    v.d = x;
+    return v;
+}
+
+RV__FN rv__outs rv__outs_f32(float *x)
+{
+    rv__outs v;
+    v.f = x;
+    v.d = NULL;
+    return v;
+}
+
+RV__FN rv__outs rv__outs_f64(double *x)
+{
+    rv__outs v;
+    v.f = NULL;
+    v.d = x;
+    return v;
+}
+
+RV__FN rv__reals rv__reals_of(rv__outs x)
+{
+    rv__reals v;
+    v.f = x.f;
+    v.d = x.d;
+    return v;
+}
+
+/* From element `first` on. */
+RV__FN rv__reals rv__reals_at(rv__reals x, size_t first)
+{
+    if (x.f) x.f += first;
+    if (x.d) x.d += first;
+    return x;
+}
+
+RV__FN rv__outs rv__outs_at(rv__outs x, size_t first)
+{
+    if (x.f) x.f += first;
+    if (x.d) x.d += first;
+    return x;
+}
+
+RV__INLINE double rv__real(rv__reals v, size_t i)
+{
+    return v.f ? (double)v.f[i] : v.d ? v.d[i] : 0.0;
+}
+
+RV__INLINE void rv__real_put(rv__outs v, size_t i, double value)
+{
+    if (v.f) v.f[i] = (float)value;
+    else v.d[i] = value;
+}
+
+RV__FN double rv__hyp_nan(void)
+{
+    return (double)rv__from_bits_f32(0x7FC00000);
+}
+
+RV__FN void rv__hyp_fill(rv__outs out, size_t n, double value)
+{
+    for (size_t i = 0; i < n; i++) rv__real_put(out, i, value);
+}
+
+/* Four sums, because additions wait for each other. */
+RV__FN double rv__hyp_dot_f32(const float *x, const float *y, size_t n)
+{
+    double a = 0.0, b = 0.0, c = 0.0, d = 0.0;
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        a += (double)x[i] * (double)y[i];
+        b += (double)x[i + 1] * (double)y[i + 1];
+        c += (double)x[i + 2] * (double)y[i + 2];
+        d += (double)x[i + 3] * (double)y[i + 3];
+    }
+    for (; i < n; i++) a += (double)x[i] * (double)y[i];
+    return (a + b) + (c + d);
+}
+
+RV__FN double rv__hyp_dot(rv__reals x, rv__reals y, size_t n)
+{
+    double sum = 0.0;
+    if (x.f && y.f) return rv__hyp_dot_f32(x.f, y.f, n);
+    for (size_t i = 0; i < n; i++) sum += rv__real(x, i) * rv__real(y, i);
+    return sum;
+}
+
+/* The length of x as peak * rest, so that it neither overflows nor vanishes. NaN for what is not
+   finite. */
+static double rv__hyp_peak(rv__reals x, size_t n, double *rest)
+{
+    double peak = 0.0, sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double v = fabs(rv__real(x, i));
+        if (!rv__finite_f64(v)) {
+            *rest = rv__hyp_nan();
+            return *rest;
+        }
+        if (v > peak) peak = v;
+    }
+    *rest = 0.0;
+    if (peak == 0.0) return 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double v = rv__real(x, i) / peak;
+        sum += v * v;
+    }
+    *rest = sqrt(sum);
+    return peak;
+}
+
+RV__FN double rv__hyp_length(rv__reals x, size_t n)
+{
+    double sum = rv__hyp_dot(x, x, n), peak, rest;
+    if (rv__finite_f64(sum) && (sum > 1e-290 || !x.d)) return sqrt(sum);
+    peak = rv__hyp_peak(x, n, &rest);
+    return peak * rest;
+}
+
+/* ---- the gap 1 + kappa |x|^2 ---- */
+
+/* sum + x, what was rounded away goes to *rest. */
+static double rv__hyp_two_sum(double sum, double x, double *rest)
+{
+    double total = rv__mathx_keep(sum + x), part = rv__mathx_keep(total - sum);
+    *rest += rv__mathx_keep(sum - rv__mathx_keep(total - part)) + rv__mathx_keep(x - part);
+    return total;
+}
+
+/* The upper 26 bits of x: products of two such are exact. */
+static double rv__hyp_head(double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits &= ~(uint64_t)0x7FFFFFFu;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static double rv__hyp_gap_exact(const double *x, size_t n, double kappa)
+{
+    double high = 0.0, low = 0.0, rest = 0.0, head, tail, k_head, k_tail, sum;
+    for (size_t i = 0; i < n; i++) {
+        head = rv__hyp_head(x[i]);
+        tail = rv__mathx_keep(x[i] - head);
+        high = rv__hyp_two_sum(high, head * head, &low);
+        low += (2.0 * head + tail) * tail;
+    }
+    head = rv__hyp_head(high);
+    tail = rv__mathx_keep(high - head);
+    k_head = rv__hyp_head(kappa);
+    k_tail = rv__mathx_keep(kappa - k_head);
+    sum = rv__hyp_two_sum(1.0, k_head * head, &rest);
+    return sum + (rest + (k_head * tail + k_tail * head + k_tail * tail + kappa * low));
+}
+
+/* The largest radius, over 1 / sqrt(c), and its gap. */
+RV__FN double rv__hyp_rim(int is_float)
+{
+    return is_float ? 1.0 - 1.0 / 4194304.0 : 1.0 - 1.0 / 281474976710656.0;
+}
+
+RV__FN double rv__hyp_least(int is_float)
+{
+    double margin = 1.0 - rv__hyp_rim(is_float);
+    return margin * (2.0 - margin);
+}
+
+/* 1 + kappa |x|^2 of *pull times x, which lies within the rim; NaN when x or kappa is not
+   finite. */
+RV__FN double rv__hyp_gap(rv__reals x, size_t n, double kappa, double *pull)
+{
+    double gap, least = rv__hyp_least(x.f != NULL), peak, rest;
+    *pull = 1.0;
+    if (!x.f && !x.d && rv__finite_f64(kappa)) return 1.0;
+    if (x.d && kappa < 0.0) gap = rv__hyp_gap_exact(x.d, n, kappa);
+    else gap = 1.0 + kappa * rv__hyp_dot(x, x, n);
+    if (rv__finite_f64(gap) && (kappa >= 0.0 || gap >= least)) return gap;
+    if (rv__finite_f64(kappa) && kappa < 0.0) {
+        peak = rv__hyp_peak(x, n, &rest);
+        if (rv__finite_f64(peak)) {
+            *pull = rv__hyp_rim(x.f != NULL) / sqrt(-kappa) / rest / peak;
+            return least;
+        }
+    }
+    *pull = rv__hyp_nan();
+    return *pull;
+}
+
+/* kappa of the ball; NaN unless c is positive and finite. */
+RV__FN double rv__hyp_ball(double c)
+{
+    return rv__finite_f64(c) && c > 0.0 ? -c : rv__hyp_nan();
+}
+
+/* ---- trigonometry of curvature kappa; u = kappa t^2 ---- */
+
+#define RV__HYP_SMALL 1e-3 /* |u| below which six terms of the series are exact to a double */
+
+/* tan_kappa(t) / t */
+RV__FN double rv__hyp_tanc(double kappa, double t)
+{
+    double u = kappa * t * t, r, sine, cosine;
+    if (u > -RV__HYP_SMALL && u < RV__HYP_SMALL) {
+        return 1.0 + u * (1.0 / 3.0 + u * (2.0 / 15.0 + u * (17.0 / 315.0 + u * (62.0 / 2835.0 +
+               u * (1382.0 / 155925.0)))));
+    }
+    r = sqrt(fabs(kappa)) * t;
+    if (kappa < 0.0) return rv__tanh(r) / r;
+    rv__sincos(r, &sine, &cosine);
+    return sine / cosine / r;
+}
+
+/* sin_kappa(t) / t, sqrt(|kappa|) t at most 700 */
+RV__FN double rv__hyp_sinc(double kappa, double t)
+{
+    double u = kappa * t * t, r, e, sine, cosine;
+    if (u > -RV__HYP_SMALL && u < RV__HYP_SMALL) {
+        return 1.0 - u * (1.0 / 6.0 - u * (1.0 / 120.0 - u * (1.0 / 5040.0 - u / 362880.0)));
+    }
+    r = sqrt(fabs(kappa)) * fabs(t);
+    if (kappa < 0.0) {
+        e = rv__expm1(r);
+        return 0.5 * (e + e / (e + 1.0)) / r;
+    }
+    rv__sincos(r, &sine, &cosine);
+    return sine / r;
+}
+
+/* 1 + kappa tan_kappa(t)^2: without cancellation where kappa < 0. */
+RV__FN double rv__hyp_secant(double kappa, double t)
+{
+    double q, r;
+    if (kappa < 0.0) {
+        q = rv__exp(-2.0 * sqrt(-kappa) * fabs(t));
+        return 4.0 * q / ((1.0 + q) * (1.0 + q));
+    }
+    r = t * rv__hyp_tanc(kappa, t);
+    return 1.0 + kappa * r * r;
+}
+
+/* ---- two points ---- */
+
+typedef struct rv__hyp_pair {
+    rv__reals x, y;
+    size_t n;
+    double kappa, sign;    /* s = y_pull y + sign x_pull x */
+    double x_pull, y_pull;
+    double a, b, sq, d;    /* gaps, |s|^2, the denominator */
+    double half, ratio;    /* half the distance; it over |s| / sqrt(d) */
+} rv__hyp_pair;
+
+/* |s|^2 and the denominator, from all else. For kappa > 0 that is a sum of squares as well, of
+   y / |y| - sign kappa |y| x. */
+static void rv__hyp_sums(rv__hyp_pair *p)
+{
+    double sum = 0.0, px = p->sign * p->x_pull, length, scale;
+    for (size_t i = 0; i < p->n; i++) {
+        double s = p->y_pull * rv__real(p->y, i) + px * rv__real(p->x, i);
+        sum += s * s;
+    }
+    p->sq = sum;
+    p->d = p->a * p->b - p->kappa * sum;
+    if (!(p->kappa > 0.0)) return;
+    length = fabs(p->y_pull) * rv__hyp_length(p->y, p->n);
+    if (!(length > 0.0)) return;
+    scale = p->sign * p->kappa * length;
+    p->d = 0.0;
+    for (size_t i = 0; i < p->n; i++) {
+        double s = p->y_pull * rv__real(p->y, i) / length - scale * rv__real(p->x, i);
+        p->d += s * s;
+    }
+}
+
+/* Half the distance that belongs to |s|^2, a b and d. */
+static void rv__hyp_measure(rv__hyp_pair *p)
+{
+    double u = p->kappa * p->sq / p->d, root = sqrt(p->sq / p->d);
+    if (u > -RV__HYP_SMALL && u < RV__HYP_SMALL) {
+        p->ratio = 1.0 - u * (1.0 / 3.0 - u * (0.2 - u * (1.0 / 7.0 - u * (1.0 / 9.0 - u / 11.0))));
+        p->half = root * p->ratio;
+    } else if (p->kappa < 0.0) {
+        p->half = rv__asinh(sqrt(-p->kappa * p->sq / (p->a * p->b))) / sqrt(-p->kappa);
+        p->ratio = p->half / root;
+    } else {
+        p->half = rv__atan2(sqrt(p->kappa * p->sq), sqrt(p->d)) / sqrt(p->kappa);
+        p->ratio = p->half / root;
+    }
+}
+
+/* Everything of sign x and y. */
+RV__FN void rv__hyp_meet(rv__hyp_pair *p, rv__reals x, double sign, rv__reals y, size_t n,
+                         double kappa)
+{
+    p->x = x;
+    p->y = y;
+    p->n = n;
+    p->kappa = kappa;
+    p->sign = sign;
+    p->a = rv__hyp_gap(x, n, kappa, &p->x_pull);
+    p->b = rv__hyp_gap(y, n, kappa, &p->y_pull);
+    p->half = p->ratio = p->sq = p->d = rv__hyp_nan();
+    if (!rv__finite_f64(p->a) || !rv__finite_f64(p->b)) return;
+    rv__hyp_sums(p);
+    rv__hyp_measure(p);
+}
+
+/* out = f s + g x + h v; v may be NULL. NaN where a factor is not finite. */
+static void rv__hyp_blend(const rv__hyp_pair *p, double f, double g, double h, rv__reals v,
+                          rv__outs out)
+{
+    double px = p->sign * p->x_pull;
+    if (!rv__finite_f64(f) || !rv__finite_f64(g) || !rv__finite_f64(h)) {
+        rv__hyp_fill(out, p->n, rv__hyp_nan());
+        return;
+    }
+    g *= p->x_pull;
+    for (size_t i = 0; i < p->n; i++) {
+        double x = rv__real(p->x, i);
+        double s = p->y_pull * rv__real(p->y, i) + px * x;
+        rv__real_put(out, i, f * s + g * x + h * rv__real(v, i));
+    }
+}
+
+/* What brings a result of this gap, its length times sqrt(c) being reach, back within the rim. */
+RV__FN double rv__hyp_settle(double kappa, double gap, double reach, int is_float)
+{
+    if (kappa < 0.0 && gap < rv__hyp_least(is_float)) return rv__hyp_rim(is_float) / reach;
+    return 1.0;
+}
+
+RV__FN rv__reals rv__hyp_none(void)
+{
+    return rv__reals_f64(NULL);
+}
+
+RV__FN void rv__hyp_times(rv__reals x, size_t n, double factor, rv__outs out)
+{
+    for (size_t i = 0; i < n; i++) rv__real_put(out, i, factor * rv__real(x, i));
+}
+
+RV__FN void rv__hyp_project(rv__outs x, size_t n, double kappa)
+{
+    double pull;
+    (void)rv__hyp_gap(rv__reals_of(x), n, kappa, &pull);
+    if (!rv__finite_f64(pull) || pull != 1.0) rv__hyp_times(rv__reals_of(x), n, pull, x);
+}
+
+/* Pulls a result in that stands outside by rounding: near the rim (gap), or coming from there (gap
+   a) on a way that leads back past the origin, so that s is the difference of two numbers near the
+   rim. */
+RV__FN void rv__hyp_pull_in(rv__outs out, size_t n, double kappa, double a, double gap)
+{
+    if (kappa < 0.0 && (a < 1e-6 || gap < 1e-6)) rv__hyp_project(out, n, kappa);
+}
+
+/* (sign x) (+) y from a pair with its sums. */
+static void rv__hyp_join(const rv__hyp_pair *p, rv__outs out)
+{
+    double gap = p->a * p->b / p->d;
+    double f = rv__hyp_settle(p->kappa, gap, sqrt(-p->kappa * p->sq / p->d), out.f != NULL);
+    rv__hyp_blend(p, f * p->a / p->d, -p->sign * f * p->kappa * p->sq / p->d, 0.0, rv__hyp_none(),
+                  out);
+    rv__hyp_pull_in(out, p->n, p->kappa, p->a, gap);
+}
+
+/* ---- functions of the model ---- */
+
+RV__FN double rv__hyp_distance(rv__reals x, rv__reals y, size_t n, double kappa)
+{
+    rv__hyp_pair p;
+    rv__hyp_meet(&p, x, -1.0, y, n, kappa);
+    return 2.0 * p.half;
+}
+
+RV__FN double rv__hyp_conformal(rv__reals x, size_t n, double kappa)
+{
+    double pull;
+    return 2.0 / rv__hyp_gap(x, n, kappa, &pull);
+}
+
+RV__FN void rv__hyp_add(rv__reals x, rv__reals y, size_t n, double kappa, rv__outs out)
+{
+    rv__hyp_pair p;
+    rv__hyp_meet(&p, x, 1.0, y, n, kappa);
+    rv__hyp_join(&p, out);
+}
+
+/* What x of this length and gap is to be multiplied by, so that its distance from the origin
+   becomes `times` times what it was. */
+static double rv__hyp_stretch(double times, double length, double gap, double kappa, int is_float)
+{
+    rv__hyp_pair p;
+    double t, factor;
+    p.kappa = kappa;
+    p.sq = length * length;
+    p.a = 1.0;
+    p.b = gap;
+    p.d = 1.0;
+    rv__hyp_measure(&p);
+    t = times * p.half;
+    factor = times * p.ratio * rv__hyp_tanc(kappa, t);
+    return factor * rv__hyp_settle(kappa, rv__hyp_secant(kappa, t),
+                                   sqrt(fabs(kappa)) * length * fabs(factor), is_float);
+}
+
+RV__FN void rv__hyp_scale(double r, rv__reals x, size_t n, double kappa, rv__outs out)
+{
+    double pull, gap = rv__hyp_gap(x, n, kappa, &pull), factor = rv__hyp_nan();
+    if (rv__finite_f64(gap) && rv__finite_f64(r)) {
+        double length = pull * rv__hyp_length(x, n);
+        factor = pull * rv__hyp_stretch(r, length, gap, kappa, out.f != NULL);
+    }
+    rv__hyp_times(x, n, factor, out);
+}
+
+/* |M x| relative to |x| stretches the distance from the origin. */
+RV__FN void rv__hyp_matvec(rv__reals matrix, size_t n_rows, rv__reals x, size_t n, double kappa,
+                           rv__outs out)
+{
+    double pull, gap = rv__hyp_gap(x, n, kappa, &pull), length, sum = 0.0, factor;
+    if (rv__finite_f64(gap)) {
+        for (size_t i = 0; i < n_rows; i++) {
+            double y = pull * rv__hyp_dot(rv__reals_at(matrix, i * n), x, n);
+            sum += y * y;
+        }
+    }
+    if (!rv__finite_f64(gap) || !rv__finite_f64(sum)) {
+        rv__hyp_fill(out, n_rows, rv__hyp_nan());
+        return;
+    }
+    length = pull * rv__hyp_length(x, n);
+    factor = 0.0;
+    if (length > 0.0 && sum > 0.0) {
+        /* the point |M x| / |x| (x) x, turned into the direction of M x */
+        double ratio = sqrt(sum) / length;
+        factor = pull * rv__hyp_stretch(ratio, length, gap, kappa, out.f != NULL) / ratio;
+    }
+    for (size_t i = 0; i < n_rows; i++) {
+        rv__real_put(out, i, factor * rv__hyp_dot(rv__reals_at(matrix, i * n), x, n));
+    }
+}
+
+/* The pair of x and y with exp_x(scale v) = x (+) y; y is a multiple of v. 0 when something is not
+   finite. */
+RV__FN int rv__hyp_aim(rv__hyp_pair *p, rv__reals x, rv__reals v, double scale, size_t n,
+                       double kappa)
+{
+    double t;
+    p->x = x;
+    p->y = v;
+    p->n = n;
+    p->kappa = kappa;
+    p->sign = 1.0;
+    p->a = rv__hyp_gap(x, n, kappa, &p->x_pull);
+    t = fabs(scale) * rv__hyp_length(v, n) / p->a;
+    if (!rv__finite_f64(p->a) || !rv__finite_f64(t)) return 0;
+    p->y_pull = scale * rv__hyp_tanc(kappa, t) / p->a;
+    p->b = rv__hyp_secant(kappa, t);
+    rv__hyp_sums(p);
+    return 1;
+}
+
+RV__FN void rv__hyp_exp(rv__reals x, rv__reals v, double scale, size_t n, double kappa,
+                        rv__outs out)
+{
+    rv__hyp_pair p;
+    if (rv__hyp_aim(&p, x, v, scale, n, kappa)) rv__hyp_join(&p, out);
+    else rv__hyp_fill(out, n, rv__hyp_nan());
+}
+
+/* times log_x(y). Returns the length of log_x(y). */
+RV__FN double rv__hyp_log(rv__reals x, rv__reals y, double times, size_t n, double kappa,
+                          rv__outs out)
+{
+    rv__hyp_pair p;
+    double f;
+    rv__hyp_meet(&p, x, -1.0, y, n, kappa);
+    f = times * p.a * p.ratio / p.d;
+    rv__hyp_blend(&p, f * p.a, f * kappa * p.sq, 0.0, rv__hyp_none(), out);
+    return 2.0 * p.half;
+}
+
+/* gyr[u, v] w = w + *on_u u + *on_v v, from the products of the three; middle = 1 - kappa u v, d
+   the denominator of u (+) v. With W = -kappa (u v' - v u') it is 1 + 2 / d (middle W + W W). */
+static void rv__hyp_turn(double kappa, double uu, double vv, double uv, double uw, double vw,
+                         double middle, double d, double *on_u, double *on_v)
+{
+    *on_u = 2.0 / d * (-kappa * middle * vw + kappa * kappa * (uv * vw - vv * uw));
+    *on_v = 2.0 / d * (kappa * middle * uw - kappa * kappa * (uu * vw - uv * uw));
+}
+
+/* (lambda_x / lambda_y) gyr[y, -x] v; the gyration is that of x and s = y - x. */
+RV__FN void rv__hyp_transport(rv__reals x, rv__reals y, rv__reals v, size_t n, double kappa,
+                              rv__outs out)
+{
+    rv__hyp_pair p;
+    double xx = 0.0, xs = 0.0, xv = 0.0, sv = 0.0, on_x, on_s, f;
+    rv__hyp_meet(&p, x, -1.0, y, n, kappa);
+    for (size_t i = 0; i < n; i++) {
+        double xi = p.x_pull * rv__real(x, i), vi = rv__real(v, i);
+        double s = p.y_pull * rv__real(y, i) - xi;
+        xx += xi * xi;
+        xs += xi * s;
+        xv += xi * vi;
+        sv += s * vi;
+    }
+    rv__hyp_turn(kappa, xx, p.sq, xs, xv, sv, 0.5 * (p.a + p.b - kappa * p.sq), p.d, &on_x, &on_s);
+    f = p.b / p.a;
+    rv__hyp_blend(&p, f * on_s, f * on_x, f, v, out);
+}
+
+/* x (+) (t (x) u), u = (-x) (+) y: for t < 0, where the weights of the next function cancel. */
+static void rv__hyp_behind(const rv__hyp_pair *p, double t, rv__outs out)
+{
+    double by = t * p->ratio * rv__hyp_tanc(p->kappa, t * p->half) / p->d; /* of d u */
+    double on_x = 1.0 + by * p->kappa * p->sq, on_s = by * p->a, sum = 0.0, d, gap, f;
+    for (size_t i = 0; i < p->n; i++) {
+        double x = p->x_pull * rv__real(p->x, i);
+        double s = on_x * x + on_s * (p->y_pull * rv__real(p->y, i) - x);
+        sum += s * s;
+    }
+    gap = p->a * rv__hyp_secant(p->kappa, t * p->half);
+    d = gap - p->kappa * sum;
+    f = rv__hyp_settle(p->kappa, gap / d, sqrt(-p->kappa * sum / d), out.f != NULL) / d;
+    rv__hyp_blend(p, f * p->a * on_s, f * (p->a * on_x - p->kappa * sum), 0.0, rv__hyp_none(), out);
+    rv__hyp_pull_in(out, p->n, p->kappa, p->a, gap / d);
+}
+
+/* On the sheet the point is (sin((1 - t) D) X + sin(t D) Y) / sin D, D the distance: weights that
+   are positive between the ends. */
+RV__FN void rv__hyp_geodesic(rv__reals x, rv__reals y, double t, size_t n, double kappa,
+                             rv__outs out)
+{
+    rv__hyp_pair p;
+    double whole, f, g, time, gap, shrink;
+    if (!rv__finite_f64(t)) kappa = rv__hyp_nan();
+    if (t > 1.0) { /* from the other end */
+        rv__reals swap = x;
+        x = y;
+        y = swap;
+        t = 1.0 - t;
+    }
+    rv__hyp_meet(&p, x, -1.0, y, n, kappa);
+    if (t < 0.0) {
+        rv__hyp_behind(&p, t, out);
+        return;
+    }
+    whole = rv__hyp_sinc(kappa, 2.0 * p.half);
+    f = (1.0 - t) * rv__hyp_sinc(kappa, 2.0 * p.half * (1.0 - t)) / whole * 2.0 / p.a;
+    g = t * rv__hyp_sinc(kappa, 2.0 * p.half * t) / whole * 2.0 / p.b;
+    time = f * (1.0 - 0.5 * p.a) + g * (1.0 - 0.5 * p.b);
+    gap = 2.0 / (1.0 + time);
+    shrink = rv__hyp_settle(kappa, gap, sqrt(1.0 - gap), out.f != NULL) / (1.0 + time);
+    rv__hyp_blend(&p, 0.0, f * shrink, g * shrink * p.y_pull, y, out);
+    rv__hyp_pull_in(out, n, kappa, 1.0, gap);
+}
+
+/* The Euclidean gradient of the distance by the x of a pair with its sums. */
+static void rv__hyp_gradient(const rv__hyp_pair *p, rv__outs out)
+{
+    double s = sqrt(p->sq), f = s > 0.0 ? -2.0 / (s * sqrt(p->d)) : 0.0;
+    if (!rv__finite_f64(p->sq)) f = p->sq;
+    rv__hyp_blend(p, f, f * p->kappa * p->sq / p->a, 0.0, rv__hyp_none(), out);
+}
+
+/* The distance; an output that is NULL is not wanted. */
+RV__FN double rv__hyp_gradients(rv__reals x, rv__reals y, size_t n, double kappa, rv__outs by_x,
+                                rv__outs by_y)
+{
+    rv__hyp_pair p, q;
+    rv__hyp_meet(&p, x, -1.0, y, n, kappa);
+    rv__hyp_meet(&q, y, -1.0, x, n, kappa);
+    if (by_x.f || by_x.d) rv__hyp_gradient(&p, by_x);
+    if (by_y.f || by_y.d) rv__hyp_gradient(&q, by_y);
+    return 2.0 * p.half;
+}
+
+/* grad / lambda^2 */
+RV__FN void rv__hyp_rgrad(rv__reals x, rv__reals grad, size_t n, double kappa, rv__outs out)
+{
+    double pull, gap = rv__hyp_gap(x, n, kappa, &pull);
+    if (!rv__finite_f64(rv__hyp_length(grad, n))) gap = rv__hyp_nan();
+    rv__hyp_times(grad, n, 0.25 * gap * gap, out);
+}
+
+RV__FN void rv__hyp_sgd(rv__outs x, rv__reals grad, size_t n, double kappa, double rate)
+{
+    double pull, gap = rv__hyp_gap(rv__reals_of(x), n, kappa, &pull);
+    rv__hyp_exp(rv__reals_of(x), grad, -rate * 0.25 * gap * gap, n, kappa, x);
+}
+
+#undef RV__HYP_SMALL
+
+#endif /* RV_HYPERBOLIC_C */
+/* ==== src/hyperbolic_lorentz.c ================================================================ */
+#ifndef RV_HYPERBOLIC_LORENTZ_C
+#define RV_HYPERBOLIC_LORENTZ_C
+
+/* The Lorentz sheet over views of space parts; the time x0 = sqrt(1/c + |x|^2) is computed.
+
+   cosh(sqrt(c) d) = 1 + t. t = (c/2) (|x - y|^2 - (x0 - y0)^2) cancels far out; with the
+   direction p = x + y, along which X, Y are the components of x and y and D their difference,
+       t = (c S^2 |e|^2 + 4 D^2) / (2 (S - D) (S + D)),   S = x0 + y0
+   e being the part of x - y across p, and S - D = (x0 - X) + (y0 + Y) is a sum of positive terms
+   when x0 - X, for X > 0, is taken as (1/c + |x across p|^2) / (x0 + X).
+
+   Sources: Nickel, Kiela, Learning continuous hierarchies in the Lorentz model, 2018. */
+
+typedef struct rv__lor_pair {
+    double x0, y0;
+    double gap0;   /* x0 - y0 */
+    double t;
+    double norm;   /* sinh(sqrt(c) d) */
+} rv__lor_pair;
+
+/* NaN unless c is positive and finite. */
+static double rv__lor_curvature(double c)
+{
+    return -rv__hyp_ball(c);
+}
+
+RV__FN double rv__lor_time(rv__reals x, size_t n, double c)
+{
+    return sqrt(1.0 / c + rv__hyp_dot(x, x, n));
+}
+
+/* time + along, positive and with all its digits also where along < 0; rest = time^2 - along^2. */
+static double rv__lor_light(double time, double along, double rest)
+{
+    return along >= 0.0 ? time + along : rest / (time - along);
+}
+
+/* z - a p, from products of half the digits: what is left is small when z is nearly parallel
+   to p. */
+static double rv__lor_less(double z, double a, double p)
+{
+    double a_head = rv__hyp_head(a), p_head = rv__hyp_head(p);
+    double a_tail = rv__mathx_keep(a - a_head), p_tail = rv__mathx_keep(p - p_head);
+    z = rv__mathx_keep(z - a_head * p_head);
+    return rv__mathx_keep(z - a_head * p_tail) - a_tail * p;
+}
+
+static void rv__lor_meet(rv__lor_pair *p, rv__reals x, rv__reals y, size_t n, double c)
+{
+    double pp = 0.0, xp = 0.0, yp = 0.0, ep = 0.0, xx, yy, ee = 0.0, root, along, sum, rest, minus,
+           plus, ax = 1.0, ay = -1.0, zp;
+    xx = rv__hyp_dot(x, x, n);
+    yy = rv__hyp_dot(y, y, n);
+    p->x0 = sqrt(1.0 / c + xx);
+    p->y0 = sqrt(1.0 / c + yy);
+    for (size_t i = 0; i < n; i++) {
+        double xi = rv__real(x, i), yi = rv__real(y, i), s = xi + yi, e = xi - yi;
+        pp += s * s;
+        xp += xi * s;
+        yp += yi * s;
+        ep += e * s;
+        ee += e * e;
+    }
+    /* Across p x and y are opposite, each half of x - y: take it from the shortest of the three. */
+    zp = ep;
+    if (4.0 * xx < ee && xx <= yy) {
+        ax = 2.0;
+        ay = 0.0;
+        zp = 2.0 * xp;
+    } else if (4.0 * yy < ee) {
+        ax = 0.0;
+        ay = 2.0;
+        zp = 2.0 * yp;
+    }
+    along = pp > 0.0 ? zp / pp : 0.0;
+    ee = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double low = 0.0, rest_p = 0.0, e;
+        e = rv__hyp_two_sum(ax * rv__real(x, i), ay * rv__real(y, i), &low);
+        e = rv__lor_less(e, along, rv__hyp_two_sum(rv__real(x, i), rv__real(y, i), &rest_p));
+        e += low - along * rest_p;
+        ee += e * e;
+    }
+    sum = p->x0 + p->y0;
+    root = sqrt(pp);
+    along = 0.0;
+    if (root > 0.0) {
+        xp /= root;
+        yp /= root;
+        along = ep / root;
+    }
+    rest = 1.0 / c + 0.25 * ee;
+    minus = rv__lor_light(p->x0, -xp, rest) + rv__lor_light(p->y0, yp, rest);
+    plus = rv__lor_light(p->x0, xp, rest) + rv__lor_light(p->y0, -yp, rest);
+    p->gap0 = ep / sum;
+    p->t = (c * sum * sum * ee + 4.0 * along * along) / (2.0 * minus * plus);
+    p->norm = sqrt(p->t * (p->t + 2.0));
+}
+
+/* asinh(z) / z for z = sinh(sqrt(c) d) */
+static double rv__lor_ratio(double norm)
+{
+    return norm > 1e-4 ? rv__asinh(norm) / norm : 1.0 - norm * norm / 6.0;
+}
+
+RV__FN double rv__lor_distance(rv__reals x, rv__reals y, size_t n, double c)
+{
+    rv__lor_pair p;
+    c = rv__lor_curvature(c);
+    rv__lor_meet(&p, rv__reals_at(x, 1), rv__reals_at(y, 1), n, c);
+    return rv__finite_f64(p.t) ? 2.0 * rv__asinh(sqrt(0.5 * p.t)) / sqrt(c) : rv__hyp_nan();
+}
+
+RV__FN double rv__lor_inner(rv__reals x, rv__reals y, size_t n)
+{
+    return rv__hyp_dot(rv__reals_at(x, 1), rv__reals_at(y, 1), n) - rv__real(x, 0) * rv__real(y, 0);
+}
+
+/* Sets the time of out; all NaN when something is not finite. */
+RV__FN void rv__lor_project(rv__outs out, size_t n, double c)
+{
+    double time = rv__lor_time(rv__reals_at(rv__reals_of(out), 1), n, rv__lor_curvature(c));
+    if (rv__finite_f64(time)) rv__real_put(out, 0, time);
+    else rv__hyp_fill(out, n + 1, rv__hyp_nan());
+}
+
+/* The squared Lorentz norm of a tangent at x: v across x, and along x shortened by time; with the
+   time part of v. */
+static double rv__lor_norm(rv__reals x, rv__reals v, size_t n, double c, double *v0)
+{
+    double xx = rv__hyp_dot(x, x, n), xv = rv__hyp_dot(x, v, n), sum = 0.0;
+    double along = xx > 0.0 ? xv / xx : 0.0, time = 1.0 / c + xx;
+    for (size_t i = 0; i < n; i++) {
+        double e = rv__real(v, i) - along * rv__real(x, i);
+        sum += e * e;
+    }
+    *v0 = xv / sqrt(time);
+    return sum + along * xv / (c * time);
+}
+
+/* exp_x(scale v), and at its end carry m, which is parallel to v: m <- its transport. m has no view
+   of its own: it is `part` times v, written to moved when that is wanted. */
+static void rv__lor_move(rv__reals x, rv__reals v, double scale, size_t n, double c, rv__outs out,
+                         rv__outs moved)
+{
+    double v0, length = sqrt(rv__lor_norm(x, v, n, c, &v0)), theta, stay, go, turn, most;
+    most = out.f ? 80.0 : 300.0; /* beyond that coordinates leave the range */
+    theta = sqrt(c) * fabs(scale) * length;
+    if (!rv__finite_f64(theta)) {
+        rv__hyp_fill(out, n + 1, rv__hyp_nan());
+        if (moved.f || moved.d) rv__hyp_fill(moved, n + 1, rv__hyp_nan());
+        return;
+    }
+    if (theta > most) {
+        scale *= most / theta;
+        theta = most;
+    }
+    go = rv__hyp_sinc(-c, theta / sqrt(c)); /* sinh(theta) / theta */
+    stay = sqrt(1.0 + theta * theta * go * go);
+    turn = scale * length * length * c * go;
+    go *= scale;
+    for (size_t i = 0; i < n; i++) {
+        double xi = rv__real(x, i), vi = rv__real(v, i);
+        if (moved.f || moved.d) rv__real_put(rv__outs_at(moved, 1), i, stay * vi + turn * xi);
+        rv__real_put(rv__outs_at(out, 1), i, stay * xi + go * vi);
+    }
+    rv__lor_project(out, n, c);
+    if (moved.f || moved.d) {
+        rv__reals at = rv__reals_at(rv__reals_of(out), 1),
+                  w = rv__reals_at(rv__reals_of(moved), 1);
+        rv__real_put(moved, 0, rv__hyp_dot(at, w, n) / rv__real(rv__reals_of(out), 0));
+    }
+}
+
+/* x, y, v: with time, as callers give them; NULL stays NULL. */
+RV__FN void rv__lor_exp(rv__reals x, rv__reals v, double scale, size_t n, double c, rv__outs out,
+                        rv__outs moved)
+{
+    rv__lor_move(rv__reals_at(x, 1), rv__reals_at(v, 1), scale, n, rv__lor_curvature(c), out,
+                 moved);
+}
+
+/* out = f ((y - x) - t x), a tangent at x; all NaN where f or t is. */
+static void rv__lor_toward(const rv__lor_pair *p, rv__reals x, rv__reals y, double f, size_t n,
+                           rv__outs out)
+{
+    if (!rv__finite_f64(f) || !rv__finite_f64(p->t)) {
+        rv__hyp_fill(out, n + 1, rv__hyp_nan());
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        double xi = rv__real(x, i), yi = rv__real(y, i);
+        rv__real_put(rv__outs_at(out, 1), i, f * (rv__mathx_keep(yi - xi) - p->t * xi));
+    }
+    rv__real_put(out, 0, f * (-p->gap0 - p->t * p->x0));
+}
+
+RV__FN void rv__lor_log(rv__reals x, rv__reals y, size_t n, double c, rv__outs out)
+{
+    rv__lor_pair p;
+    x = rv__reals_at(x, 1);
+    y = rv__reals_at(y, 1);
+    rv__lor_meet(&p, x, y, n, rv__lor_curvature(c));
+    rv__lor_toward(&p, x, y, rv__lor_ratio(p.norm), n, out);
+}
+
+/* The distance and its Riemannian gradients -log_x(y) / d, -log_y(x) / d; an output that is NULL is
+   not wanted. */
+RV__FN double rv__lor_gradients(rv__reals x, rv__reals y, size_t n, double c, rv__outs by_x,
+                                rv__outs by_y)
+{
+    rv__lor_pair p, q;
+    double f;
+    c = rv__lor_curvature(c);
+    x = rv__reals_at(x, 1);
+    y = rv__reals_at(y, 1);
+    rv__lor_meet(&p, x, y, n, c);
+    rv__lor_meet(&q, y, x, n, c);
+    f = !rv__finite_f64(p.norm) ? p.norm : p.norm > 0.0 ? -sqrt(c) / p.norm : 0.0;
+    if (by_x.f || by_x.d) rv__lor_toward(&p, x, y, f, n, by_x);
+    if (by_y.f || by_y.d) rv__lor_toward(&q, y, x, f, n, by_y);
+    return rv__finite_f64(p.t) ? 2.0 * rv__asinh(sqrt(0.5 * p.t)) / sqrt(c) : rv__hyp_nan();
+}
+
+/* <y, v>_L of a tangent v at x, of which v0 is the time part. With r the direction of x that is
+   (y r - y0 |x| / x0) (v r) + (y across r) (v across r); the first factor, where y r > 0, as
+   (y r)^2 x0^2 - y0^2 |x|^2 over a sum. */
+static double rv__lor_cross(rv__reals x, rv__reals y, rv__reals v, size_t n, double c, double x0,
+                            double y0)
+{
+    double xx = rv__hyp_dot(x, x, n), xv = rv__hyp_dot(x, v, n), xe = 0.0, across = 0.0, yy = 0.0;
+    double length = sqrt(xx), by_y, by_v, less, ee = 0.0, reach, factor;
+    if (!(length > 0.0)) return rv__hyp_dot(y, v, n);
+    for (size_t i = 0; i < n; i++) {
+        double e = rv__real(y, i) - rv__real(x, i);
+        xe += rv__real(x, i) * e;
+        ee += e * e;
+    }
+    /* Across r y and y - x are the same: take it from the shorter. */
+    less = ee < rv__hyp_dot(y, y, n) ? 1.0 : 0.0;
+    by_y = (less > 0.0 ? xe : rv__hyp_dot(x, y, n)) / xx;
+    by_v = xv / xx;
+    for (size_t i = 0; i < n; i++) {
+        double xi = rv__real(x, i), e = rv__lor_less(rv__real(y, i) - less * xi, by_y, xi);
+        across += e * (rv__real(v, i) - by_v * xi);
+        yy += e * e;
+    }
+    reach = less > 0.0 ? length + xe / length : by_y * length;
+    factor = reach - y0 * length / x0;
+    if (reach > 0.0) {
+        factor = (xe / length * (reach + length) / c - yy * xx) / (x0 * (reach * x0 + y0 * length));
+    }
+    return across + factor * xv / length;
+}
+
+/* v + <y, v>_L / (1/c - <x, y>_L) (x + y) */
+RV__FN void rv__lor_transport(rv__reals x, rv__reals y, rv__reals v, size_t n, double c,
+                              rv__outs out)
+{
+    rv__lor_pair p;
+    double v0, f;
+    x = rv__reals_at(x, 1);
+    y = rv__reals_at(y, 1);
+    v = rv__reals_at(v, 1);
+    c = rv__lor_curvature(c);
+    rv__lor_meet(&p, x, y, n, c);
+    v0 = rv__hyp_dot(x, v, n) / p.x0;
+    f = c * rv__lor_cross(x, y, v, n, c, p.x0, p.y0) / (2.0 + p.t);
+    if (!rv__finite_f64(f)) {
+        rv__hyp_fill(out, n + 1, rv__hyp_nan());
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        double s = rv__real(x, i) + rv__real(y, i);
+        rv__real_put(rv__outs_at(out, 1), i, rv__real(v, i) + f * s);
+    }
+    rv__real_put(out, 0, v0 + f * (p.x0 + p.y0));
+}
+
+/* The Euclidean gradient with its time part turned, less its part off the sheet. */
+RV__FN void rv__lor_rgrad(rv__reals x, rv__reals grad, size_t n, double c, rv__outs out)
+{
+    double x0, g0 = rv__real(grad, 0), f;
+    x = rv__reals_at(x, 1);
+    grad = rv__reals_at(grad, 1);
+    c = rv__lor_curvature(c);
+    x0 = rv__lor_time(x, n, c);
+    f = c * (x0 * g0 + rv__hyp_dot(x, grad, n));
+    if (!rv__finite_f64(f)) {
+        rv__hyp_fill(out, n + 1, rv__hyp_nan());
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        rv__real_put(rv__outs_at(out, 1), i, rv__real(grad, i) + f * rv__real(x, i));
+    }
+    rv__real_put(out, 0, f * x0 - g0);
+}
+
+/* ---- conversions ---- */
+
+RV__FN void rv__hyp_to_lorentz(rv__reals x, size_t n, double c, rv__outs out)
+{
+    double kappa = rv__hyp_ball(c), pull, gap = rv__hyp_gap(x, n, kappa, &pull);
+    if (!rv__finite_f64(gap)) {
+        rv__hyp_fill(out, n + 1, rv__hyp_nan());
+        return;
+    }
+    /* backwards: out may be x, which is one shorter */
+    for (size_t i = n; i-- > 0;) rv__real_put(out, i + 1, 2.0 / gap * pull * rv__real(x, i));
+    rv__real_put(out, 0, (2.0 / gap - 1.0) / sqrt(-kappa));
+}
+
+RV__FN void rv__hyp_from_lorentz(rv__reals x, size_t n, double c, rv__outs out)
+{
+    double kappa = rv__hyp_ball(c), root = sqrt(-kappa), time, f;
+    x = rv__reals_at(x, 1);
+    time = root * rv__lor_time(x, n, -kappa);
+    f = 1.0 / (1.0 + time);
+    f *= rv__hyp_settle(kappa, 2.0 * f, root * rv__hyp_length(x, n) * f, out.f != NULL);
+    if (!rv__finite_f64(time)) f = rv__hyp_nan();
+    rv__hyp_times(x, n, f, out);
+}
+
+RV__FN void rv__hyp_to_klein(rv__reals x, size_t n, double c, rv__outs out)
+{
+    double pull, kappa = rv__hyp_ball(c), gap = rv__hyp_gap(x, n, kappa, &pull), f;
+    f = pull * 2.0 / (2.0 - gap);
+    /* twice as near to the rim in digits */
+    f *= rv__hyp_settle(kappa, gap * gap / ((2.0 - gap) * (2.0 - gap)), sqrt(1.0 - gap) * f / pull,
+                        out.f != NULL);
+    rv__hyp_times(x, n, f, out);
+}
+
+RV__FN void rv__hyp_from_klein(rv__reals x, size_t n, double c, rv__outs out)
+{
+    double pull, gap = rv__hyp_gap(x, n, rv__hyp_ball(c), &pull);
+    rv__hyp_times(x, n, pull / (1.0 + sqrt(gap)), out);
+}
+
+#endif /* RV_HYPERBOLIC_LORENTZ_C */
+/* ==== src/hyperbolic_mean.c =================================================================== */
+#ifndef RV_HYPERBOLIC_MEAN_C
+#define RV_HYPERBOLIC_MEAN_C
+
+/* Averages and optimisers.
+
+   Midpoint and centroid: with a_i = w_i lambda_i, M = sum a_i, W = sum w_i, T = M - W and
+   S = sum a_i x_i, the centroid on the sheet is (T, sqrt(c) S) / sqrt(Q), Q = T^2 - c |S|^2, and
+   S / (T + sqrt(Q)) in the ball. Near the rim T^2 and c |S|^2 are equal in all digits, so
+   Q = W^2 + c M sum a_i |x_i - S/M|^2, whose terms are positive. Where kappa > 0 the sum
+   T^2 + kappa |S|^2 is the safe one.
+
+   Sources: Ungar, 2008; Law et al., Lorentzian distance learning, 2019; Karcher, Riemannian center
+   of mass, 1977; Becigneul, Ganea, Riemannian adaptive optimization methods, 2019. Deviation: the
+   step of the Karcher flow is 1 / (mean of D coth D), D the distances times sqrt(c): the largest
+   curvature of what it descends, with which steps of 1 overshoot when points are far apart. */
+
+/* ---- arguments ---- */
+
+/* Polls once in about a hundred thousand elements. */
+static rv_status rv__hyp_poll(rv_ctx *ctx, size_t row, size_t width)
+{
+    return row % (100000u / (width + 16u) + 1u) ? RV_OK : rv__poll(ctx);
+}
+
+static rv_status rv__hyp_check_curvature(rv_ctx *ctx, double kappa, int any_sign)
+{
+    if (rv__finite_f64(kappa) && (any_sign || kappa < 0.0)) return RV_OK;
+    if (any_sign) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "kappa is %f, it must be finite", kappa);
+    }
+    return rv__fail(ctx, RV_ERR_ARG, 0, "c must be positive and finite");
+}
+
+/* Weights must be finite, not negative, and not all zero; *sum is theirs. */
+static rv_status rv__hyp_check_rows(rv_ctx *ctx, rv__reals rows, rv__reals weights, size_t n,
+                                    size_t width, double *sum)
+{
+    int weighted = weights.f || weights.d;
+    *sum = 0.0;
+    if (n == 0) return rv__fail(ctx, RV_ERR_ARG, 0, "n is 0, a mean needs at least one point");
+    for (size_t i = 0; i < n; i++) {
+        double w = weighted ? rv__real(weights, i) : 1.0;
+        if (!rv__finite_f64(w) || w < 0.0) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "weights[%z] is %f, it must be finite and >= 0", i,
+                            w);
+        }
+        *sum += w;
+    }
+    if (!rv__finite_f64(*sum) || !(*sum > 0.0)) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "the weights sum to %f, it must be positive and finite",
+                        *sum);
+    }
+    for (size_t i = 0; i < n; i++) {
+        rv_status status = rv__hyp_poll(ctx, i, width);
+        if (status) return status;
+        for (size_t j = i * width; j < (i + 1) * width; j++) {
+            if (rv__finite_f64(rv__real(rows, j))) continue;
+            return rv__fail(ctx, RV_ERR_ARG, j, "points[%z] is %f, it must be finite", j,
+                            rv__real(rows, j));
+        }
+    }
+    return RV_OK;
+}
+
+/* ---- midpoint and centroid ---- */
+
+typedef struct rv__hyp_cloud {
+    rv__reals rows, weights;
+    size_t n, dim;
+    double kappa;
+    int sheet; /* rows are of the Lorentz sheet */
+} rv__hyp_cloud;
+
+RV__FN rv__hyp_cloud rv__hyp_cloud_of(rv__reals rows, rv__reals weights, size_t n, size_t dim,
+                                      double kappa, int sheet)
+{
+    rv__hyp_cloud cloud;
+    cloud.rows = rows;
+    cloud.weights = weights;
+    cloud.n = n;
+    cloud.dim = dim;
+    cloud.kappa = kappa;
+    cloud.sheet = sheet;
+    return cloud;
+}
+
+static double rv__hyp_cloud_weight(const rv__hyp_cloud *cloud, size_t i)
+{
+    return cloud->weights.f || cloud->weights.d ? rv__real(cloud->weights, i) : 1.0;
+}
+
+/* The space part of row i, its lambda, and what makes it a point of the ball. */
+static rv__reals rv__hyp_cloud_row(const rv__hyp_cloud *cloud, size_t i, double *lambda,
+                                   double *pull)
+{
+    size_t stride = cloud->dim + (size_t)cloud->sheet;
+    rv__reals x = rv__reals_at(cloud->rows, i * stride + (size_t)cloud->sheet);
+    if (cloud->sheet) {
+        *lambda = 1.0 + sqrt(-cloud->kappa) * rv__lor_time(x, cloud->dim, -cloud->kappa);
+        *pull = 1.0 / *lambda;
+    } else {
+        *lambda = 2.0 / rv__hyp_gap(x, cloud->dim, cloud->kappa, pull);
+    }
+    return x;
+}
+
+/* sum: [dim] S; gives T, Q, W, M, each over the sum of the weights. */
+typedef struct rv__hyp_sum {
+    double time, square, weight, mass;
+} rv__hyp_sum;
+
+static rv_status rv__hyp_gather(rv_ctx *ctx, const rv__hyp_cloud *cloud, double total, double *sum,
+                                rv__hyp_sum *s)
+{
+    double spread = 0.0, lambda, pull;
+    rv_status status;
+    memset(sum, 0, cloud->dim * sizeof *sum);
+    s->weight = s->mass = s->time = 0.0;
+    for (size_t i = 0; i < cloud->n; i++) {
+        double w = rv__hyp_cloud_weight(cloud, i) / total;
+        rv__reals x = rv__hyp_cloud_row(cloud, i, &lambda, &pull);
+        status = rv__hyp_poll(ctx, i, cloud->dim);
+        if (status) return status;
+        if (w == 0.0) continue;
+        s->weight += w;
+        s->mass += w * lambda;
+        s->time += w * (lambda - 1.0);
+        for (size_t j = 0; j < cloud->dim; j++) sum[j] += w * lambda * pull * rv__real(x, j);
+    }
+    if (cloud->kappa >= 0.0) {
+        rv__reals all = rv__reals_f64(sum);
+        s->square = s->time * s->time + cloud->kappa * rv__hyp_dot(all, all, cloud->dim);
+        return RV_OK;
+    }
+    for (size_t i = 0; i < cloud->n; i++) {
+        double w = rv__hyp_cloud_weight(cloud, i) / total, gaps = 0.0;
+        rv__reals x = rv__hyp_cloud_row(cloud, i, &lambda, &pull);
+        status = rv__hyp_poll(ctx, i, cloud->dim);
+        if (status) return status;
+        for (size_t j = 0; j < cloud->dim; j++) {
+            double e = pull * rv__real(x, j) - sum[j] / s->mass;
+            gaps += e * e;
+        }
+        spread += w * lambda * gaps;
+    }
+    s->square = s->weight * s->weight - cloud->kappa * s->mass * spread;
+    return RV_OK;
+}
+
+/* total: of the weights. */
+static rv_status rv__hyp_centre(rv_ctx *ctx, const rv__hyp_cloud *cloud, double total, double *sum,
+                                rv__outs out)
+{
+    rv__hyp_sum s;
+    rv__reals all = rv__reals_f64(sum);
+    double root, f, squares;
+    rv_status status = rv__hyp_gather(ctx, cloud, total, sum, &s);
+    if (status) return status;
+    root = sqrt(s.square);
+    if (cloud->sheet) {
+        rv__hyp_times(all, cloud->dim, 1.0 / root, rv__outs_at(out, 1));
+        rv__lor_project(out, cloud->dim, -cloud->kappa);
+        return RV_OK;
+    }
+    if (s.time >= 0.0 || cloud->kappa <= 0.0) {
+        f = s.time + root > 0.0 ? 1.0 / (s.time + root) : 0.0;
+    } else { /* beyond the equator: without cancellation */
+        squares = cloud->kappa * rv__hyp_dot(all, all, cloud->dim);
+        f = squares > 0.0 ? (root - s.time) / squares : rv__hyp_nan();
+    }
+    if (cloud->kappa < 0.0) {
+        double gap = 2.0 * root / (s.time + root);
+        f *= rv__hyp_settle(cloud->kappa, gap, sqrt(1.0 - gap), out.f != NULL);
+    }
+    rv__hyp_times(all, cloud->dim, f, out);
+    return RV_OK;
+}
+
+RV__FN rv_status rv__hyp_midpoint(rv_ctx *ctx, const rv__hyp_cloud *cloud, int any_sign,
+                                  rv__outs out)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    double total, *sum;
+    rv_status status = rv__hyp_check_curvature(ctx, cloud->kappa, any_sign);
+    if (!status) {
+        status = rv__hyp_check_rows(ctx, cloud->rows, cloud->weights, cloud->n,
+                                    cloud->dim + (size_t)cloud->sheet, &total);
+    }
+    if (status) return status;
+    sum = (double *)rv__get(&alloc, cloud->dim, sizeof *sum);
+    if (!sum) return rv__no_memory(ctx, rv__mul(cloud->dim, sizeof *sum));
+    status = rv__hyp_centre(ctx, cloud, total, sum, out);
+    rv__put(&alloc, sum, cloud->dim, sizeof *sum);
+    return status ? status : rv__ok(ctx);
+}
+
+/* ---- Frechet mean ---- */
+
+/* D coth D */
+static double rv__hyp_bend(double d)
+{
+    return d > 1e-3 ? d / rv__tanh(d) : 1.0 + d * d / 3.0;
+}
+
+/* One step of the flow from x: [3, dim], the last two for scratch; *length is Riemannian. */
+static rv_status rv__hyp_flow(rv_ctx *ctx, const rv__hyp_cloud *cloud, double total, double *x,
+                              double *length)
+{
+    size_t dim = cloud->dim;
+    double bend = 0.0, lambda, pull, *way = x + dim, *log = way + dim;
+    memset(way, 0, dim * sizeof *way);
+    for (size_t i = 0; i < cloud->n; i++) {
+        double w = rv__hyp_cloud_weight(cloud, i) / total, d;
+        /* as a point of doubles, but pulled in as its type asks */
+        rv__reals row = rv__hyp_cloud_row(cloud, i, &lambda, &pull), p = row;
+        rv_status status = rv__hyp_poll(ctx, i, dim);
+        if (status) return status;
+        if (w == 0.0) continue;
+        if (pull != 1.0) {
+            rv__hyp_times(row, dim, pull, rv__outs_f64(log));
+            p = rv__reals_f64(log);
+        }
+        d = rv__hyp_log(rv__reals_f64(x), p, 1.0, dim, cloud->kappa, rv__outs_f64(log));
+        bend += w * rv__hyp_bend(sqrt(-cloud->kappa) * d);
+        for (size_t j = 0; j < dim; j++) way[j] += w * log[j];
+    }
+    lambda = rv__hyp_conformal(rv__reals_f64(x), dim, cloud->kappa);
+    *length = lambda * rv__hyp_length(rv__reals_f64(way), dim) / bend;
+    rv__hyp_exp(rv__reals_f64(x), rv__reals_f64(way), 1.0 / bend, dim, cloud->kappa,
+                rv__outs_f64(x));
+    return RV_OK;
+}
+
+static rv_status rv__hyp_check_frechet(rv_ctx *ctx, const rv_frechet_config *given,
+                                       rv_frechet_config *config)
+{
+    memset(config, 0, sizeof *config);
+    if (given) *config = *given;
+    if (config->tolerance == 0.0) config->tolerance = 1e-9;
+    if (config->iterations == 0) config->iterations = 1000;
+    if (!rv__finite_f64(config->tolerance) || config->tolerance < 0.0) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "tolerance is %f, it must be positive and finite",
+                        config->tolerance);
+    }
+    if (config->iterations > 100000) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "iterations is %z, it must be in 1..100000",
+                        (size_t)config->iterations);
+    }
+    return RV_OK;
+}
+
+RV__FN rv_status rv__hyp_mean(rv_ctx *ctx, const rv_frechet_config *given,
+                              const rv__hyp_cloud *cloud, rv__outs out)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    rv_frechet_config config;
+    double total, *block, length = 0.0;
+    size_t dim = cloud->dim;
+    rv_status status = rv__hyp_check_frechet(ctx, given, &config);
+    if (!status) status = rv__hyp_check_curvature(ctx, cloud->kappa, 0);
+    if (!status) {
+        status = rv__hyp_check_rows(ctx, cloud->rows, cloud->weights, cloud->n, dim, &total);
+    }
+    if (status) return status;
+    block = (double *)rv__get(&alloc, rv__mul(dim, 3), sizeof *block);
+    if (!block) return rv__no_memory(ctx, rv__mul(rv__mul(dim, 3), sizeof *block));
+    status = rv__hyp_centre(ctx, cloud, total, block, rv__outs_f64(block));
+    for (uint32_t i = 0; i < config.iterations && !status; i++) {
+        status = rv__hyp_flow(ctx, cloud, total, block, &length);
+        if (!(length > config.tolerance)) break;
+    }
+    if (!status) {
+        rv__hyp_times(rv__reals_f64(block), dim, 1.0, out);
+        rv__hyp_project(out, dim, cloud->kappa);
+        if (config.step) *config.step = length;
+        status = rv__ok(ctx);
+    }
+    rv__put(&alloc, block, rv__mul(dim, 3), sizeof *block);
+    return status;
+}
+
+/* ---- Riemannian Adam ---- */
+
+/* Checks and defaults; squared: the squared Riemannian length of the gradient. Counts the step and
+   gives the rate that belongs to the moment. */
+static rv_status rv__hyp_adam_step(rv_ctx *ctx, const rv_radam_config *given, double squared,
+                                   rv_radam *state, double *beta1, double *rate)
+{
+    rv_radam_config config;
+    double second, power1 = 1.0, power2 = 1.0;
+    memset(&config, 0, sizeof config);
+    if (given) config = *given;
+    if (config.rate == 0.0) config.rate = 1e-3;
+    if (config.beta1 == 0.0) config.beta1 = 0.9;
+    if (config.beta2 == 0.0) config.beta2 = 0.999;
+    if (config.epsilon == 0.0) config.epsilon = 1e-8;
+    if (!rv__finite_f64(config.rate) || config.rate < 0.0) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "rate is %f, it must be positive and finite",
+                        config.rate);
+    }
+    if (!rv__finite_f64(config.beta1) || config.beta1 < 0.0 || config.beta1 >= 1.0 ||
+        !rv__finite_f64(config.beta2) || config.beta2 < 0.0 || config.beta2 >= 1.0) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "beta1, beta2 are %f, %f, they must be in (0,1)",
+                        config.beta1, config.beta2);
+    }
+    if (!rv__finite_f64(config.epsilon) || config.epsilon < 0.0) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "epsilon is %f, it must be positive and finite",
+                        config.epsilon);
+    }
+    if (!rv__finite_f64(squared)) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "c, the point or the gradient is not as it must be: "
+                                            "positive, finite");
+    }
+    state->step++;
+    power1 = 1.0 - rv__exp((double)state->step * rv__log(config.beta1));
+    power2 = 1.0 - rv__exp((double)state->step * rv__log(config.beta2));
+    state->second = config.beta2 * state->second + (1.0 - config.beta2) * squared;
+    if (state->second > state->largest) state->largest = state->second;
+    second = (config.amsgrad ? state->largest : state->second) / power2;
+    *beta1 = config.beta1;
+    *rate = -config.rate / power1 / (sqrt(second) + config.epsilon);
+    return RV_OK;
+}
+
+/* The moment is carried along the geodesic it points down: gyr[x, tau m] m times the ratio of the
+   gaps, which lies in the plane of x and m. */
+RV__FN rv_status rv__hyp_adam(rv_ctx *ctx, const rv_radam_config *config, rv__outs x,
+                              rv__reals grad, size_t n, double kappa, rv__outs moment,
+                              rv_radam *state)
+{
+    rv__reals at = rv__reals_of(x), m = rv__reals_of(moment);
+    double pull, gap = rv__hyp_gap(at, n, kappa, &pull), squared, rate = 0.0, beta1 = 0.0;
+    double xx, xm, mm, on_x, on_m, reached, turned;
+    rv__hyp_pair p;
+    rv_status status;
+    squared = 0.5 * gap * rv__hyp_length(grad, n);
+    squared *= rv__finite_f64(rv__hyp_length(m, n)) ? squared : rv__hyp_nan();
+    status = rv__hyp_adam_step(ctx, config, squared, state, &beta1, &rate);
+    if (status) return status;
+    for (size_t i = 0; i < n; i++) {
+        double g = 0.25 * gap * gap * rv__real(grad, i);
+        rv__real_put(moment, i, beta1 * rv__real(m, i) + (1.0 - beta1) * g);
+    }
+    if (!rv__hyp_aim(&p, at, m, rate, n, kappa)) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "the step is not finite");
+    }
+    xx = pull * pull * rv__hyp_dot(at, at, n);
+    xm = pull * rv__hyp_dot(at, m, n);
+    mm = rv__hyp_dot(m, m, n);
+    rv__hyp_turn(kappa, xx, p.y_pull * p.y_pull * mm, p.y_pull * xm, xm, p.y_pull * mm,
+                 0.5 * (p.a + p.b - kappa * p.sq), p.d, &on_x, &on_m);
+    reached = rv__hyp_settle(kappa, p.a * p.b / p.d, sqrt(-kappa * p.sq / p.d), x.f != NULL);
+    turned = reached == 1.0 ? p.b / p.d : rv__hyp_least(x.f != NULL) / p.a;
+    for (size_t i = 0; i < n; i++) {
+        double xi = pull * rv__real(at, i), mi = rv__real(m, i), s = xi + p.y_pull * mi;
+        rv__real_put(x, i, reached * (p.a * s - kappa * p.sq * xi) / p.d);
+        rv__real_put(moment, i, turned * (mi + on_x * xi + on_m * p.y_pull * mi));
+    }
+    rv__hyp_pull_in(x, n, kappa, gap, p.a * p.b / p.d);
+    return rv__ok(ctx);
+}
+
+RV__FN rv_status rv__lor_adam(rv_ctx *ctx, const rv_radam_config *config, rv__outs x,
+                              rv__reals grad, size_t n, double c, rv__outs moment,
+                              rv_radam *state)
+{
+    rv__reals m = rv__reals_of(moment), g = rv__reals_at(grad, 1),
+              at = rv__reals_at(rv__reals_of(x), 1);
+    double squared, time, beta1 = 0.0, rate = 0.0;
+    rv_status status;
+    squared = rv__lor_norm(at, g, n, rv__lor_curvature(c), &time);
+    if (!rv__finite_f64(rv__hyp_length(rv__reals_at(m, 1), n))) squared = rv__hyp_nan();
+    status = rv__hyp_adam_step(ctx, config, squared, state, &beta1, &rate);
+    if (status) return status;
+    for (size_t i = 1; i <= n; i++) {
+        rv__real_put(moment, i, beta1 * rv__real(m, i) + (1.0 - beta1) * rv__real(grad, i));
+    }
+    rv__lor_exp(rv__reals_of(x), m, rate, n, c, x, moment);
+    return rv__ok(ctx);
+}
+
+#endif /* RV_HYPERBOLIC_MEAN_C */
+/* ==== src/hyperbolic_search.c ================================================================= */
+#ifndef RV_HYPERBOLIC_SEARCH_C
+#define RV_HYPERBOLIC_SEARCH_C
+
+/* One query against many rows of the ball, and the metrics that indexes call. |x - y|^2 comes from
+   the kernels, in floats, which keeps near points; 1 / (1 - c |x|^2) is made in double, once per
+   row. Rows beyond the rim take the long way of single distances. */
+
+#define RV__HYP_BLOCK 256u /* rows whose distances are in the first-level cache together */
+
+/* 2 asinh(sqrt(u)) of z = u: log1p(v), v = 2 (u + sqrt(u + u^2)), as log(1 + v) v over what 1 + v
+   really is less 1, which keeps small ones. In place; n <= RV__HYP_BLOCK. */
+static void rv__hyp_asinh_many(const rv__kernels *k, float *z, size_t n, float scale)
+{
+    float one[RV__HYP_BLOCK], log[RV__HYP_BLOCK];
+    for (size_t i = 0; i < n; i++) {
+        float u = z[i];
+        z[i] = 2.0f * (u + sqrtf(u + u * u));
+        one[i] = 1.0f + z[i];
+    }
+    k->log_f32(one, log, n);
+    for (size_t i = 0; i < n; i++) {
+        float rest = one[i] - 1.0f;
+        if (rest > 0.0f) z[i] *= log[i] / rest;
+        z[i] *= scale;
+    }
+}
+
+RV_API void rv_poincare_factors(const float *rows, size_t n_rows, size_t dim, float c, float *out)
+{
+    double kappa = rv__hyp_ball((double)c), pull, gap;
+    for (size_t i = 0; i < n_rows; i++) {
+        gap = rv__hyp_gap(rv__reals_f32(rows + i * dim), dim, kappa, &pull);
+        out[i] = (float)(pull == 1.0 ? 1.0 / gap : -1.0 / gap);
+        if (!rv__finite_f64(gap)) out[i] = (float)rv__hyp_nan();
+    }
+}
+
+RV_API void rv_poincare_distance_many(const float *query, const float *rows, const float *factors,
+                                      size_t n_rows, size_t dim, float c, float *out)
+{
+    const rv__kernels *k = rv__kernels_now();
+    double kappa = rv__hyp_ball((double)c), pull;
+    double gap = rv__hyp_gap(rv__reals_f32(query), dim, kappa, &pull);
+    float own[RV__HYP_BLOCK], by = (float)(-kappa / gap), scale = (float)(1.0 / sqrt(-kappa));
+    for (size_t at = 0; at < n_rows; at += RV__HYP_BLOCK) {
+        size_t n = n_rows - at < RV__HYP_BLOCK ? n_rows - at : RV__HYP_BLOCK;
+        const float *block = rows + at * dim, *factor = factors ? factors + at : own;
+        float *to = out + at;
+        if (!factors) rv_poincare_factors(block, n, dim, c, own);
+        k->scan[RV__OP_L2][RV__TYPE_F32](query, (const unsigned char *)block, 4 * dim, NULL, n,
+                                            dim, to);
+        for (size_t i = 0; i < n; i++) to[i] *= by * fabsf(factor[i]);
+        rv__hyp_asinh_many(k, to, n, scale);
+        for (size_t i = 0; i < n; i++) {
+            if (pull == 1.0 && factor[i] > 0.0f && rv__finite_f32(to[i])) continue;
+            to[i] = (float)rv__hyp_distance(rv__reals_f32(query), rv__reals_f32(block + i * dim),
+                                            dim, kappa);
+        }
+    }
+}
+
+/* 2 asinh(sqrt(u)) for one. */
+static float rv__hyp_asinh_one(float u)
+{
+    float v = 2.0f * (u + sqrtf(u + u * u)), one = 1.0f + v;
+    if (v < 0.03f) return v * (1.0f - v * (0.5f - v * (1.0f / 3.0f - v * (0.25f - 0.2f * v))));
+    return rv__logf(one) * (v / (one - 1.0f));
+}
+
+RV_API float rv_poincare_metric(void *user, const void *a, const void *b, size_t dim)
+{
+    const float *x = (const float *)a, *y = (const float *)b;
+    double c = *(const double *)user, xx = 0.0, yy = 0.0, sum = 0.0, gaps;
+    for (size_t i = 0; i < dim; i++) {
+        double xi = (double)x[i], yi = (double)y[i], e = xi - yi;
+        xx += xi * xi;
+        yy += yi * yi;
+        sum += e * e;
+    }
+    xx = 1.0 - c * xx;
+    yy = 1.0 - c * yy;
+    gaps = xx * yy;
+    if (c > 0.0 && xx >= rv__hyp_least(1) && yy >= rv__hyp_least(1) && rv__finite_f64(gaps)) {
+        return (float)(1.0 / sqrt(c)) * rv__hyp_asinh_one((float)(c * sum / gaps));
+    }
+    return (float)rv__hyp_distance(rv__reals_f32(x), rv__reals_f32(y), dim, rv__hyp_ball(c));
+}
+
+RV_API void rv_poincare_pack(const float *x, size_t dim, float c, float *out)
+{
+    double pull, gap = rv__hyp_gap(rv__reals_f32(x), dim, rv__hyp_ball((double)c), &pull);
+    rv__hyp_times(rv__reals_f32(x), dim, pull, rv__outs_f32(out));
+    out[dim] = (float)(1.0 / gap);
+}
+
+RV_API float rv_poincare_packed_metric(void *user, const void *a, const void *b, size_t packed_dim)
+{
+    const float *x = (const float *)a, *y = (const float *)b;
+    size_t dim = packed_dim ? packed_dim - 1 : 0;
+    double c = *(const double *)user;
+    float sum;
+    if (packed_dim == 0) return 0.0f;
+    sum = rv__kernels_now()->pair_f32[RV__OP_L2](x, y, dim);
+    return (float)(1.0 / sqrt(c)) *
+           rv__hyp_asinh_one((float)(c * (double)sum * (double)x[dim] * (double)y[dim]));
+}
+
+#undef RV__HYP_BLOCK
+
+#endif /* RV_HYPERBOLIC_SEARCH_C */
+/* ==== src/hyperbolic_api.c ==================================================================== */
+#ifndef RV_HYPERBOLIC_API_C
+#define RV_HYPERBOLIC_API_C
+
+/* The public functions in both types: views over the caller's arrays, then the one formula. No
+   arithmetic here. */
+
+/* ---- the Poincare ball and the stereographic model ---- */
+
+RV_API float rv_poincare_distance(const float *x, const float *y, size_t dim, float c)
+{
+    return (float)rv__hyp_distance(rv__reals_f32(x), rv__reals_f32(y), dim,
+                                   rv__hyp_ball((double)c));
+}
+
+RV_API double rv_poincare_distance_f64(const double *x, const double *y, size_t dim, double c)
+{
+    return rv__hyp_distance(rv__reals_f64(x), rv__reals_f64(y), dim, rv__hyp_ball(c));
+}
+
+RV_API float rv_poincare_conformal(const float *x, size_t dim, float c)
+{
+    return (float)rv__hyp_conformal(rv__reals_f32(x), dim, rv__hyp_ball((double)c));
+}
+
+RV_API double rv_poincare_conformal_f64(const double *x, size_t dim, double c)
+{
+    return rv__hyp_conformal(rv__reals_f64(x), dim, rv__hyp_ball(c));
+}
+
+RV_API void rv_poincare_project(float *x, size_t dim, float c)
+{
+    rv__hyp_project(rv__outs_f32(x), dim, rv__hyp_ball((double)c));
+}
+
+RV_API void rv_poincare_project_f64(double *x, size_t dim, double c)
+{
+    rv__hyp_project(rv__outs_f64(x), dim, rv__hyp_ball(c));
+}
+
+RV_API void rv_poincare_add(const float *x, const float *y, size_t dim, float c, float *out)
+{
+    rv__hyp_add(rv__reals_f32(x), rv__reals_f32(y), dim, rv__hyp_ball((double)c),
+                rv__outs_f32(out));
+}
+
+RV_API void rv_poincare_add_f64(const double *x, const double *y, size_t dim, double c, double *out)
+{
+    rv__hyp_add(rv__reals_f64(x), rv__reals_f64(y), dim, rv__hyp_ball(c), rv__outs_f64(out));
+}
+
+RV_API void rv_poincare_scale(float r, const float *x, size_t dim, float c, float *out)
+{
+    rv__hyp_scale((double)r, rv__reals_f32(x), dim, rv__hyp_ball((double)c), rv__outs_f32(out));
+}
+
+RV_API void rv_poincare_scale_f64(double r, const double *x, size_t dim, double c, double *out)
+{
+    rv__hyp_scale(r, rv__reals_f64(x), dim, rv__hyp_ball(c), rv__outs_f64(out));
+}
+
+RV_API void rv_poincare_matvec(const float *matrix, size_t n_rows, const float *x, size_t dim,
+                               float c, float *out)
+{
+    rv__hyp_matvec(rv__reals_f32(matrix), n_rows, rv__reals_f32(x), dim, rv__hyp_ball((double)c),
+                   rv__outs_f32(out));
+}
+
+RV_API void rv_poincare_matvec_f64(const double *matrix, size_t n_rows, const double *x, size_t dim,
+                                   double c, double *out)
+{
+    rv__hyp_matvec(rv__reals_f64(matrix), n_rows, rv__reals_f64(x), dim, rv__hyp_ball(c),
+                   rv__outs_f64(out));
+}
+
+RV_API void rv_poincare_exp(const float *base, const float *tangent, size_t dim, float c,
+                            float *out)
+{
+    rv__hyp_exp(rv__reals_f32(base), rv__reals_f32(tangent), 1.0, dim, rv__hyp_ball((double)c),
+                rv__outs_f32(out));
+}
+
+RV_API void rv_poincare_exp_f64(const double *base, const double *tangent, size_t dim, double c,
+                                double *out)
+{
+    rv__hyp_exp(rv__reals_f64(base), rv__reals_f64(tangent), 1.0, dim, rv__hyp_ball(c),
+                rv__outs_f64(out));
+}
+
+RV_API void rv_poincare_log(const float *base, const float *point, size_t dim, float c, float *out)
+{
+    (void)rv__hyp_log(rv__reals_f32(base), rv__reals_f32(point), 1.0, dim, rv__hyp_ball((double)c),
+                      rv__outs_f32(out));
+}
+
+RV_API void rv_poincare_log_f64(const double *base, const double *point, size_t dim, double c,
+                                double *out)
+{
+    (void)rv__hyp_log(rv__reals_f64(base), rv__reals_f64(point), 1.0, dim, rv__hyp_ball(c),
+                      rv__outs_f64(out));
+}
+
+RV_API void rv_poincare_transport(const float *from, const float *to, const float *tangent,
+                                  size_t dim, float c, float *out)
+{
+    rv__hyp_transport(rv__reals_f32(from), rv__reals_f32(to), rv__reals_f32(tangent), dim,
+                      rv__hyp_ball((double)c), rv__outs_f32(out));
+}
+
+RV_API void rv_poincare_transport_f64(const double *from, const double *to, const double *tangent,
+                                      size_t dim, double c, double *out)
+{
+    rv__hyp_transport(rv__reals_f64(from), rv__reals_f64(to), rv__reals_f64(tangent), dim,
+                      rv__hyp_ball(c), rv__outs_f64(out));
+}
+
+RV_API void rv_poincare_geodesic(const float *x, const float *y, float t, size_t dim, float c,
+                                 float *out)
+{
+    rv__hyp_geodesic(rv__reals_f32(x), rv__reals_f32(y), (double)t, dim, rv__hyp_ball((double)c),
+                     rv__outs_f32(out));
+}
+
+RV_API void rv_poincare_geodesic_f64(const double *x, const double *y, double t, size_t dim,
+                                     double c, double *out)
+{
+    rv__hyp_geodesic(rv__reals_f64(x), rv__reals_f64(y), t, dim, rv__hyp_ball(c),
+                     rv__outs_f64(out));
+}
+
+RV_API void rv_poincare_rgrad(const float *x, const float *grad, size_t dim, float c, float *out)
+{
+    rv__hyp_rgrad(rv__reals_f32(x), rv__reals_f32(grad), dim, rv__hyp_ball((double)c),
+                  rv__outs_f32(out));
+}
+
+RV_API void rv_poincare_rgrad_f64(const double *x, const double *grad, size_t dim, double c,
+                                  double *out)
+{
+    rv__hyp_rgrad(rv__reals_f64(x), rv__reals_f64(grad), dim, rv__hyp_ball(c), rv__outs_f64(out));
+}
+
+RV_API void rv_poincare_sgd(float *x, const float *grad, size_t dim, float c, float rate)
+{
+    rv__hyp_sgd(rv__outs_f32(x), rv__reals_f32(grad), dim, rv__hyp_ball((double)c), (double)rate);
+}
+
+RV_API void rv_poincare_sgd_f64(double *x, const double *grad, size_t dim, double c, double rate)
+{
+    rv__hyp_sgd(rv__outs_f64(x), rv__reals_f64(grad), dim, rv__hyp_ball(c), rate);
+}
+
+RV_API rv_status rv_poincare_adam(rv_ctx *ctx, const rv_radam_config *config, float *x,
+                                  const float *grad, size_t dim, float c, float *moment,
+                                  rv_radam *state)
+{
+    return rv__hyp_adam(ctx, config, rv__outs_f32(x), rv__reals_f32(grad), dim,
+                        rv__hyp_ball((double)c), rv__outs_f32(moment), state);
+}
+
+RV_API rv_status rv_poincare_adam_f64(rv_ctx *ctx, const rv_radam_config *config, double *x,
+                                      const double *grad, size_t dim, double c, double *moment,
+                                      rv_radam *state)
+{
+    return rv__hyp_adam(ctx, config, rv__outs_f64(x), rv__reals_f64(grad), dim, rv__hyp_ball(c),
+                        rv__outs_f64(moment), state);
+}
+
+RV_API float rv_poincare_distance_grad(const float *x, const float *y, size_t dim, float c,
+                                       float *grad_x, float *grad_y)
+{
+    return (float)rv__hyp_gradients(rv__reals_f32(x), rv__reals_f32(y), dim,
+                                    rv__hyp_ball((double)c), rv__outs_f32(grad_x),
+                                    rv__outs_f32(grad_y));
+}
+
+RV_API double rv_poincare_distance_grad_f64(const double *x, const double *y, size_t dim, double c,
+                                            double *grad_x, double *grad_y)
+{
+    return rv__hyp_gradients(rv__reals_f64(x), rv__reals_f64(y), dim, rv__hyp_ball(c),
+                             rv__outs_f64(grad_x), rv__outs_f64(grad_y));
+}
+
+RV_API rv_status rv_poincare_midpoint(rv_ctx *ctx, const float *points, const float *weights,
+                                      size_t n, size_t dim, float c, float *out)
+{
+    rv__hyp_cloud cloud =
+        rv__hyp_cloud_of(rv__reals_f32(points), rv__reals_f32(weights), n, dim,
+                         rv__hyp_ball((double)c), 0);
+    return rv__hyp_midpoint(ctx, &cloud, 0, rv__outs_f32(out));
+}
+
+RV_API rv_status rv_poincare_mean(rv_ctx *ctx, const rv_frechet_config *config, const float *points,
+                                  const float *weights, size_t n, size_t dim, float c, float *out)
+{
+    rv__hyp_cloud cloud =
+        rv__hyp_cloud_of(rv__reals_f32(points), rv__reals_f32(weights), n, dim,
+                         rv__hyp_ball((double)c), 0);
+    return rv__hyp_mean(ctx, config, &cloud, rv__outs_f32(out));
+}
+
+RV_API rv_status rv_poincare_midpoint_f64(rv_ctx *ctx, const double *points, const double *weights,
+                                          size_t n, size_t dim, double c, double *out)
+{
+    rv__hyp_cloud cloud =
+        rv__hyp_cloud_of(rv__reals_f64(points), rv__reals_f64(weights), n, dim, rv__hyp_ball(c), 0);
+    return rv__hyp_midpoint(ctx, &cloud, 0, rv__outs_f64(out));
+}
+
+RV_API rv_status rv_poincare_mean_f64(rv_ctx *ctx, const rv_frechet_config *config,
+                                      const double *points, const double *weights, size_t n,
+                                      size_t dim, double c, double *out)
+{
+    rv__hyp_cloud cloud =
+        rv__hyp_cloud_of(rv__reals_f64(points), rv__reals_f64(weights), n, dim, rv__hyp_ball(c), 0);
+    return rv__hyp_mean(ctx, config, &cloud, rv__outs_f64(out));
+}
+
+RV_API float rv_stereo_distance(const float *x, const float *y, size_t dim, float kappa)
+{
+    return (float)rv__hyp_distance(rv__reals_f32(x), rv__reals_f32(y), dim, (double)kappa);
+}
+
+RV_API double rv_stereo_distance_f64(const double *x, const double *y, size_t dim, double kappa)
+{
+    return rv__hyp_distance(rv__reals_f64(x), rv__reals_f64(y), dim, kappa);
+}
+
+RV_API void rv_stereo_add(const float *x, const float *y, size_t dim, float kappa, float *out)
+{
+    rv__hyp_add(rv__reals_f32(x), rv__reals_f32(y), dim, (double)kappa, rv__outs_f32(out));
+}
+
+RV_API void rv_stereo_add_f64(const double *x, const double *y, size_t dim, double kappa,
+                              double *out)
+{
+    rv__hyp_add(rv__reals_f64(x), rv__reals_f64(y), dim, kappa, rv__outs_f64(out));
+}
+
+RV_API void rv_stereo_scale(float r, const float *x, size_t dim, float kappa, float *out)
+{
+    rv__hyp_scale((double)r, rv__reals_f32(x), dim, (double)kappa, rv__outs_f32(out));
+}
+
+RV_API void rv_stereo_scale_f64(double r, const double *x, size_t dim, double kappa, double *out)
+{
+    rv__hyp_scale(r, rv__reals_f64(x), dim, kappa, rv__outs_f64(out));
+}
+
+RV_API void rv_stereo_exp(const float *base, const float *tangent, size_t dim, float kappa,
+                          float *out)
+{
+    rv__hyp_exp(rv__reals_f32(base), rv__reals_f32(tangent), 1.0, dim, (double)kappa,
+                rv__outs_f32(out));
+}
+
+RV_API void rv_stereo_exp_f64(const double *base, const double *tangent, size_t dim, double kappa,
+                              double *out)
+{
+    rv__hyp_exp(rv__reals_f64(base), rv__reals_f64(tangent), 1.0, dim, kappa, rv__outs_f64(out));
+}
+
+RV_API void rv_stereo_log(const float *base, const float *point, size_t dim, float kappa,
+                          float *out)
+{
+    (void)rv__hyp_log(rv__reals_f32(base), rv__reals_f32(point), 1.0, dim, (double)kappa,
+                      rv__outs_f32(out));
+}
+
+RV_API void rv_stereo_log_f64(const double *base, const double *point, size_t dim, double kappa,
+                              double *out)
+{
+    (void)rv__hyp_log(rv__reals_f64(base), rv__reals_f64(point), 1.0, dim, kappa,
+                      rv__outs_f64(out));
+}
+
+RV_API rv_status rv_stereo_midpoint(rv_ctx *ctx, const float *points, const float *weights,
+                                    size_t n, size_t dim, float kappa, float *out)
+{
+    rv__hyp_cloud cloud =
+        rv__hyp_cloud_of(rv__reals_f32(points), rv__reals_f32(weights), n, dim, (double)kappa, 0);
+    return rv__hyp_midpoint(ctx, &cloud, 1, rv__outs_f32(out));
+}
+
+RV_API rv_status rv_stereo_midpoint_f64(rv_ctx *ctx, const double *points, const double *weights,
+                                        size_t n, size_t dim, double kappa, double *out)
+{
+    rv__hyp_cloud cloud =
+        rv__hyp_cloud_of(rv__reals_f64(points), rv__reals_f64(weights), n, dim, kappa, 0);
+    return rv__hyp_midpoint(ctx, &cloud, 1, rv__outs_f64(out));
+}
+
+/* ---- the Lorentz sheet ---- */
+
+RV_API float rv_lorentz_distance(const float *x, const float *y, size_t dim, float c)
+{
+    return (float)rv__lor_distance(rv__reals_f32(x), rv__reals_f32(y), dim, (double)c);
+}
+
+RV_API double rv_lorentz_distance_f64(const double *x, const double *y, size_t dim, double c)
+{
+    return rv__lor_distance(rv__reals_f64(x), rv__reals_f64(y), dim, c);
+}
+
+RV_API float rv_lorentz_inner(const float *x, const float *y, size_t dim)
+{
+    return (float)rv__lor_inner(rv__reals_f32(x), rv__reals_f32(y), dim);
+}
+
+RV_API double rv_lorentz_inner_f64(const double *x, const double *y, size_t dim)
+{
+    return rv__lor_inner(rv__reals_f64(x), rv__reals_f64(y), dim);
+}
+
+RV_API void rv_lorentz_project(float *x, size_t dim, float c)
+{
+    rv__lor_project(rv__outs_f32(x), dim, (double)c);
+}
+
+RV_API void rv_lorentz_project_f64(double *x, size_t dim, double c)
+{
+    rv__lor_project(rv__outs_f64(x), dim, c);
+}
+
+RV_API void rv_lorentz_exp(const float *base, const float *tangent, size_t dim, float c, float *out)
+{
+    rv__lor_exp(rv__reals_f32(base), rv__reals_f32(tangent), 1.0, dim, (double)c, rv__outs_f32(out),
+                rv__outs_f32(NULL));
+}
+
+RV_API void rv_lorentz_exp_f64(const double *base, const double *tangent, size_t dim, double c,
+                               double *out)
+{
+    rv__lor_exp(rv__reals_f64(base), rv__reals_f64(tangent), 1.0, dim, c, rv__outs_f64(out),
+                rv__outs_f64(NULL));
+}
+
+RV_API void rv_lorentz_log(const float *base, const float *point, size_t dim, float c, float *out)
+{
+    rv__lor_log(rv__reals_f32(base), rv__reals_f32(point), dim, (double)c, rv__outs_f32(out));
+}
+
+RV_API void rv_lorentz_log_f64(const double *base, const double *point, size_t dim, double c,
+                               double *out)
+{
+    rv__lor_log(rv__reals_f64(base), rv__reals_f64(point), dim, c, rv__outs_f64(out));
+}
+
+RV_API void rv_lorentz_transport(const float *from, const float *to, const float *tangent,
+                                 size_t dim, float c, float *out)
+{
+    rv__lor_transport(rv__reals_f32(from), rv__reals_f32(to), rv__reals_f32(tangent), dim,
+                      (double)c, rv__outs_f32(out));
+}
+
+RV_API void rv_lorentz_transport_f64(const double *from, const double *to, const double *tangent,
+                                     size_t dim, double c, double *out)
+{
+    rv__lor_transport(rv__reals_f64(from), rv__reals_f64(to), rv__reals_f64(tangent), dim, c,
+                      rv__outs_f64(out));
+}
+
+RV_API rv_status rv_lorentz_centroid(rv_ctx *ctx, const float *points, const float *weights,
+                                     size_t n, size_t dim, float c, float *out)
+{
+    rv__hyp_cloud cloud =
+        rv__hyp_cloud_of(rv__reals_f32(points), rv__reals_f32(weights), n, dim,
+                         rv__hyp_ball((double)c), 1);
+    return rv__hyp_midpoint(ctx, &cloud, 0, rv__outs_f32(out));
+}
+
+RV_API float rv_lorentz_distance_grad(const float *x, const float *y, size_t dim, float c,
+                                      float *grad_x, float *grad_y)
+{
+    return (float)rv__lor_gradients(rv__reals_f32(x), rv__reals_f32(y), dim, (double)c,
+                                    rv__outs_f32(grad_x), rv__outs_f32(grad_y));
+}
+
+RV_API rv_status rv_lorentz_centroid_f64(rv_ctx *ctx, const double *points, const double *weights,
+                                         size_t n, size_t dim, double c, double *out)
+{
+    rv__hyp_cloud cloud =
+        rv__hyp_cloud_of(rv__reals_f64(points), rv__reals_f64(weights), n, dim, rv__hyp_ball(c), 1);
+    return rv__hyp_midpoint(ctx, &cloud, 0, rv__outs_f64(out));
+}
+
+RV_API double rv_lorentz_distance_grad_f64(const double *x, const double *y, size_t dim, double c,
+                                           double *grad_x, double *grad_y)
+{
+    return rv__lor_gradients(rv__reals_f64(x), rv__reals_f64(y), dim, c, rv__outs_f64(grad_x),
+                             rv__outs_f64(grad_y));
+}
+
+RV_API void rv_lorentz_rgrad(const float *x, const float *grad, size_t dim, float c, float *out)
+{
+    rv__lor_rgrad(rv__reals_f32(x), rv__reals_f32(grad), dim, (double)c, rv__outs_f32(out));
+}
+
+RV_API void rv_lorentz_rgrad_f64(const double *x, const double *grad, size_t dim, double c,
+                                 double *out)
+{
+    rv__lor_rgrad(rv__reals_f64(x), rv__reals_f64(grad), dim, c, rv__outs_f64(out));
+}
+
+RV_API void rv_lorentz_sgd(float *x, const float *grad, size_t dim, float c, float rate)
+{
+    rv__lor_exp(rv__reals_f32(x), rv__reals_f32(grad), -(double)rate, dim, (double)c,
+                rv__outs_f32(x), rv__outs_f32(NULL));
+}
+
+RV_API void rv_lorentz_sgd_f64(double *x, const double *grad, size_t dim, double c, double rate)
+{
+    rv__lor_exp(rv__reals_f64(x), rv__reals_f64(grad), -rate, dim, c, rv__outs_f64(x),
+                rv__outs_f64(NULL));
+}
+
+RV_API rv_status rv_lorentz_adam(rv_ctx *ctx, const rv_radam_config *config, float *x,
+                                 const float *grad, size_t dim, float c, float *moment,
+                                 rv_radam *state)
+{
+    return rv__lor_adam(ctx, config, rv__outs_f32(x), rv__reals_f32(grad), dim, (double)c,
+                        rv__outs_f32(moment), state);
+}
+
+RV_API rv_status rv_lorentz_adam_f64(rv_ctx *ctx, const rv_radam_config *config, double *x,
+                                     const double *grad, size_t dim, double c, double *moment,
+                                     rv_radam *state)
+{
+    return rv__lor_adam(ctx, config, rv__outs_f64(x), rv__reals_f64(grad), dim, c,
+                        rv__outs_f64(moment), state);
+}
+
+/* ---- conversions ---- */
+
+RV_API void rv_lorentz_from_poincare(const float *x, size_t dim, float c, float *out)
+{
+    rv__hyp_to_lorentz(rv__reals_f32(x), dim, (double)c, rv__outs_f32(out));
+}
+
+RV_API void rv_lorentz_from_poincare_f64(const double *x, size_t dim, double c, double *out)
+{
+    rv__hyp_to_lorentz(rv__reals_f64(x), dim, c, rv__outs_f64(out));
+}
+
+RV_API void rv_poincare_from_lorentz(const float *x, size_t dim, float c, float *out)
+{
+    rv__hyp_from_lorentz(rv__reals_f32(x), dim, (double)c, rv__outs_f32(out));
+}
+
+RV_API void rv_poincare_from_lorentz_f64(const double *x, size_t dim, double c, double *out)
+{
+    rv__hyp_from_lorentz(rv__reals_f64(x), dim, c, rv__outs_f64(out));
+}
+
+RV_API void rv_klein_from_poincare(const float *x, size_t dim, float c, float *out)
+{
+    rv__hyp_to_klein(rv__reals_f32(x), dim, (double)c, rv__outs_f32(out));
+}
+
+RV_API void rv_klein_from_poincare_f64(const double *x, size_t dim, double c, double *out)
+{
+    rv__hyp_to_klein(rv__reals_f64(x), dim, c, rv__outs_f64(out));
+}
+
+RV_API void rv_poincare_from_klein(const float *x, size_t dim, float c, float *out)
+{
+    rv__hyp_from_klein(rv__reals_f32(x), dim, (double)c, rv__outs_f32(out));
+}
+
+RV_API void rv_poincare_from_klein_f64(const double *x, size_t dim, double c, double *out)
+{
+    rv__hyp_from_klein(rv__reals_f64(x), dim, c, rv__outs_f64(out));
+}
+
+#endif /* RV_HYPERBOLIC_API_C */
+/* ==== src/hyperbolic_train.c ================================================================== */
+#ifndef RV_HYPERBOLIC_TRAIN_C
+#define RV_HYPERBOLIC_TRAIN_C
+
+/* Embeddings from an edge list. Points are kept in double in the space of curvature -1; distances
+   of curvature -c are 1 / sqrt(c) times those, and its Riemannian gradients sqrt(c) times.
+
+   Every epoch walks the edges in a new random order. For an edge (u, v) and the negatives w, which
+   are not linked from u, the probabilities are the softmax of -d(u, .), and every point of them
+   makes one step. With q = sinh(d / 2)^2 the softmax needs only log(sqrt(q) + sqrt(1 + q)) = d / 2,
+   many at a time in floats; q is |x - y|^2 over both gaps in the ball, (-<x, y>_L - 1) / 2 on the
+   sheet.
+
+   Sources: Nickel, Kiela, Poincare embeddings for learning hierarchical representations, 2017;
+   Learning continuous hierarchies in the Lorentz model, 2018. Deviations: points of an edge are
+   moved one edge at a time; negatives are drawn evenly among unlinked nodes. */
+
+#define RV__EMBED_RIM (1.0 - 1e-5) /* as in the paper */
+#define RV__EMBED_DRAWS 32u        /* per negative wanted, where nearly all nodes are linked */
+
+typedef struct rv__embed {
+    rv_embed_config config;
+    const rv__kernels *kernels;
+    const uint32_t *edges;
+    size_t n_edges, n_nodes, dim, width; /* width: dim, with time dim + 1 */
+    int sheet;
+    uint32_t *begin, *linked;  /* [n_nodes + 1], [n_edges]: the nodes linked from each, rising */
+    uint32_t *order;           /* [n_edges] */
+    double *points, *gaps;     /* [n_nodes, width], [n_nodes]: 1 - |x|^2 */
+    uint32_t *ids;             /* [negatives + 1]: v, then the negatives */
+    double *q, *steps;         /* [negatives + 1], [negatives + 2, width] */
+    float *half, *share;       /* [negatives + 1] */
+    rv__rng rng;
+} rv__embed;
+
+/* ---- arguments ---- */
+
+static rv_status rv__embed_check(rv_ctx *ctx, const rv_embed_config *given, rv__embed *e)
+{
+    rv_embed_config *config = &e->config;
+    memset(e, 0, sizeof *e);
+    if (!given) return rv__fail(ctx, RV_ERR_ARG, 0, "config is NULL");
+    *config = *given;
+    if (config->c == 0.0) config->c = 1.0;
+    if (config->epochs == 0) config->epochs = 500;
+    if (config->negatives == 0) config->negatives = 50;
+    if (config->rate == 0.0) config->rate = 0.05;
+    if (config->burn_in == 0) config->burn_in = config->epochs < 20 ? config->epochs : 20;
+    if (config->burn_in_factor == 0.0) config->burn_in_factor = 0.1;
+    if (config->seed == 0) config->seed = rv__seed(ctx);
+    if (config->dim < 1 || config->dim > 4096) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "dim is %z, it must be in 1..4096",
+                        (size_t)config->dim);
+    }
+    if ((unsigned)config->model > (unsigned)RV_EMBED_LORENTZ) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "model is %d, it must be a rv_embed_model",
+                        (int)config->model);
+    }
+    if (!rv__finite_f64(config->c) || config->c < 0.0) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "c is %f, it must be positive and finite",
+                        config->c);
+    }
+    if (config->epochs > 1000000) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "epochs is %z, it must be in 1..1000000",
+                        (size_t)config->epochs);
+    }
+    if (config->negatives > 1024) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "negatives is %z, it must be in 1..1024",
+                        (size_t)config->negatives);
+    }
+    if (!rv__finite_f64(config->rate) || config->rate < 0.0) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "rate is %f, it must be positive and finite",
+                        config->rate);
+    }
+    if (config->burn_in > config->epochs) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "burn_in is %z, it must be at most epochs, %z",
+                        (size_t)config->burn_in, (size_t)config->epochs);
+    }
+    if (!rv__finite_f64(config->burn_in_factor) || config->burn_in_factor < 0.0 ||
+        config->burn_in_factor > 1.0) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "burn_in_factor is %f, it must be in (0,1]",
+                        config->burn_in_factor);
+    }
+    e->kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
+    e->dim = config->dim;
+    e->sheet = config->model == RV_EMBED_LORENTZ;
+    e->width = e->dim + (size_t)e->sheet;
+    return RV_OK;
+}
+
+static rv_status rv__embed_check_edges(rv_ctx *ctx, rv__embed *e, const uint32_t *edges,
+                                       size_t n_edges, size_t n_nodes)
+{
+    if (n_nodes < 1 || n_nodes > 0xFFFFFFFFu) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "n_nodes is %z, it must be in 1..2^32 - 1", n_nodes);
+    }
+    if (n_edges > 0xFFFFFFFFu) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "n_edges is %z, it must be below 2^32", n_edges);
+    }
+    for (size_t i = 0; i < n_edges; i++) {
+        uint32_t u = edges[2 * i], v = edges[2 * i + 1];
+        rv_status status = i % 1000000 ? RV_OK : rv__poll(ctx);
+        if (status) return status;
+        if (u >= n_nodes || v >= n_nodes) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "edge %z names node %z, nodes are 0..%z", i,
+                            (size_t)(u >= n_nodes ? u : v), n_nodes - 1);
+        }
+        if (u == v) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "edge %z links node %z with itself", i, (size_t)u);
+        }
+    }
+    e->edges = edges;
+    e->n_edges = n_edges;
+    e->n_nodes = n_nodes;
+    return RV_OK;
+}
+
+/* ---- the graph ---- */
+
+/* Sorts the edges by v, then without losing that by u; drops repeated ones. scratch: [n_edges]. */
+static rv_status rv__embed_link(rv_ctx *ctx, rv__embed *e, uint32_t *scratch)
+{
+    uint32_t *begin = e->begin, kept = 0, first;
+    for (int by = 1; by >= 0; by--) {
+        rv_status status = rv__fill_polled(ctx, begin, 0, (e->n_nodes + 1) * sizeof *begin);
+        if (status) return status;
+        for (size_t i = 0; i < e->n_edges; i++) begin[e->edges[2 * i + (size_t)by] + 1]++;
+        for (size_t i = 0; i < e->n_nodes; i++) begin[i + 1] += begin[i];
+        for (size_t i = 0; i < e->n_edges; i++) {
+            size_t edge = by ? i : scratch[i];
+            uint32_t *to = by ? scratch : e->order;
+            to[begin[e->edges[2 * edge + (size_t)by]]++] = (uint32_t)edge;
+        }
+    }
+    for (size_t i = e->n_nodes; i > 0; i--) begin[i] = begin[i - 1]; /* ends were begins */
+    begin[0] = 0;
+    first = 0;
+    for (size_t u = 0; u < e->n_nodes; u++) {
+        uint32_t end = begin[u + 1], start = kept;
+        for (uint32_t i = first; i < end; i++) {
+            uint32_t v = e->edges[2 * (size_t)e->order[i] + 1];
+            if (kept == start || e->linked[kept - 1] != v) e->linked[kept++] = v;
+        }
+        first = end;
+        begin[u] = start;
+    }
+    begin[e->n_nodes] = kept;
+    return RV_OK;
+}
+
+static int rv__embed_linked(const rv__embed *e, uint32_t u, uint32_t v)
+{
+    uint32_t low = e->begin[u], high = e->begin[u + 1];
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (e->linked[middle] < v) low = middle + 1;
+        else high = middle;
+    }
+    return low < e->begin[u + 1] && e->linked[low] == v;
+}
+
+/* ---- one edge ---- */
+
+/* Fills ids with v and negatives; returns how many. */
+static size_t rv__embed_draw(rv__embed *e, uint32_t u, uint32_t v)
+{
+    size_t n = 1, draws = (size_t)e->config.negatives * RV__EMBED_DRAWS;
+    e->ids[0] = v;
+    for (; n <= e->config.negatives && draws > 0; draws--) {
+        uint32_t w = rv__rng_below(&e->rng, (uint32_t)e->n_nodes);
+        if (w != u && !rv__embed_linked(e, u, w)) e->ids[n++] = w;
+    }
+    return n;
+}
+
+static double rv__embed_q(const rv__embed *e, const double *x, double gap, const double *y,
+                          double other)
+{
+    double sum = 0.0;
+    if (e->sheet) {
+        for (size_t j = 1; j <= e->dim; j++) sum += x[j] * y[j];
+        sum = 0.5 * (x[0] * y[0] - sum - 1.0);
+        return sum > 0.0 ? sum : 0.0;
+    }
+    for (size_t j = 0; j < e->dim; j++) sum += (x[j] - y[j]) * (x[j] - y[j]);
+    return sum / (gap * other);
+}
+
+/* x_way += weight times the gradient of d(x, y) by x, y_way = the same by y. In the ball Euclidean
+   gradients, on the sheet Riemannian ones. */
+static void rv__embed_pull(const rv__embed *e, double weight, double q, const double *x,
+                           double x_gap, const double *y, double y_gap, double *x_way,
+                           double *y_way)
+{
+    double f = q > 0.0 ? weight / sqrt(q * (1.0 + q)) : 0.0, g, h;
+    if (e->sheet) {
+        f *= -0.5; /* sinh d = 2 sqrt(q (1 + q)) */
+        g = 2.0 * q;
+        for (size_t j = 0; j < e->width; j++) {
+            double s = y[j] - x[j];
+            x_way[j] += f * (s - g * x[j]);
+            y_way[j] = f * (-s - g * y[j]);
+        }
+        return;
+    }
+    f *= 1.0 / (x_gap * y_gap);
+    g = q * y_gap; /* |x - y|^2 over the gap of x */
+    h = q * x_gap;
+    for (size_t j = 0; j < e->dim; j++) {
+        double s = x[j] - y[j];
+        x_way[j] += f * (s + g * x[j]);
+        y_way[j] = f * (h * y[j] - s);
+    }
+}
+
+static void rv__embed_step(rv__embed *e, uint32_t node, const double *way, double rate)
+{
+    double *x = e->points + (size_t)node * e->width, sum = 0.0, gap = e->gaps[node], f;
+    if (e->sheet) {
+        rv__outs none = rv__outs_f64(NULL);
+        rv__lor_move(rv__reals_f64(x + 1), rv__reals_f64(way + 1), -rate, e->dim, 1.0,
+                     rv__outs_f64(x), none);
+        return;
+    }
+    f = rate * gap * gap * 0.25;
+    for (size_t j = 0; j < e->dim; j++) {
+        x[j] -= f * way[j];
+        sum += x[j] * x[j];
+    }
+    if (sum > RV__EMBED_RIM * RV__EMBED_RIM) {
+        f = RV__EMBED_RIM / sqrt(sum);
+        for (size_t j = 0; j < e->dim; j++) x[j] *= f;
+        sum = RV__EMBED_RIM * RV__EMBED_RIM;
+    }
+    e->gaps[node] = 1.0 - sum;
+}
+
+/* Returns the loss of the edge. */
+static double rv__embed_edge(rv__embed *e, uint32_t u, uint32_t v, double rate)
+{
+    size_t n = rv__embed_draw(e, u, v);
+    const double *x = e->points + (size_t)u * e->width;
+    double *x_way = e->steps, gap = e->gaps[u];
+    for (size_t i = 0; i < n; i++) {
+        uint32_t w = e->ids[i];
+        double q = rv__embed_q(e, x, gap, e->points + (size_t)w * e->width, e->gaps[w]);
+        e->q[i] = q;
+        e->half[i] = (float)(sqrt(q) + sqrt(1.0 + q));
+    }
+    e->kernels->log_f32(e->half, e->half, n);
+    rv__softmax(e->kernels, e->half, (float)(-2.0 / sqrt(e->config.c)), e->share, n);
+    memset(x_way, 0, e->width * sizeof *x_way);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t w = e->ids[i];
+        rv__embed_pull(e, (i == 0 ? 1.0 : 0.0) - (double)e->share[i], e->q[i], x, gap,
+                       e->points + (size_t)w * e->width, e->gaps[w], x_way,
+                       e->steps + (i + 1) * e->width);
+    }
+    /* A node drawn twice steps twice. */
+    rv__embed_step(e, u, x_way, rate);
+    for (size_t i = 0; i < n; i++) {
+        rv__embed_step(e, e->ids[i], e->steps + (i + 1) * e->width, rate);
+    }
+    return -(double)rv__logf(e->share[0] > 1e-37f ? e->share[0] : 1e-37f);
+}
+
+/* ---- training ---- */
+
+static rv_status rv__embed_run(rv_ctx *ctx, rv__embed *e)
+{
+    rv_embed_progress *progress = e->config.progress;
+    size_t piece = 200000u / (((size_t)e->config.negatives + 2) * (e->width + 8)) + 1;
+    if (progress) {
+        progress->epoch = 0;
+        progress->epochs = e->config.epochs;
+        progress->loss = rv__hyp_nan();
+    }
+    for (size_t i = 0; i < e->n_edges; i++) e->order[i] = (uint32_t)i;
+    for (uint32_t epoch = 0; epoch < e->config.epochs; epoch++) {
+        double loss = 0.0, rate = e->config.rate * sqrt(e->config.c);
+        if (epoch < e->config.burn_in) rate *= e->config.burn_in_factor;
+        for (size_t i = 0; i < e->n_edges; i++) {
+            size_t j = i + rv__rng_below(&e->rng, (uint32_t)(e->n_edges - i));
+            uint32_t edge = e->order[j];
+            rv_status status = i % piece ? RV_OK : rv__poll(ctx);
+            if (status) return status;
+            e->order[j] = e->order[i];
+            e->order[i] = edge;
+            loss += rv__embed_edge(e, e->edges[2 * (size_t)edge], e->edges[2 * (size_t)edge + 1],
+                                   rate);
+        }
+        if (progress) {
+            progress->epoch = epoch + 1;
+            if (e->n_edges) progress->loss = loss / (double)e->n_edges;
+        }
+    }
+    return rv__poll(ctx);
+}
+
+/* The given points, or random ones near the origin. */
+static rv_status rv__embed_begin(rv_ctx *ctx, rv__embed *e, const float *given)
+{
+    double root = sqrt(e->config.c);
+    rv__rng_init(&e->rng, e->config.seed);
+    for (size_t i = 0; i < e->n_nodes; i++) {
+        double *x = e->points + i * e->width, *space = x + (e->sheet ? 1 : 0), pull = 1.0;
+        const float *row = given + i * e->width + (e->sheet ? 1 : 0);
+        rv_status status = i % 10000 ? RV_OK : rv__poll(ctx);
+        size_t bad = e->config.warm ? rv__find_not_finite(row, e->dim) : e->dim;
+        if (status) return status;
+        if (bad < e->dim) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "point %z has an element of %f, it must be finite",
+                            i, (double)row[bad]);
+        }
+        if (e->config.warm && !e->sheet) {
+            (void)rv__hyp_gap(rv__reals_f32(row), e->dim, -e->config.c, &pull);
+        }
+        for (size_t j = 0; j < e->dim; j++) {
+            space[j] = e->config.warm ? root * pull * (double)row[j]
+                                      : 1e-3 * (2.0 * (double)rv__rng_f32(&e->rng) - 1.0);
+        }
+        if (e->sheet) rv__lor_project(rv__outs_f64(x), e->dim, 1.0);
+        else e->gaps[i] = rv__hyp_gap(rv__reals_f64(x), e->dim, -1.0, &pull);
+    }
+    return RV_OK;
+}
+
+static void rv__embed_write(const rv__embed *e, float *out)
+{
+    double root = sqrt(e->config.c);
+    for (size_t i = 0; i < e->n_nodes; i++) {
+        rv__outs row = rv__outs_f32(out + i * e->width);
+        rv__hyp_times(rv__reals_f64(e->points + i * e->width), e->width, 1.0 / root, row);
+        if (e->sheet) rv__lor_project(row, e->dim, e->config.c);
+        else rv__hyp_project(row, e->dim, -e->config.c);
+    }
+}
+
+/* The blocks of a run: count and size. */
+#define RV__EMBED_BLOCKS 9
+
+typedef struct rv__embed_block {
+    size_t count, size;
+} rv__embed_block;
+
+static void rv__embed_blocks(const rv__embed *e, rv__embed_block *blocks)
+{
+    size_t most = (size_t)e->config.negatives + 1;
+    const size_t counts[RV__EMBED_BLOCKS] = {
+        rv__add(e->n_nodes, 1), e->n_edges, e->n_edges, rv__mul(e->n_nodes, e->width), e->n_nodes,
+        most, most, rv__mul(most + 1, e->width), 2 * most};
+    const size_t sizes[RV__EMBED_BLOCKS] = {sizeof *e->begin,  sizeof *e->linked, sizeof *e->order,
+                                            sizeof *e->points, sizeof *e->gaps,   sizeof *e->ids,
+                                            sizeof *e->q,      sizeof *e->steps,  sizeof *e->half};
+    for (size_t i = 0; i < RV__EMBED_BLOCKS; i++) {
+        blocks[i].count = counts[i];
+        blocks[i].size = sizes[i];
+    }
+}
+
+static void rv__embed_release(const rv_alloc *alloc, const rv__embed *e, void **held)
+{
+    rv__embed_block blocks[RV__EMBED_BLOCKS];
+    rv__embed_blocks(e, blocks);
+    for (size_t i = 0; i < RV__EMBED_BLOCKS; i++) {
+        rv__put(alloc, held[i], blocks[i].count, blocks[i].size);
+    }
+}
+
+static rv_status rv__embed_hold(rv_ctx *ctx, const rv_alloc *alloc, rv__embed *e, void **held)
+{
+    rv__embed_block blocks[RV__EMBED_BLOCKS];
+    uint32_t *scratch;
+    rv_status status;
+    memset(held, 0, RV__EMBED_BLOCKS * sizeof *held);
+    rv__embed_blocks(e, blocks);
+    for (size_t i = 0; i < RV__EMBED_BLOCKS; i++) {
+        held[i] = rv__get(alloc, blocks[i].count, blocks[i].size);
+        if (!held[i]) return rv__no_memory(ctx, rv__mul(blocks[i].count, blocks[i].size));
+    }
+    e->begin = (uint32_t *)held[0];
+    e->linked = (uint32_t *)held[1];
+    e->order = (uint32_t *)held[2];
+    e->points = (double *)held[3];
+    e->gaps = (double *)held[4];
+    e->ids = (uint32_t *)held[5];
+    e->q = (double *)held[6];
+    e->steps = (double *)held[7];
+    e->half = (float *)held[8];
+    e->share = e->half + e->config.negatives + 1;
+    scratch = (uint32_t *)rv__get(alloc, e->n_edges, sizeof *scratch);
+    if (!scratch) return rv__no_memory(ctx, rv__mul(e->n_edges, sizeof *scratch));
+    status = rv__embed_link(ctx, e, scratch);
+    rv__put(alloc, scratch, e->n_edges, sizeof *scratch);
+    return status;
+}
+
+RV_API rv_status rv_embed_train(rv_ctx *ctx, const rv_embed_config *config, const uint32_t *edges,
+                                size_t n_edges, size_t n_nodes, float *out)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    void *held[RV__EMBED_BLOCKS];
+    rv__embed e;
+    rv_status status = rv__embed_check(ctx, config, &e);
+    if (!status) status = rv__embed_check_edges(ctx, &e, edges, n_edges, n_nodes);
+    if (status) return status;
+    status = rv__embed_hold(ctx, &alloc, &e, held);
+    if (!status) status = rv__embed_begin(ctx, &e, out);
+    if (!status) status = rv__embed_run(ctx, &e);
+    if (!status) rv__embed_write(&e, out);
+    rv__embed_release(&alloc, &e, held);
+    return status ? status : rv__ok(ctx);
+}
+
+/* ---- evaluation ---- */
+
+/* Shell sort, rising; the lists are those of one node. */
+static void rv__embed_sort(double *x, size_t n)
+{
+    for (size_t gap = n / 2; gap > 0; gap /= 2) {
+        for (size_t i = gap; i < n; i++) {
+            double value = x[i];
+            size_t j = i;
+            for (; j >= gap && x[j - gap] > value; j -= gap) x[j] = x[j - gap];
+            x[j] = value;
+        }
+    }
+}
+
+/* Adds the ranks of u's edges to *ranks and returns its average precision. near: [links of u],
+   passed: [links of u]. */
+static double rv__embed_rank(const rv__embed *e, uint32_t u, double *near_q, uint32_t *passed,
+                             double *ranks)
+{
+    const double *x = e->points + (size_t)u * e->width;
+    uint32_t first = e->begin[u], n = e->begin[u + 1] - first, at = 0, ahead = 0;
+    double precision = 0.0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t v = e->linked[first + i];
+        near_q[i] = rv__embed_q(e, x, e->gaps[u], e->points + (size_t)v * e->width, e->gaps[v]);
+        passed[i] = 0;
+    }
+    rv__embed_sort(near_q, n);
+    for (uint32_t w = 0; w < e->n_nodes; w++) {
+        uint32_t low = 0, high = n;
+        double q;
+        if (at < n && e->linked[first + at] == w) {
+            at++;
+            continue;
+        }
+        if (w == u) continue;
+        q = rv__embed_q(e, x, e->gaps[u], e->points + (size_t)w * e->width, e->gaps[w]);
+        while (low < high) { /* the first of near_q beyond q */
+            uint32_t middle = low + (high - low) / 2;
+            if (near_q[middle] > q) high = middle;
+            else low = middle + 1;
+        }
+        if (low < n) passed[low]++;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        ahead += passed[i];
+        *ranks += (double)ahead + 1.0;
+        precision += (double)(i + 1) / (double)(i + 1 + ahead);
+    }
+    return precision / (double)n;
+}
+
+static rv_status rv__embed_score(rv_ctx *ctx, const rv_alloc *alloc, const rv__embed *e,
+                                 rv_embed_score *out)
+{
+    double ranks = 0.0, precision = 0.0, *near_q;
+    size_t most = 0, nodes = 0, work = 0;
+    uint32_t *passed;
+    rv_status status = RV_OK;
+    for (size_t u = 0; u < e->n_nodes; u++) {
+        size_t n = e->begin[u + 1] - e->begin[u];
+        if (n > most) most = n;
+    }
+    near_q = (double *)rv__get(alloc, most, sizeof *near_q);
+    passed = (uint32_t *)rv__get(alloc, most, sizeof *passed);
+    if (!near_q || !passed) status = rv__no_memory(ctx, rv__mul(most, sizeof *near_q));
+    for (uint32_t u = 0; u < e->n_nodes && !status; u++) {
+        if (work == 0) status = rv__poll(ctx);
+        work += 1 + (e->begin[u + 1] > e->begin[u] ? e->n_nodes * (e->width + 16) : 0);
+        if (work > 2000000) work = 0;
+        if (status || e->begin[u + 1] == e->begin[u]) continue;
+        precision += rv__embed_rank(e, u, near_q, passed, &ranks);
+        nodes++;
+    }
+    rv__put(alloc, near_q, most, sizeof *near_q);
+    rv__put(alloc, passed, most, sizeof *passed);
+    if (status) return status;
+    out->mean_rank = nodes ? ranks / (double)e->begin[e->n_nodes] : 1.0;
+    out->map = nodes ? precision / (double)nodes : 1.0;
+    return rv__ok(ctx);
+}
+
+RV_API rv_status rv_embed_evaluate(rv_ctx *ctx, const rv_embed_config *config, const float *points,
+                                   const uint32_t *edges, size_t n_edges, size_t n_nodes,
+                                   rv_embed_score *out)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    void *held[RV__EMBED_BLOCKS];
+    rv_embed_config only;
+    rv__embed e;
+    rv_status status;
+    memset(&only, 0, sizeof only);
+    if (config) {
+        only.dim = config->dim;
+        only.model = config->model;
+        only.c = config->c;
+    }
+    only.warm = 1;
+    status = rv__embed_check(ctx, config ? &only : NULL, &e);
+    if (!status) status = rv__embed_check_edges(ctx, &e, edges, n_edges, n_nodes);
+    if (status) return status;
+    status = rv__embed_hold(ctx, &alloc, &e, held);
+    if (!status) status = rv__embed_begin(ctx, &e, points);
+    if (!status) status = rv__embed_score(ctx, &alloc, &e, out);
+    rv__embed_release(&alloc, &e, held);
+    return status;
+}
+
+#undef RV__EMBED_RIM
+#undef RV__EMBED_DRAWS
+#undef RV__EMBED_BLOCKS
+
+#endif /* RV_HYPERBOLIC_TRAIN_C */
 
 /* building blocks */
+/* ==== src/norm.c ============================================================================== */
+#ifndef RV_NORM_C
+#define RV_NORM_C
+
+/* Normalization of rows, forward and backward, and dropout.
+
+   Forward, per row: z = x + residual goes to `out` less its mean (LAYER, the mean summed in double)
+   or as it is (RMS); the sum of squares of what stands there is one dot product; a last pass scales
+   and shifts. Differences from the mean are taken before squaring, so large means cost nothing.
+
+   Backward: with h = normalized z, g = d_out * gamma and s = 1 / sqrt(variance + eps)
+       LAYER  d_z = s (g - mean g - h mean(g h))
+       RMS    d_z = s (g - h mean(g h))
+       BATCH  d_z = s g
+   and d_gamma = sum of d_out h, d_beta = sum of d_out over rows, in double.
+
+   Sources: Ba, Kiros, Hinton, Layer normalization, 2016; Zhang, Sennrich, Root mean square layer
+   normalization, 2019; Ioffe, Szegedy, Batch normalization, 2015; Srivastava et al., Dropout: a
+   simple way to prevent neural networks from overfitting, 2014. */
+
+#define RV__NORM_POLL 65536u /* elements between two polls */
+
+static const rv_norm_info rv__norm_infos[] = {
+    {"layer", "Ba, Kiros, Hinton, 2016"},
+    {"rms", "Zhang, Sennrich, 2019"},
+    {"batch", "Ioffe, Szegedy, 2015"},
+};
+
+RV_API const rv_norm_info *rv_norm_kind_at(size_t i)
+{
+    return i < sizeof rv__norm_infos / sizeof rv__norm_infos[0] ? &rv__norm_infos[i] : NULL;
+}
+
+/* What a call works with, all defaults filled in. */
+typedef struct rv__norm {
+    const rv__kernels *kernels;
+    const rv_norm_io *io;
+    rv_norm_kind kind;
+    double eps;
+    size_t inner;
+} rv__norm;
+
+static rv_status rv__norm_check(rv_ctx *ctx, const rv_norm_config *config, const rv_norm_io *io,
+                                rv__norm *norm)
+{
+    /* by bits: under -ffast-math NaN may compare equal to 0 */
+    float eps = config && rv__bits_f32(config->eps) & 0x7FFFFFFF ? config->eps : 1e-5f;
+    norm->kind = config ? config->kind : RV_NORM_LAYER;
+    norm->io = io;
+    norm->eps = (double)eps;
+    norm->kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
+    if (!rv_norm_kind_at((size_t)norm->kind)) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "kind is %d; it must be one of rv_norm_kind, 0..2",
+                        (int)norm->kind);
+    }
+    if (!rv__finite_f32(eps) || eps < 0.0f || eps > 1.0f) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "eps is %f; it must be above 0 and at most 1",
+                        (double)eps);
+    }
+    if (!io) return rv__fail(ctx, RV_ERR_ARG, 0, "io is NULL");
+    norm->inner = io->inner ? io->inner : 1;
+    if (io->dim < 1 || io->dim > 16777216u) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "dim is %z; it must be 1..16777216", io->dim);
+    }
+    if (rv__mul(rv__mul(io->n, io->dim), norm->inner) >= SIZE_MAX / 4) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "n is %z rows of %z times %z; that is no size", io->n,
+                        io->dim, norm->inner);
+    }
+    if (norm->kind != RV_NORM_BATCH && norm->inner != 1) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "inner is %z; only BATCH takes more than 1", io->inner);
+    }
+    if (io->n && !io->x) return rv__fail(ctx, RV_ERR_ARG, 0, "x is NULL");
+    if (norm->kind != RV_NORM_BATCH) return RV_OK;
+    if (!io->mean || !io->variance) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "mean or variance is NULL; BATCH needs both");
+    }
+    for (size_t c = 0; c < io->dim; c++) {
+        if (!rv__finite_f32(io->variance[c]) || io->variance[c] < 0.0f) {
+            return rv__fail(ctx, RV_ERR_ARG, c, "variance[%z] is %f; it must be 0 or more", c,
+                            (double)io->variance[c]);
+        }
+    }
+    return RV_OK;
+}
+
+/* Four sums side by side: one would wait for each addition. */
+static double rv__norm_mean(const float *x, size_t n)
+{
+    double sum[4] = {0.0, 0.0, 0.0, 0.0};
+    size_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+        for (size_t l = 0; l < 4; l++) sum[l] += (double)x[j + l];
+    }
+    for (; j < n; j++) sum[0] += (double)x[j];
+    return (sum[0] + sum[1] + (sum[2] + sum[3])) / (double)n;
+}
+
+/* The mean of d^2; in double where float lanes cannot hold the sum. */
+static double rv__norm_mean_square(const rv__kernels *kernels, const float *d, size_t n)
+{
+    float sum = kernels->dot_f32(d, d, n);
+    double wide = 0.0;
+    if (rv__finite_f32(sum)) return (double)sum / (double)n;
+    for (size_t j = 0; j < n; j++) wide += (double)d[j] * (double)d[j];
+    return wide / (double)n;
+}
+
+/* out = x - less; out may be x. Four at once through a copy, which compilers turn into vector
+   instructions although the arrays may be one. */
+static void rv__norm_centre(const float *x, double less, float *out, size_t n)
+{
+    size_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+        float z[4];
+        for (size_t l = 0; l < 4; l++) z[l] = (float)((double)x[j + l] - less);
+        for (size_t l = 0; l < 4; l++) out[j + l] = z[l];
+    }
+    for (; j < n; j++) out[j] = (float)((double)x[j] - less);
+}
+
+/* out = out * s * gamma + beta. */
+static void rv__norm_shift(float s, const float *gamma, const float *beta, float *out, size_t n)
+{
+    size_t j = 0;
+    for (; j + 4 <= n; j += 4) {
+        float z[4];
+        for (size_t l = 0; l < 4; l++) z[l] = out[j + l] * s * gamma[j + l] + beta[j + l];
+        for (size_t l = 0; l < 4; l++) out[j + l] = z[l];
+    }
+    for (; j < n; j++) out[j] = out[j] * s * gamma[j] + beta[j];
+}
+
+/* h of one row (LAYER, RMS) without the factor s, which is returned. */
+static double rv__norm_row(const rv__norm *norm, size_t i, float *sum, float *out)
+{
+    const size_t dim = norm->io->dim, at = i * dim;
+    const float *x = norm->io->x + at, *r = norm->io->residual ? norm->io->residual + at : NULL;
+    if (r) {
+        for (size_t j = 0; j < dim; j++) out[j] = x[j] + r[j];
+        x = out;
+    }
+    if (sum) memmove(sum, x, dim * sizeof *sum);
+    if (norm->kind == RV_NORM_LAYER) rv__norm_centre(x, rv__norm_mean(x, dim), out, dim);
+    else if (out != x) memcpy(out, x, dim * sizeof *out);
+    return 1.0 / sqrt(rv__norm_mean_square(norm->kernels, out, dim) + norm->eps);
+}
+
+static void rv__norm_batch_row(const rv__norm *norm, size_t i)
+{
+    const rv_norm_io *io = norm->io;
+    for (size_t c = 0; c < io->dim; c++) {
+        const size_t at = (i * io->dim + c) * norm->inner;
+        const double scale = (io->gamma ? (double)io->gamma[c] : 1.0) /
+                             sqrt((double)io->variance[c] + norm->eps);
+        const double beta = io->beta ? (double)io->beta[c] : 0.0, mean = (double)io->mean[c];
+        for (size_t t = at; t < at + norm->inner; t++) {
+            float z = io->residual ? io->x[t] + io->residual[t] : io->x[t];
+            if (io->sum) io->sum[t] = z;
+            io->out[t] = (float)(((double)z - mean) * scale + beta);
+        }
+    }
+}
+
+static void rv__norm_plain_row(const rv__norm *norm, size_t i)
+{
+    const rv_norm_io *io = norm->io;
+    const size_t dim = io->dim, at = i * dim;
+    float *out = io->out + at;
+    float s = (float)rv__norm_row(norm, i, io->sum ? io->sum + at : NULL, out);
+    if (io->gamma && io->beta) {
+        rv__norm_shift(s, io->gamma, io->beta, out, dim);
+    } else if (io->gamma) {
+        for (size_t j = 0; j < dim; j++) out[j] = out[j] * s * io->gamma[j];
+    } else {
+        norm->kernels->scale_f32(s, out, dim);
+        if (io->beta) norm->kernels->add_f32(io->beta, out, dim);
+    }
+}
+
+RV_API rv_status rv_norm_run(rv_ctx *ctx, const rv_norm_config *config, const rv_norm_io *io)
+{
+    rv__norm norm;
+    rv_status status = rv__norm_check(ctx, config, io, &norm);
+    size_t done = RV__NORM_POLL;
+    if (status) return status;
+    if (io->n && !io->out) return rv__fail(ctx, RV_ERR_ARG, 0, "out is NULL");
+    if (io->n && io->sum == io->out) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "sum and out are the same array; they must differ");
+    }
+    for (size_t i = 0; i < io->n; i++) {
+        if (done >= RV__NORM_POLL) {
+            done = 0;
+            status = rv__poll(ctx);
+            if (status) return status;
+        }
+        if (norm.kind == RV_NORM_BATCH) rv__norm_batch_row(&norm, i);
+        else rv__norm_plain_row(&norm, i);
+        done += io->dim * norm.inner;
+    }
+    return rv__ok(ctx);
+}
+
+/* ---- backward ---- */
+
+/* h: [dim] scratch, filled with the normalized row. sums: d_gamma then d_beta, or NULL. */
+static void rv__norm_back_row(const rv__norm *norm, size_t i, const rv_norm_grad *grad, float *h,
+                              double *sums)
+{
+    const rv_norm_io *io = norm->io;
+    const size_t dim = io->dim, at = i * dim;
+    const float *dy = grad->d_out + at;
+    const double s = rv__norm_row(norm, i, NULL, h);
+    double mean = 0.0, along = 0.0;
+    norm->kernels->scale_f32((float)s, h, dim);
+    for (size_t j = 0; j < dim; j++) {
+        double g = io->gamma ? (double)dy[j] * (double)io->gamma[j] : (double)dy[j];
+        mean += g;
+        along += g * (double)h[j];
+        if (!sums) continue;
+        sums[j] += (double)dy[j] * (double)h[j];
+        sums[dim + j] += (double)dy[j];
+    }
+    if (!grad->d_x) return;
+    mean = norm->kind == RV_NORM_LAYER ? mean / (double)dim : 0.0;
+    along /= (double)dim;
+    for (size_t j = 0; j < dim; j++) {
+        double g = io->gamma ? (double)dy[j] * (double)io->gamma[j] : (double)dy[j];
+        double dz = s * (g - mean - along * (double)h[j]);
+        grad->d_x[at + j] = (float)(grad->d_sum ? dz + (double)grad->d_sum[at + j] : dz);
+    }
+}
+
+static void rv__norm_back_batch(const rv__norm *norm, size_t i, const rv_norm_grad *grad,
+                                double *sums)
+{
+    const rv_norm_io *io = norm->io;
+    for (size_t c = 0; c < io->dim; c++) {
+        const size_t at = (i * io->dim + c) * norm->inner;
+        const double s = 1.0 / sqrt((double)io->variance[c] + norm->eps);
+        const double scale = io->gamma ? s * (double)io->gamma[c] : s;
+        for (size_t t = at; t < at + norm->inner; t++) {
+            double dy = (double)grad->d_out[t], dz = dy * scale;
+            float z = io->residual ? io->x[t] + io->residual[t] : io->x[t];
+            if (sums) {
+                sums[c] += dy * ((double)z - (double)io->mean[c]) * s;
+                sums[io->dim + c] += dy;
+            }
+            if (grad->d_x) {
+                grad->d_x[t] = (float)(grad->d_sum ? dz + (double)grad->d_sum[t] : dz);
+            }
+        }
+    }
+}
+
+static rv_status rv__norm_back_rows(rv_ctx *ctx, const rv__norm *norm, const rv_norm_grad *grad,
+                                    float *h, double *sums)
+{
+    size_t done = RV__NORM_POLL;
+    for (size_t i = 0; i < norm->io->n; i++) {
+        if (done >= RV__NORM_POLL) {
+            rv_status status = rv__poll(ctx);
+            if (status) return status;
+            done = 0;
+        }
+        if (norm->kind == RV_NORM_BATCH) rv__norm_back_batch(norm, i, grad, sums);
+        else rv__norm_back_row(norm, i, grad, h, sums);
+        done += norm->io->dim * norm->inner;
+    }
+    return RV_OK;
+}
+
+RV_API rv_status rv_norm_backward(rv_ctx *ctx, const rv_norm_config *config, const rv_norm_io *io,
+                                  const rv_norm_grad *grad)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    rv__norm norm;
+    double *sums = NULL;
+    float *h = NULL;
+    rv_status status = rv__norm_check(ctx, config, io, &norm);
+    if (status) return status;
+    if (!grad) return rv__fail(ctx, RV_ERR_ARG, 0, "grad is NULL");
+    if (io->n && !grad->d_out) return rv__fail(ctx, RV_ERR_ARG, 0, "d_out is NULL");
+    h = (float *)rv__get(&alloc, io->dim, sizeof(float));
+    if (h && (grad->d_gamma || grad->d_beta)) {
+        sums = (double *)rv__get_zero(&alloc, 2 * io->dim, sizeof(double));
+        if (!sums) status = rv__no_memory(ctx, 2 * io->dim * sizeof(double));
+    } else if (!h) {
+        status = rv__no_memory(ctx, io->dim * sizeof(float));
+    }
+    if (!status) status = rv__norm_back_rows(ctx, &norm, grad, h, sums);
+    if (!status && sums) {
+        for (size_t j = 0; j < io->dim; j++) {
+            if (grad->d_gamma) grad->d_gamma[j] = (float)sums[j];
+            if (grad->d_beta) grad->d_beta[j] = (float)sums[io->dim + j];
+        }
+    }
+    rv__put(&alloc, h, io->dim, sizeof(float));
+    rv__put(&alloc, sums, 2 * io->dim, sizeof(double));
+    return status ? status : rv__ok(ctx);
+}
+
+/* ---- dropout ---- */
+
+RV_API rv_status rv_dropout_run(rv_ctx *ctx, float rate, int training, uint64_t stream,
+                                const float *x, size_t n, float *out)
+{
+    const uint64_t key = rv__mix(rv__seed(ctx) ^ rv__mix(stream));
+    uint64_t threshold;
+    float scale;
+    if (!rv__finite_f32(rate) || rate < 0.0f || rate >= 1.0f) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "rate is %f; it must be at least 0 and below 1",
+                        (double)rate);
+    }
+    if (n && (!x || !out)) return rv__fail(ctx, RV_ERR_ARG, 0, "x or out is NULL");
+    if (!training || rate == 0.0f) {
+        if (n && out != x) memcpy(out, x, n * sizeof *out);
+        return rv__ok(ctx);
+    }
+    threshold = (uint64_t)((double)rate * 4294967296.0);
+    scale = (float)(1.0 / (1.0 - (double)rate));
+    for (size_t i = 0; i < n; i++) {
+        if (i % RV__NORM_POLL == 0) {
+            rv_status status = rv__poll(ctx);
+            if (status) return status;
+        }
+        out[i] = (rv__mix(key + (uint64_t)i) >> 32) < threshold ? 0.0f : x[i] * scale;
+    }
+    return rv__ok(ctx);
+}
+
+#undef RV__NORM_POLL
+
+#endif /* RV_NORM_C */
+/* ==== src/loss.c ============================================================================== */
+#ifndef RV_LOSS_C
+#define RV_LOSS_C
+
+/* Contrastive losses. All of them turn cosines into scores s = cosine / temperature, scores into
+   the loss and its derivative by each score (rv__loss_scores), and that into gradients:
+
+       d cos(a, x) / d a = (x / |x| - cos a / |a|) / |a|
+
+   Exponentials are taken of differences from the largest score, by the float kernel; their sums,
+   and the logarithms, in double.
+
+   Batch and graph work on unit rows: the gradient by a unit row u is collected first and the part
+   along u taken away at the end, for all roles of a row at once.
+
+   Sources: van den Oord, Li, Vinyals, Representation learning with contrastive predictive coding,
+   2018; Khosla et al., Supervised contrastive learning, 2020; Schroff, Kalenichenko, Philbin,
+   FaceNet, 2015. The single-positive form is averaged over several positives; a vector below 1e-8
+   gets the gradient 0 where the clamped formula has one of 1e8. */
+
+#define RV__LOSS_LEAST 1e-8 /* a shorter vector has no direction  */
+#define RV__LOSS_ROWS 64u   /* rows of the batch per block        */
+
+/* ---- shared by the losses ---- */
+
+/* x must be there and finite. */
+RV__FN rv_status rv__loss_check(rv_ctx *ctx, const char *name, const float *x, size_t n)
+{
+    size_t bad;
+    if (n == 0) return RV_OK;
+    if (!x) return rv__fail(ctx, RV_ERR_ARG, 0, "%s is NULL", name);
+    bad = rv__find_not_finite(x, n);
+    if (bad == n) return RV_OK;
+    return rv__fail(ctx, RV_ERR_ARG, bad, "%s[%z] is %f; it must be finite", name, bad,
+                    (double)x[bad]);
+}
+
+/* n rows of dim elements must be a size, and dim not 0. */
+RV__FN rv_status rv__loss_check_size(rv_ctx *ctx, size_t n, size_t dim)
+{
+    if (dim == 0) return rv__fail(ctx, RV_ERR_ARG, 0, "dim is 0; it must be 1 or more");
+    if (rv__mul(n, dim) > SIZE_MAX / 32 || n > UINT32_MAX) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "n is %z rows of %z; that does not fit the memory", n,
+                        dim);
+    }
+    return RV_OK;
+}
+
+/* In double where float lanes cannot hold it. */
+RV__FN double rv__loss_dot(const rv__kernels *kernels, const float *a, const float *b, size_t n)
+{
+    float dot = kernels->dot_f32(a, b, n);
+    double wide = 0.0;
+    if (rv__finite_f32(dot)) return (double)dot;
+    for (size_t i = 0; i < n; i++) wide += (double)a[i] * (double)b[i];
+    return wide;
+}
+
+RV__FN double rv__loss_length(const rv__kernels *kernels, const float *x, size_t n)
+{
+    double sum = rv__loss_dot(kernels, x, x, n);
+    if (sum < 1e-20) { /* squares may have been lost below the range of floats */
+        sum = 0.0;
+        for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    }
+    return sqrt(sum);
+}
+
+/* 1 / |x|, 0 of what counts as zero. */
+RV__FN double rv__loss_inverse(const rv__kernels *kernels, const float *x, size_t n)
+{
+    double length = rv__loss_length(kernels, x, n);
+    return length < RV__LOSS_LEAST ? 0.0 : 1.0 / length;
+}
+
+/* ---- scores to loss ---- */
+
+typedef struct rv__infonce {
+    const rv__kernels *kernels;
+    double temperature;
+    rv_infonce_form form;
+} rv__infonce;
+
+static rv_status rv__infonce_check(rv_ctx *ctx, const rv_infonce_config *config, rv__infonce *nce)
+{
+    /* by bits: under -ffast-math NaN may compare equal to 0 */
+    const int given = config && rv__bits_f32(config->temperature) & 0x7FFFFFFF;
+    float temperature = given ? config->temperature : 0.07f;
+    nce->kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
+    nce->temperature = (double)temperature;
+    nce->form = config ? config->form : RV_INFONCE_MEAN;
+    if (!rv__finite_f32(temperature) || temperature < 0.0f || temperature > 1e6f) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                        "temperature is %f; it must be above 0 and at most 1e6",
+                        (double)temperature);
+    }
+    if ((unsigned)nce->form > (unsigned)RV_INFONCE_SUM) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                        "form is %d; it must be one of rv_infonce_form, 0..2", (int)nce->form);
+    }
+    return RV_OK;
+}
+
+/* e[i] = exp(s[i] - top), the largest s to *top; the sum of all e. n = 0: 0, top -1e300. */
+static double rv__loss_exps(const rv__kernels *kernels, const double *s, size_t n, float *e,
+                            double *top)
+{
+    double sum = 0.0;
+    *top = -1e300;
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] > *top) *top = s[i];
+    }
+    for (size_t i = 0; i < n; i++) e[i] = (float)(s[i] - *top);
+    kernels->exp_f32(e, e, n);
+    for (size_t i = 0; i < n; i++) sum += (double)e[i];
+    return sum;
+}
+
+/* The mean over positives of the single-positive form. The weight of all negatives beside positive
+   p is N / (e^s_p + N): what p is pulled with and the negatives are pushed with. */
+static double rv__loss_scores_mean(double *s, const float *e, size_t n_pos, size_t n_all,
+                                   double sum, double top)
+{
+    double loss = 0.0, push = 0.0, n = (double)n_pos;
+    for (size_t i = 0; i < n_pos; i++) {
+        double high = s[i] > top ? s[i] : top;
+        double own = rv__exp(s[i] - high), rest = sum * rv__exp(top - high), all = own + rest;
+        loss += high - s[i] + rv__log(all);
+        push += rv__exp(top - high) / all / n;
+        s[i] = -rest / all / n;
+    }
+    for (size_t i = n_pos; i < n_all; i++) s[i] = push * (double)e[i];
+    return loss / n;
+}
+
+/* Turns scores, positives first, into the derivatives of the loss by them, and returns the loss.
+   e: [n_all] scratch. */
+static double rv__loss_scores(const rv__infonce *nce, double *s, float *e, size_t n_pos,
+                              size_t n_all)
+{
+    double top_pos, top_neg, pos, neg, high, low, all, loss = 0.0, n = (double)n_pos;
+    pos = rv__loss_exps(nce->kernels, s, n_pos, e, &top_pos);
+    neg = rv__loss_exps(nce->kernels, s + n_pos, n_all - n_pos, e + n_pos, &top_neg);
+    if (nce->form == RV_INFONCE_MEAN) {
+        return rv__loss_scores_mean(s, e, n_pos, n_all, neg, top_neg);
+    }
+    high = top_pos > top_neg ? top_pos : top_neg;
+    low = top_pos - high;
+    top_pos = rv__exp(low); /* from here on factors of the e[i] */
+    top_neg = n_all == n_pos ? 0.0 : rv__exp(top_neg - high);
+    all = pos * top_pos + neg * top_neg;
+    if (nce->form == RV_INFONCE_SUPCON) {
+        for (size_t i = 0; i < n_pos; i++) {
+            loss += (high - s[i] + rv__log(all)) / n;
+            s[i] = (double)e[i] * top_pos / all - 1.0 / n;
+        }
+    } else {
+        /* e / all - e / P = -(e / P) N / all */
+        loss = rv__log(all) - rv__log(pos) - low;
+        for (size_t i = 0; i < n_pos; i++) s[i] = -(double)e[i] / pos * (neg * top_neg / all);
+    }
+    for (size_t i = n_pos; i < n_all; i++) s[i] = (double)e[i] * top_neg / all;
+    return loss;
+}
+
+/* ---- one anchor ---- */
+
+static rv_status rv__infonce_check_io(rv_ctx *ctx, const rv_infonce_io *io, const double *loss)
+{
+    rv_status status;
+    if (!io || !loss) return rv__fail(ctx, RV_ERR_ARG, 0, "io or loss is NULL");
+    if (io->n_positives == 0) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "n_positives is 0; it must be 1 or more");
+    }
+    status = rv__loss_check_size(ctx, rv__add(io->n_positives, io->n_negatives), io->dim);
+    if (!status) status = rv__loss_check(ctx, "anchor", io->anchor, io->dim);
+    if (!status) {
+        status = rv__loss_check(ctx, "positives", io->positives, io->n_positives * io->dim);
+    }
+    if (!status) {
+        status = rv__loss_check(ctx, "negatives", io->negatives, io->n_negatives * io->dim);
+    }
+    return status;
+}
+
+static const float *rv__infonce_item(const rv_infonce_io *io, size_t i)
+{
+    return i < io->n_positives ? io->positives + i * io->dim
+                               : io->negatives + (i - io->n_positives) * io->dim;
+}
+
+/* s: derivatives by the scores; cosine, inverse: of the items. */
+static void rv__infonce_gradients(const rv__infonce *nce, const rv_infonce_io *io, double inverse,
+                                  const double *s, const double *cosine, const double *inverses)
+{
+    const size_t dim = io->dim, n_all = io->n_positives + io->n_negatives;
+    double along = 0.0;
+    if (io->d_anchor) memset(io->d_anchor, 0, dim * sizeof(float));
+    for (size_t i = 0; i < n_all; i++) {
+        const double c = s[i] / nce->temperature, own = inverses[i];
+        const float *x = rv__infonce_item(io, i);
+        float *d = i >= io->n_positives ? io->d_negatives : io->d_positives;
+        along += c * cosine[i];
+        if (io->d_anchor) nce->kernels->axpy_f32((float)(c * own), x, io->d_anchor, dim);
+        if (!d) continue;
+        d += (i < io->n_positives ? i : i - io->n_positives) * dim;
+        for (size_t j = 0; j < dim; j++) {
+            d[j] = (float)(inverse == 0.0 ? 0.0
+                                          : c * own *
+                                                ((double)io->anchor[j] * inverse -
+                                                 cosine[i] * (double)x[j] * own));
+        }
+    }
+    for (size_t j = 0; io->d_anchor && j < dim; j++) {
+        double towards = (double)io->d_anchor[j] - along * (double)io->anchor[j] * inverse;
+        io->d_anchor[j] = (float)(inverse * towards);
+    }
+}
+
+RV_API rv_status rv_loss_infonce(rv_ctx *ctx, const rv_infonce_config *config,
+                                 const rv_infonce_io *io, double *loss)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    rv__infonce nce;
+    double *s, inverse, *cosine, *inverses;
+    size_t n_all;
+    rv_status status = rv__infonce_check(ctx, config, &nce);
+    if (!status) status = rv__infonce_check_io(ctx, io, loss);
+    if (status) return status;
+    n_all = io->n_positives + io->n_negatives;
+    s = (double *)rv__get(&alloc, n_all, 28);
+    if (!s) return rv__no_memory(ctx, rv__mul(n_all, 28));
+    cosine = s + n_all;
+    inverses = cosine + n_all;
+    inverse = rv__loss_inverse(nce.kernels, io->anchor, io->dim);
+    for (size_t i = 0; i < n_all; i++) {
+        const float *x = rv__infonce_item(io, i);
+        inverses[i] = rv__loss_inverse(nce.kernels, x, io->dim);
+        cosine[i] = rv__loss_dot(nce.kernels, io->anchor, x, io->dim) * inverse * inverses[i];
+        s[i] = cosine[i] / nce.temperature;
+    }
+    *loss = rv__loss_scores(&nce, s, (float *)(inverses + n_all), io->n_positives, n_all);
+    rv__infonce_gradients(&nce, io, inverse, s, cosine, inverses);
+    rv__put(&alloc, s, n_all, 28);
+    return rv__ok(ctx);
+}
+
+/* ---- unit rows, for batch and graph ---- */
+
+/* units = rows scaled to length 1, or 0; inverses: [n] their scales. */
+static void rv__loss_units(const rv__kernels *kernels, const float *x, size_t n, size_t dim,
+                           float *units, double *inverses)
+{
+    for (size_t i = 0; i < n; i++) {
+        inverses[i] = rv__loss_inverse(kernels, x + i * dim, dim);
+        for (size_t j = i * dim; j < (i + 1) * dim; j++) {
+            units[j] = (float)((double)x[j] * inverses[i]);
+        }
+    }
+}
+
+/* d_x = the gradient d_units, scaled by factor, less its part along the row. */
+static void rv__loss_across(const rv__kernels *kernels, const float *units, const double *inverses,
+                            const float *d_units, size_t n, size_t dim, double factor, float *d_x)
+{
+    for (size_t i = 0; d_x && i < n; i++) {
+        const float *u = units + i * dim, *d = d_units + i * dim;
+        const double along = rv__loss_dot(kernels, u, d, dim), scale = factor * inverses[i];
+        for (size_t j = 0; j < dim; j++) {
+            d_x[i * dim + j] = (float)(((double)d[j] - along * (double)u[j]) * scale);
+        }
+    }
+}
+
+static void rv__loss_transpose(const float *x, size_t n, size_t dim, float *turned)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < dim; j++) turned[j * n + i] = x[i * dim + j];
+    }
+}
+
+/* ---- pairs of a batch ---- */
+
+typedef struct rv__infonce_batch {
+    rv__infonce nce;
+    size_t n, dim;
+    float *units[2], *turned[2], *d_units[2]; /* of anchors and positives                     */
+    double *inverses[2];
+    float *scores, *weights; /* [64, n] of a block of rows, and turned                        */
+    int gradients;
+} rv__infonce_batch;
+
+/* Scores of one row, whose own partner is at `own`, to derivatives by the cosines times n. */
+static double rv__infonce_row(const rv__infonce *nce, float *s, size_t n, size_t own)
+{
+    const float scale = (float)(1.0 / nce->temperature);
+    double sum = 0.0, loss, cosine = (double)s[own], top;
+    int nan = 0;
+    top = (double)nce->kernels->max_f32(s, 1.0f, n, &nan);
+    for (size_t j = 0; j < n; j++) s[j] = (s[j] - (float)top) * scale;
+    nce->kernels->exp_f32(s, s, n);
+    for (size_t j = 0; j < n; j++) sum += (double)s[j];
+    loss = (top - cosine) / nce->temperature + rv__log(sum);
+    sum = 1.0 / sum;
+    /* one minus its share, from the others when that is more exact */
+    top = 1.0 - (double)s[own] * sum;
+    if (top < 0.5) {
+        top = 0.0;
+        for (size_t j = 0; j < n; j++) top += j == own ? 0.0 : (double)s[j] * sum;
+    }
+    nce->kernels->scale_f32((float)(sum / nce->temperature), s, n);
+    s[own] = (float)(-top / nce->temperature);
+    return loss;
+}
+
+/* One direction: rows of side a against all rows of side b. */
+static rv_status rv__infonce_direction(rv_ctx *ctx, rv__infonce_batch *b, size_t side, double *loss)
+{
+    const size_t n = b->n, dim = b->dim, other = 1 - side;
+    for (size_t i = 0; i < n; i += RV__LOSS_ROWS) {
+        const size_t rows = n - i < RV__LOSS_ROWS ? n - i : RV__LOSS_ROWS;
+        const float *a = b->units[side] + i * dim;
+        rv_status status = rv_gemm_nt_f32(ctx, a, 0, b->units[other], 0, rows, n, dim, 0, b->scores,
+                                          0);
+        if (status) return status;
+        for (size_t r = 0; r < rows; r++) {
+            *loss += rv__infonce_row(&b->nce, b->scores + r * n, n, i + r);
+        }
+        if (!b->gradients) continue;
+        status = rv_gemm_nt_f32(ctx, b->scores, 0, b->turned[other], 0, rows, dim, n, 1,
+                                b->d_units[side] + i * dim, 0);
+        if (status) return status;
+        rv__loss_transpose(b->scores, rows, n, b->weights);
+        status = rv_gemm_nt_f32(ctx, b->weights, 0, b->turned[side] + i, n, n, dim, rows, 1,
+                                b->d_units[other], 0);
+        if (status) return status;
+    }
+    return RV_OK;
+}
+
+/* All scratch is one block; this hands it out. */
+static void rv__infonce_split(rv__infonce_batch *b, double *block)
+{
+    const size_t rows = b->n * b->dim;
+    float *at = (float *)(block + 2 * b->n);
+    b->inverses[0] = block;
+    b->inverses[1] = block + b->n;
+    for (size_t side = 0; side < 2; side++) {
+        b->units[side] = at;
+        b->turned[side] = at + rows;
+        b->d_units[side] = at + 2 * rows;
+        at += 3 * rows;
+    }
+    b->scores = at;
+    b->weights = at + RV__LOSS_ROWS * b->n;
+}
+
+static rv_status rv__infonce_pairs(rv_ctx *ctx, rv__infonce_batch *b, int symmetric,
+                                   const float *const *x, double *loss, float *const *d_x)
+{
+    rv_status status = RV_OK;
+    double sum = 0.0, factor = 1.0 / ((double)b->n * (symmetric ? 2.0 : 1.0));
+    for (size_t side = 0; side < 2; side++) {
+        rv__loss_units(b->nce.kernels, x[side], b->n, b->dim, b->units[side], b->inverses[side]);
+        if (!b->gradients) continue;
+        rv__loss_transpose(b->units[side], b->n, b->dim, b->turned[side]);
+        memset(b->d_units[side], 0, b->n * b->dim * sizeof(float));
+    }
+    for (size_t side = 0; side < (symmetric ? 2u : 1u) && !status; side++) {
+        status = rv__infonce_direction(ctx, b, side, &sum);
+    }
+    if (status) return status;
+    *loss = sum * factor;
+    for (size_t side = 0; side < 2; side++) {
+        rv__loss_across(b->nce.kernels, b->units[side], b->inverses[side], b->d_units[side], b->n,
+                        b->dim, factor, d_x[side]);
+    }
+    return RV_OK;
+}
+
+RV_API rv_status rv_loss_infonce_batch(rv_ctx *ctx, const rv_infonce_config *config,
+                                       const float *anchors, const float *positives, size_t n,
+                                       size_t dim, double *loss, float *d_anchors,
+                                       float *d_positives)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    const float *x[2];
+    float *d_x[2];
+    double *block;
+    size_t bytes;
+    rv__infonce_batch b;
+    rv_status status = rv__infonce_check(ctx, config, &b.nce);
+    if (!status) status = rv__loss_check_size(ctx, n, dim);
+    if (!status && n == 0) status = rv__fail(ctx, RV_ERR_ARG, 0, "n is 0; it must be 1 or more");
+    if (!status && !loss) status = rv__fail(ctx, RV_ERR_ARG, 0, "loss is NULL");
+    if (!status) status = rv__loss_check(ctx, "anchors", anchors, n * dim);
+    if (!status) status = rv__loss_check(ctx, "positives", positives, n * dim);
+    if (status) return status;
+    b.n = n;
+    b.dim = dim;
+    b.gradients = d_anchors || d_positives;
+    bytes = rv__add(rv__mul(n * dim, 24), rv__mul(n, 16 + 8 * RV__LOSS_ROWS));
+    block = (double *)rv__get(&alloc, bytes, 1);
+    if (!block) return rv__no_memory(ctx, bytes);
+    x[0] = anchors;
+    x[1] = positives;
+    d_x[0] = d_anchors;
+    d_x[1] = d_positives;
+    rv__infonce_split(&b, block);
+    status = rv__infonce_pairs(ctx, &b, config && config->symmetric, x, loss, d_x);
+    rv__put(&alloc, block, bytes, 1);
+    return status ? status : rv__ok(ctx);
+}
+
+/* ---- neighbours in a graph ---- */
+
+typedef struct rv__loss_graph {
+    rv__infonce nce;
+    rv__rng rng;
+    size_t n, dim, negatives;
+    const uint32_t *start, *neighbour;
+    float *units, *d_units, *exps;
+    double *inverses, *scores;
+    uint32_t *list; /* [n] positives, then negatives of the row                              */
+    uint32_t *seen; /* [n] 1 + the row that took this one last                               */
+} rv__loss_graph;
+
+/* Neighbours first, then the negatives. Returns the number of neighbours. */
+static size_t rv__loss_local_list(rv__loss_graph *g, size_t i, size_t *n_all)
+{
+    size_t n_pos = 0, count, wanted;
+    g->seen[i] = (uint32_t)i + 1;
+    for (size_t e = g->start[i]; e < g->start[i + 1]; e++) {
+        uint32_t j = g->neighbour[e];
+        if (g->seen[j] == (uint32_t)i + 1) continue;
+        g->seen[j] = (uint32_t)i + 1;
+        g->list[n_pos++] = j;
+    }
+    count = n_pos;
+    if (!n_pos) return 0;
+    for (size_t j = 0; j < g->n; j++) {
+        if (g->seen[j] != (uint32_t)i + 1) g->list[count++] = (uint32_t)j;
+    }
+    wanted = g->negatives && g->negatives < count - n_pos ? g->negatives : count - n_pos;
+    for (size_t k = 0; wanted < count - n_pos && k < wanted; k++) {
+        size_t at = n_pos + k, from = at + rv__rng_below(&g->rng, (uint32_t)(count - at));
+        uint32_t moved = g->list[at];
+        g->list[at] = g->list[from];
+        g->list[from] = moved;
+    }
+    *n_all = n_pos + wanted;
+    return n_pos;
+}
+
+static double rv__loss_local_row(rv__loss_graph *g, size_t i, size_t n_pos, size_t n_all,
+                                 int gradients)
+{
+    const rv__kernels *kernels = g->nce.kernels;
+    const size_t dim = g->dim;
+    const float *u = g->units + i * dim;
+    double loss;
+    for (size_t k = 0; k < n_all; k++) {
+        g->scores[k] = (double)kernels->dot_f32(u, g->units + g->list[k] * dim, dim) /
+                       g->nce.temperature;
+    }
+    loss = rv__loss_scores(&g->nce, g->scores, g->exps, n_pos, n_all);
+    for (size_t k = 0; gradients && k < n_all; k++) {
+        const float c = (float)(g->scores[k] / g->nce.temperature);
+        kernels->axpy_f32(c, g->units + g->list[k] * dim, g->d_units + i * dim, dim);
+        kernels->axpy_f32(c, u, g->d_units + g->list[k] * dim, dim);
+    }
+    return loss;
+}
+
+static rv_status rv__loss_local_check(rv_ctx *ctx, const float *x, size_t n, size_t dim,
+                                      const uint32_t *start, const uint32_t *neighbour)
+{
+    rv_status status = rv__loss_check_size(ctx, n, dim);
+    if (!status && n == UINT32_MAX) status = rv__fail(ctx, RV_ERR_ARG, 0, "n is too large");
+    if (!status) status = rv__loss_check(ctx, "x", x, n * dim);
+    if (status) return status;
+    if (!start || start[0] != 0) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "start is NULL or does not begin with 0");
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (start[i + 1] < start[i]) {
+            return rv__fail(ctx, RV_ERR_ARG, i + 1, "start[%z] is %z; it must not fall below %z",
+                            i + 1, (size_t)start[i + 1], (size_t)start[i]);
+        }
+    }
+    if (start[n] && !neighbour) return rv__fail(ctx, RV_ERR_ARG, 0, "neighbour is NULL");
+    for (size_t e = 0; e < start[n]; e++) {
+        if (neighbour[e] >= n) {
+            return rv__fail(ctx, RV_ERR_ARG, e, "neighbour[%z] is %z; it must be below n, %z", e,
+                            (size_t)neighbour[e], n);
+        }
+    }
+    return RV_OK;
+}
+
+static rv_status rv__loss_local_rows(rv_ctx *ctx, rv__loss_graph *g, const float *x, double *loss,
+                                     float *d_x)
+{
+    size_t anchors = 0;
+    double sum = 0.0;
+    rv__loss_units(g->nce.kernels, x, g->n, g->dim, g->units, g->inverses);
+    for (size_t i = 0; i < g->n; i++) {
+        size_t n_all = 0, n_pos = rv__loss_local_list(g, i, &n_all);
+        rv_status status = rv__poll(ctx);
+        if (status) return status;
+        if (!n_pos) continue;
+        anchors++;
+        sum += rv__loss_local_row(g, i, n_pos, n_all, d_x != NULL);
+    }
+    *loss = anchors ? sum / (double)anchors : 0.0;
+    rv__loss_across(g->nce.kernels, g->units, g->inverses, g->d_units, g->n, g->dim,
+                    anchors ? 1.0 / (double)anchors : 0.0, d_x);
+    return RV_OK;
+}
+
+RV_API rv_status rv_loss_local(rv_ctx *ctx, const rv_infonce_config *config, const float *x,
+                               size_t n, size_t dim, const uint32_t *start,
+                               const uint32_t *neighbour, double *loss, float *d_x)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    rv__loss_graph g;
+    size_t bytes;
+    double *block;
+    rv_status status = rv__infonce_check(ctx, config, &g.nce);
+    if (!status) status = rv__loss_local_check(ctx, x, n, dim, start, neighbour);
+    if (!status && !loss) status = rv__fail(ctx, RV_ERR_ARG, 0, "loss is NULL");
+    if (status) return status;
+    bytes = rv__add(rv__mul(n * dim, 8), rv__mul(n, 28));
+    block = (double *)rv__get_zero(&alloc, bytes, 1);
+    if (!block) return rv__no_memory(ctx, bytes);
+    g.n = n;
+    g.dim = dim;
+    g.negatives = config ? config->negatives : 0;
+    g.start = start;
+    g.neighbour = neighbour;
+    g.inverses = block;
+    g.scores = block + n;
+    g.units = (float *)(block + 2 * n);
+    g.d_units = g.units + n * dim;
+    g.exps = g.d_units + n * dim;
+    g.list = (uint32_t *)(void *)(g.exps + n);
+    g.seen = g.list + n;
+    rv__rng_init(&g.rng, rv__seed(ctx));
+    status = rv__loss_local_rows(ctx, &g, x, loss, d_x);
+    rv__put(&alloc, block, bytes, 1);
+    return status ? status : rv__ok(ctx);
+}
+
+#undef RV__LOSS_LEAST
+#undef RV__LOSS_ROWS
+
+#endif /* RV_LOSS_C */
+/* ==== src/loss_shape.c ======================================================================== */
+#ifndef RV_LOSS_SHAPE_C
+#define RV_LOSS_SHAPE_C
+
+/* Triplets and regularizers. Differences and sums are in double, the two matrix products of the
+   orthogonality penalty in float. What could fail after the first write (products, polls) works on
+   scratch memory and is copied out at the end.
+
+   Spectral norm: v = W^T u / |.|, u = W v / |.|, sigma = |W v|. Should u stand across all rows, the
+   unit vector of the longest row takes its place; no row can then be across.
+
+   Sources: Schroff, Kalenichenko, Philbin, FaceNet, 2015; Belkin, Niyogi, Laplacian eigenmaps for
+   dimensionality reduction and data representation, 2003; Brock et al., Neural photo editing with
+   introspective adversarial networks, 2017; Yoshida, Miyato, Spectral norm regularization for
+   improving the generalizability of deep learning, 2017. */
+
+#define RV__LOSS_POLL 262144u /* multiplications in double between two polls */
+
+RV__FN rv_status rv__loss_check_level(rv_ctx *ctx, const char *name, float x, int zero)
+{
+    if (rv__finite_f32(x) && (x > 0.0f || (zero && x == 0.0f))) return RV_OK;
+    return rv__fail(ctx, RV_ERR_ARG, 0, zero ? "%s is %f; it must be 0 or more and finite"
+                                             : "%s is %f; it must be above 0 and finite",
+                    name, (double)x);
+}
+
+/* ---- triplets ---- */
+
+static double rv__triplet_distance(const float *a, const float *b, size_t dim)
+{
+    double sum = 0.0;
+    for (size_t j = 0; j < dim; j++) {
+        double d = (double)a[j] - (double)b[j] + 1e-6;
+        sum += d * d;
+    }
+    return sqrt(sum);
+}
+
+/* Row i; pull and push: the distances, both 0 at and below the hinge. */
+static void rv__triplet_gradients(const rv_triplet_io *io, size_t i, double pull, double push)
+{
+    const double up = pull > 0.0 ? 1.0 / (pull * (double)io->n) : 0.0;
+    const double down = push > 0.0 ? 1.0 / (push * (double)io->n) : 0.0;
+    for (size_t j = i * io->dim; j < (i + 1) * io->dim; j++) {
+        double a = (double)io->anchors[j];
+        double to = (a - (double)io->positives[j] + 1e-6) * up;
+        double away = (a - (double)io->negatives[j] + 1e-6) * down;
+        if (io->d_anchors) io->d_anchors[j] = (float)(to - away);
+        if (io->d_positives) io->d_positives[j] = (float)-to;
+        if (io->d_negatives) io->d_negatives[j] = (float)away;
+    }
+}
+
+RV_API rv_status rv_loss_triplet(rv_ctx *ctx, float margin, const rv_triplet_io *io, double *loss)
+{
+    double sum = 0.0;
+    rv_status status = rv__loss_check_level(ctx, "margin", margin, 1);
+    if (!status && (!io || !loss)) status = rv__fail(ctx, RV_ERR_ARG, 0, "io or loss is NULL");
+    if (!status) status = rv__loss_check_size(ctx, io->n, io->dim);
+    if (!status) status = rv__loss_check(ctx, "anchors", io->anchors, io->n * io->dim);
+    if (!status) status = rv__loss_check(ctx, "positives", io->positives, io->n * io->dim);
+    if (!status) status = rv__loss_check(ctx, "negatives", io->negatives, io->n * io->dim);
+    if (status) return status;
+    for (size_t i = 0; i < io->n; i++) {
+        const float *a = io->anchors + i * io->dim;
+        double pull = rv__triplet_distance(a, io->positives + i * io->dim, io->dim);
+        double push = rv__triplet_distance(a, io->negatives + i * io->dim, io->dim);
+        double over = pull - push + (double)margin;
+        if (!(over > 0.0)) over = pull = push = 0.0;
+        sum += over;
+        rv__triplet_gradients(io, i, pull, push);
+    }
+    *loss = io->n ? sum / (double)io->n : 0.0;
+    return rv__ok(ctx);
+}
+
+/* ---- graph smoothness ---- */
+
+static rv_status rv__laplacian_check(rv_ctx *ctx, const uint32_t *from, const uint32_t *to,
+                                     const float *weight, size_t n_edges, size_t n)
+{
+    if (n_edges && (!from || !to)) return rv__fail(ctx, RV_ERR_ARG, 0, "from or to is NULL");
+    for (size_t e = 0; e < n_edges; e++) {
+        if (from[e] >= n || to[e] >= n) {
+            return rv__fail(ctx, RV_ERR_ARG, e,
+                            "edge %z goes from %z to %z; both must be below n, %z", e,
+                            (size_t)from[e], (size_t)to[e], n);
+        }
+        if (weight && !(rv__finite_f32(weight[e]) && weight[e] >= 0.0f)) {
+            return rv__fail(ctx, RV_ERR_ARG, e, "weight[%z] is %f; it must be 0 or more and finite",
+                            e, (double)weight[e]);
+        }
+    }
+    return RV_OK;
+}
+
+/* scale[i] = 1 / sqrt(sum of weights at i), 0 where that is 0. */
+static void rv__laplacian_scales(const uint32_t *from, const uint32_t *to, const float *weight,
+                                 size_t n_edges, size_t n, double *scale)
+{
+    memset(scale, 0, n * sizeof *scale);
+    for (size_t e = 0; e < n_edges; e++) {
+        double w = weight ? (double)weight[e] : 1.0;
+        scale[from[e]] += w;
+        if (to[e] != from[e]) scale[to[e]] += w;
+    }
+    for (size_t i = 0; i < n; i++) scale[i] = scale[i] > 0.0 ? 1.0 / sqrt(scale[i]) : 0.0;
+}
+
+/* One edge: its part of the loss; d: [n, dim] gathers the gradient, or NULL. */
+static double rv__laplacian_edge(const float *x, size_t dim, size_t i, size_t j, double w,
+                                 const double *scale, double *d)
+{
+    const double si = scale ? scale[i] : 1.0, sj = scale ? scale[j] : 1.0;
+    double sum = 0.0;
+    for (size_t k = 0; k < dim; k++) {
+        double gap = (double)x[i * dim + k] * si - (double)x[j * dim + k] * sj;
+        sum += gap * gap;
+        if (!d) continue;
+        d[i * dim + k] += 2.0 * w * gap * si;
+        d[j * dim + k] -= 2.0 * w * gap * sj;
+    }
+    return w * sum;
+}
+
+RV_API rv_status rv_loss_laplacian(rv_ctx *ctx, const float *x, size_t n, size_t dim,
+                                   const uint32_t *from, const uint32_t *to, const float *weight,
+                                   size_t n_edges, int normalized, double *loss, float *d_x)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    double *d = NULL, *scale = NULL, sum = 0.0;
+    rv_status status = rv__loss_check_size(ctx, n, dim);
+    if (!status && !loss) status = rv__fail(ctx, RV_ERR_ARG, 0, "loss is NULL");
+    if (!status) status = rv__loss_check(ctx, "x", x, n * dim);
+    if (!status) status = rv__laplacian_check(ctx, from, to, weight, n_edges, n);
+    if (status) return status;
+    if (normalized) {
+        scale = (double *)rv__get(&alloc, n, sizeof(double));
+        if (!scale) return rv__no_memory(ctx, n * sizeof(double));
+        rv__laplacian_scales(from, to, weight, n_edges, n, scale);
+    }
+    if (d_x) {
+        d = (double *)rv__get_zero(&alloc, n * dim, sizeof(double));
+        if (!d) status = rv__no_memory(ctx, n * dim * sizeof(double));
+    }
+    for (size_t e = 0; e < n_edges && !status; e++) {
+        if (e % (RV__LOSS_POLL / (dim < RV__LOSS_POLL ? dim : RV__LOSS_POLL)) == 0) {
+            status = rv__poll(ctx);
+        }
+        sum += rv__laplacian_edge(x, dim, from[e], to[e], weight ? (double)weight[e] : 1.0, scale,
+                                  d);
+    }
+    if (!status) {
+        *loss = sum;
+        for (size_t j = 0; d_x && j < n * dim; j++) d_x[j] = (float)d[j];
+    }
+    rv__put(&alloc, d, n * dim, sizeof(double));
+    rv__put(&alloc, scale, n, sizeof(double));
+    return status ? status : rv__ok(ctx);
+}
+
+/* ---- orthogonality ---- */
+
+/* gram: [m, m], the products of rows or columns; on return 4 / divisor (gram / divisor - I), whose
+   product with X is the gradient. Returns the loss. */
+static double rv__orthogonal_gap(float *gram, size_t m, double divisor)
+{
+    double sum = 0.0;
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < m; j++) {
+            double gap = (double)gram[i * m + j] / divisor - (i == j ? 1.0 : 0.0);
+            sum += gap * gap;
+            gram[i * m + j] = (float)(4.0 / divisor * gap);
+        }
+    }
+    return sum;
+}
+
+/* turned: [dim, n], d: [n, dim], gram: scratch. */
+static rv_status rv__orthogonal_run(rv_ctx *ctx, const float *x, size_t n, size_t dim, int rows,
+                                    double divisor, double *loss, float *d_x, float *turned,
+                                    float *gram)
+{
+    const size_t m = rows ? n : dim;
+    float *d = turned + n * dim;
+    double sum;
+    rv_status status;
+    rv__loss_transpose(x, n, dim, turned);
+    status = rows ? rv_gemm_nt_f32(ctx, x, 0, x, 0, n, n, dim, 0, gram, 0)
+                  : rv_gemm_nt_f32(ctx, turned, 0, turned, 0, dim, dim, n, 0, gram, 0);
+    if (status) return status;
+    sum = rv__orthogonal_gap(gram, m, divisor);
+    if (!rv__finite_f64(sum)) {
+        return rv__fail(ctx, RV_ERR_ARG, 0,
+                        "x is too large; its products leave the range of floats");
+    }
+    if (d_x) {
+        status = rows ? rv_gemm_nt_f32(ctx, gram, 0, turned, 0, n, dim, n, 0, d, 0)
+                      : rv_gemm_nt_f32(ctx, x, 0, gram, 0, n, dim, dim, 0, d, 0);
+        if (status) return status;
+        memcpy(d_x, d, n * dim * sizeof(float));
+    }
+    *loss = sum;
+    return RV_OK;
+}
+
+RV_API rv_status rv_loss_orthogonal(rv_ctx *ctx, const float *x, size_t n, size_t dim, int rows,
+                                    float divisor, double *loss, float *d_x)
+{
+    const size_t m = rows ? n : dim;
+    rv_alloc alloc = rv__allocator(ctx);
+    size_t count;
+    float *block;
+    rv_status status = rv__loss_check_size(ctx, n, dim);
+    if (!status && n == 0) status = rv__fail(ctx, RV_ERR_ARG, 0, "n is 0; it must be 1 or more");
+    if (!status && !loss) status = rv__fail(ctx, RV_ERR_ARG, 0, "loss is NULL");
+    if (!status) status = rv__loss_check_level(ctx, "divisor", divisor, 1);
+    if (!status) status = rv__loss_check(ctx, "x", x, n * dim);
+    if (status) return status;
+    if (divisor == 0.0f) divisor = rows ? 1.0f : (float)n;
+    count = rv__add(2 * n * dim, rv__mul(m, m));
+    block = (float *)rv__get(&alloc, count, sizeof(float));
+    if (!block) return rv__no_memory(ctx, rv__mul(count, sizeof(float)));
+    status = rv__orthogonal_run(ctx, x, n, dim, rows, (double)divisor, loss, d_x, block,
+                                block + 2 * n * dim);
+    rv__put(&alloc, block, count, sizeof(float));
+    return status ? status : rv__ok(ctx);
+}
+
+/* ---- lengths ---- */
+
+RV_API rv_status rv_loss_norm(rv_ctx *ctx, const float *x, size_t n, size_t dim, float target,
+                              double *loss, float *d_x)
+{
+    const rv__kernels *kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
+    double sum = 0.0;
+    rv_status status = rv__loss_check_size(ctx, n, dim);
+    if (!status && !loss) status = rv__fail(ctx, RV_ERR_ARG, 0, "loss is NULL");
+    if (!status) status = rv__loss_check_level(ctx, "target", target, 1);
+    if (!status) status = rv__loss_check(ctx, "x", x, n * dim);
+    if (status) return status;
+    for (size_t i = 0; i < n; i++) {
+        double length = rv__loss_length(kernels, x + i * dim, dim), gap = length - (double)target;
+        double scale = length > 0.0 ? 2.0 * gap / (length * (double)n) : 0.0;
+        sum += gap * gap;
+        for (size_t j = i * dim; d_x && j < (i + 1) * dim; j++) {
+            d_x[j] = (float)((double)x[j] * scale);
+        }
+    }
+    *loss = n ? sum / (double)n : 0.0;
+    return rv__ok(ctx);
+}
+
+/* ---- spectral norm ---- */
+
+static double rv__spectral_unit(double *x, size_t n)
+{
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += x[i] * x[i];
+    sum = sqrt(sum);
+    for (size_t i = 0; sum > 0.0 && i < n; i++) x[i] /= sum;
+    return sum;
+}
+
+/* v = W^T u, or u = W v. */
+static rv_status rv__spectral_times(rv_ctx *ctx, const float *w, size_t m, size_t n, double *u,
+                                    double *v, int turned)
+{
+    size_t done = RV__LOSS_POLL;
+    if (turned) memset(v, 0, n * sizeof *v);
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0.0;
+        if (done >= RV__LOSS_POLL) {
+            rv_status status = rv__poll(ctx);
+            if (status) return status;
+            done = 0;
+        }
+        done += n;
+        if (turned) {
+            for (size_t j = 0; j < n; j++) v[j] += u[i] * (double)w[i * n + j];
+        } else {
+            for (size_t j = 0; j < n; j++) sum += (double)w[i * n + j] * v[j];
+            u[i] = sum;
+        }
+    }
+    return RV_OK;
+}
+
+/* u = the unit vector of the longest row. */
+static void rv__spectral_restart(const float *w, size_t m, size_t n, double *u)
+{
+    double best = -1.0;
+    size_t at = 0;
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0.0;
+        for (size_t j = 0; j < n; j++) sum += (double)w[i * n + j] * (double)w[i * n + j];
+        if (sum > best) {
+            best = sum;
+            at = i;
+        }
+    }
+    memset(u, 0, m * sizeof *u);
+    u[at] = 1.0;
+}
+
+static void rv__spectral_start(rv_ctx *ctx, const float *given, size_t m, double *u)
+{
+    rv__rng rng;
+    for (size_t i = 0; i < m; i++) u[i] = given ? (double)given[i] : 0.0;
+    if (rv__spectral_unit(u, m) > 0.0) return;
+    rv__rng_init(&rng, rv__seed(ctx));
+    for (size_t i = 0; i < m; i++) u[i] = (double)rv__rng_f32(&rng) - 0.5;
+    if (rv__spectral_unit(u, m) == 0.0) u[0] = 1.0;
+}
+
+static rv_status rv__spectral_run(rv_ctx *ctx, const float *w, size_t m, size_t n,
+                                  uint32_t iterations, double *u, double *v, double *sigma)
+{
+    double length = 0.0;
+    for (uint32_t t = 0; t < iterations; t++) {
+        rv_status status = rv__spectral_times(ctx, w, m, n, u, v, 1);
+        if (!status && rv__spectral_unit(v, n) == 0.0) {
+            rv__spectral_restart(w, m, n, u);
+            status = rv__spectral_times(ctx, w, m, n, u, v, 1);
+            if (!status && rv__spectral_unit(v, n) == 0.0) break; /* a matrix of zeros */
+        }
+        if (!status) status = rv__spectral_times(ctx, w, m, n, u, v, 0);
+        if (status) return status;
+        length = rv__spectral_unit(u, m);
+    }
+    *sigma = length;
+    return RV_OK;
+}
+
+RV_API rv_status rv_loss_spectral(rv_ctx *ctx, const float *w, size_t m, size_t n,
+                                  uint32_t iterations, float *u, double *sigma, float *d_w)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    double *left, *right, length;
+    rv_status status = rv__loss_check_size(ctx, m, n);
+    if (!status && m == 0) status = rv__fail(ctx, RV_ERR_ARG, 0, "m is 0; it must be 1 or more");
+    if (!status && !sigma) status = rv__fail(ctx, RV_ERR_ARG, 0, "sigma is NULL");
+    if (!status && (iterations < 1 || iterations > 10000)) {
+        status = rv__fail(ctx, RV_ERR_ARG, 0, "iterations is %z; it must be 1..10000",
+                          (size_t)iterations);
+    }
+    if (!status) status = rv__loss_check(ctx, "w", w, m * n);
+    if (!status && u) status = rv__loss_check(ctx, "u", u, m);
+    if (status) return status;
+    left = (double *)rv__get(&alloc, m + n, sizeof(double));
+    if (!left) return rv__no_memory(ctx, (m + n) * sizeof(double));
+    right = left + m;
+    rv__spectral_start(ctx, u, m, left);
+    status = rv__spectral_run(ctx, w, m, n, iterations, left, right, &length);
+    if (!status) {
+        *sigma = length;
+        for (size_t i = 0; u && i < m; i++) u[i] = (float)left[i];
+        for (size_t i = 0; d_w && i < m; i++) {
+            for (size_t j = 0; j < n; j++) d_w[i * n + j] = (float)(left[i] * right[j]);
+        }
+    }
+    rv__put(&alloc, left, m + n, sizeof(double));
+    return status ? status : rv__ok(ctx);
+}
+
+#undef RV__LOSS_POLL
+
+#endif /* RV_LOSS_SHAPE_C */
+/* ==== src/loss_prob.c ========================================================================= */
+#ifndef RV_LOSS_PROB_C
+#define RV_LOSS_PROB_C
+
+/* Element-wise losses, divergences of distributions, and several losses made one. All in double but
+   the exponentials of cross entropy, which are of differences from the largest logit.
+
+   Sources: Kullback, Leibler, On information and sufficiency, 1951; Lin, Divergence measures based
+   on the Shannon entropy, 1991; Kendall, Gal, Cipolla, Multi-task learning using uncertainty to
+   weigh losses, 2018; Chen et al., GradNorm: gradient normalization for adaptive loss balancing,
+   2018. */
+
+RV_API rv_status rv_loss_mse(rv_ctx *ctx, const float *x, const float *y, size_t n, double *loss,
+                             float *d_x, float *d_y)
+{
+    double sum = 0.0;
+    rv_status status = loss ? RV_OK : rv__fail(ctx, RV_ERR_ARG, 0, "loss is NULL");
+    if (!status) status = rv__loss_check(ctx, "x", x, n);
+    if (!status) status = rv__loss_check(ctx, "y", y, n);
+    if (status) return status;
+    for (size_t i = 0; i < n; i++) {
+        double gap = (double)x[i] - (double)y[i], d = 2.0 * gap / (double)n;
+        sum += gap * gap;
+        if (d_x) d_x[i] = (float)d;
+        if (d_y) d_y[i] = (float)-d;
+    }
+    *loss = n ? sum / (double)n : 0.0;
+    return rv__ok(ctx);
+}
+
+/* ---- cross entropy ---- */
+
+#define RV__LOSS_CHUNK 64u
+
+/* out = exp(x - top); returns their sum. n at most RV__LOSS_CHUNK. */
+static double rv__entropy_exps(const rv__kernels *kernels, const float *x, float top, size_t n,
+                               float *out)
+{
+    double sum = 0.0;
+    for (size_t j = 0; j < n; j++) out[j] = x[j] - top;
+    kernels->exp_f32(out, out, n);
+    for (size_t j = 0; j < n; j++) sum += (double)out[j];
+    return sum;
+}
+
+/* One row; d: [classes] or NULL; share: 1 / rows. */
+static double rv__entropy_row(const rv__kernels *kernels, const float *x, size_t classes,
+                              size_t label, double share, float *d)
+{
+    float e[RV__LOSS_CHUNK], top = x[0];
+    double sum = 0.0, others = 0.0;
+    for (size_t j = 1; j < classes; j++) top = x[j] > top ? x[j] : top;
+    for (size_t j = 0; j < classes; j += RV__LOSS_CHUNK) {
+        size_t n = classes - j < RV__LOSS_CHUNK ? classes - j : RV__LOSS_CHUNK;
+        sum += rv__entropy_exps(kernels, x + j, top, n, e);
+        if (label >= j && label < j + n) others -= (double)e[label - j];
+    }
+    others += sum; /* what the label lacks of 1, times the sum */
+    for (size_t j = 0; d && j < classes; j += RV__LOSS_CHUNK) {
+        size_t n = classes - j < RV__LOSS_CHUNK ? classes - j : RV__LOSS_CHUNK;
+        (void)rv__entropy_exps(kernels, x + j, top, n, e);
+        for (size_t k = 0; k < n; k++) d[j + k] = (float)((double)e[k] / sum * share);
+    }
+    if (d) d[label] = (float)(-others / sum * share);
+    return (double)top - (double)x[label] + rv__log(sum);
+}
+
+RV_API rv_status rv_loss_cross_entropy(rv_ctx *ctx, const float *logits, const uint32_t *label,
+                                       size_t n, size_t classes, double *loss, float *d_logits)
+{
+    const rv__kernels *kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
+    double sum = 0.0;
+    rv_status status = rv__loss_check_size(ctx, n, classes);
+    if (!status && !loss) status = rv__fail(ctx, RV_ERR_ARG, 0, "loss is NULL");
+    if (!status && n && !label) status = rv__fail(ctx, RV_ERR_ARG, 0, "label is NULL");
+    if (!status) status = rv__loss_check(ctx, "logits", logits, n * classes);
+    for (size_t i = 0; i < n && !status; i++) {
+        if (label[i] >= classes) {
+            status = rv__fail(ctx, RV_ERR_ARG, i, "label[%z] is %z; it must be below classes, %z",
+                              i, (size_t)label[i], classes);
+        }
+    }
+    if (status) return status;
+    for (size_t i = 0; i < n; i++) {
+        sum += rv__entropy_row(kernels, logits + i * classes, classes, label[i], 1.0 / (double)n,
+                               d_logits ? d_logits + i * classes : NULL);
+    }
+    *loss = n ? sum / (double)n : 0.0;
+    return rv__ok(ctx);
+}
+
+/* ---- divergences ---- */
+
+static rv_status rv__divergence_check_rows(rv_ctx *ctx, const char *name, const float *p, size_t n,
+                                           size_t dim)
+{
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t j = i * dim; j < (i + 1) * dim; j++) {
+            if (p[j] < 0.0f) {
+                return rv__fail(ctx, RV_ERR_ARG, j, "%s[%z] is %f; a probability is 0 or more",
+                                name, j, (double)p[j]);
+            }
+            sum += (double)p[j];
+        }
+        if (sum < 0.999 || sum > 1.001) {
+            return rv__fail(ctx, RV_ERR_ARG, i * dim,
+                            "row %z of %s sums to %f; it must be within 1e-3 of 1", i, name, sum);
+        }
+    }
+    return RV_OK;
+}
+
+static rv_status rv__divergence_check(rv_ctx *ctx, const float *p, const float *q, size_t n,
+                                      size_t dim, const double *loss)
+{
+    rv_status status = rv__loss_check_size(ctx, n, dim);
+    if (!status && !loss) status = rv__fail(ctx, RV_ERR_ARG, 0, "loss is NULL");
+    if (!status) status = rv__loss_check(ctx, "p", p, n * dim);
+    if (!status) status = rv__loss_check(ctx, "q", q, n * dim);
+    if (!status) status = rv__divergence_check_rows(ctx, "p", p, n, dim);
+    if (!status) status = rv__divergence_check_rows(ctx, "q", q, n, dim);
+    return status;
+}
+
+RV_API rv_status rv_loss_kl(rv_ctx *ctx, const float *p, const float *q, size_t n, size_t dim,
+                            double *loss, float *d_p, float *d_q)
+{
+    double sum = 0.0, share = n ? 1.0 / (double)n : 0.0;
+    rv_status status = rv__divergence_check(ctx, p, q, n, dim, loss);
+    if (status) return status;
+    for (size_t j = 0; j < n * dim; j++) {
+        if (p[j] > 0.0f && q[j] == 0.0f) {
+            return rv__fail(ctx, RV_ERR_ARG, j,
+                            "q[%z] is 0 where p is %f; the divergence is infinite", j,
+                            (double)p[j]);
+        }
+    }
+    for (size_t j = 0; j < n * dim; j++) {
+        double x = (double)p[j], log_ratio = x > 0.0 ? rv__log(x / (double)q[j]) : 0.0;
+        sum += x * log_ratio;
+        if (d_p) d_p[j] = x > 0.0 ? (float)((log_ratio + 1.0) * share) : 0.0f;
+        if (d_q) d_q[j] = x > 0.0 ? (float)(-x / (double)q[j] * share) : 0.0f;
+    }
+    *loss = sum * share;
+    return rv__ok(ctx);
+}
+
+RV_API rv_status rv_loss_js(rv_ctx *ctx, const float *p, const float *q, size_t n, size_t dim,
+                            double *loss, float *d_p, float *d_q)
+{
+    double sum = 0.0, share = n ? 1.0 / (double)n : 0.0;
+    rv_status status = rv__divergence_check(ctx, p, q, n, dim, loss);
+    if (status) return status;
+    for (size_t j = 0; j < n * dim; j++) {
+        double x = (double)p[j], y = (double)q[j], m = 0.5 * (x + y);
+        double log_x = x > 0.0 ? rv__log(x / m) : 0.0, log_y = y > 0.0 ? rv__log(y / m) : 0.0;
+        sum += 0.5 * (x * log_x + y * log_y);
+        if (d_p) d_p[j] = (float)(0.5 * log_x * share);
+        if (d_q) d_q[j] = (float)(0.5 * log_y * share);
+    }
+    *loss = sum > 0.0 ? sum * share : 0.0; /* rounding could make it a little less than 0 */
+    return rv__ok(ctx);
+}
+
+static double rv__gaussian_clamp(float logvar, int *inside)
+{
+    *inside = logvar >= -20.0f && logvar <= 20.0f;
+    return logvar < -20.0f ? -20.0 : logvar > 20.0f ? 20.0 : (double)logvar;
+}
+
+static double rv__gaussian_element(const rv_gaussian_io *io, size_t j, double share)
+{
+    int inside1, inside2 = 0;
+    double l1 = rv__gaussian_clamp(io->logvar1[j], &inside1), l2 = 0.0, gap = (double)io->mean1[j];
+    double ratio, pull, square;
+    if (io->mean2) {
+        gap -= (double)io->mean2[j];
+        l2 = rv__gaussian_clamp(io->logvar2[j], &inside2);
+    }
+    ratio = rv__exp(l1 - l2);
+    pull = gap * rv__exp(-l2);
+    square = gap * pull;
+    if (io->d_mean1) io->d_mean1[j] = (float)(pull * share);
+    if (io->d_mean2) io->d_mean2[j] = (float)(-pull * share);
+    if (io->d_logvar1) io->d_logvar1[j] = inside1 ? (float)(0.5 * (ratio - 1.0) * share) : 0.0f;
+    if (io->d_logvar2) {
+        io->d_logvar2[j] = inside2 ? (float)(0.5 * (1.0 - ratio - square) * share) : 0.0f;
+    }
+    return 0.5 * (ratio - 1.0 - (l1 - l2) + square);
+}
+
+RV_API rv_status rv_loss_gaussian_kl(rv_ctx *ctx, const rv_gaussian_io *io, double *loss)
+{
+    double sum = 0.0, share;
+    size_t count;
+    rv_status status = io && loss ? RV_OK : rv__fail(ctx, RV_ERR_ARG, 0, "io or loss is NULL");
+    if (!status) status = rv__loss_check_size(ctx, io->n, io->dim);
+    if (status) return status;
+    count = io->n * io->dim;
+    if (!io->mean2 != !io->logvar2) {
+        return rv__fail(ctx, RV_ERR_ARG, 0,
+                        "only one of mean2 and logvar2 is NULL; give both or none");
+    }
+    if (!io->mean2 && (io->d_mean2 || io->d_logvar2)) {
+        return rv__fail(ctx, RV_ERR_ARG, 0,
+                        "d_mean2 or d_logvar2 is wanted, but there is no mean2");
+    }
+    status = rv__loss_check(ctx, "mean1", io->mean1, count);
+    if (!status) status = rv__loss_check(ctx, "logvar1", io->logvar1, count);
+    if (!status && io->mean2) status = rv__loss_check(ctx, "mean2", io->mean2, count);
+    if (!status && io->mean2) status = rv__loss_check(ctx, "logvar2", io->logvar2, count);
+    if (status) return status;
+    share = io->n ? 1.0 / (double)io->n : 0.0;
+    for (size_t j = 0; j < count; j++) sum += rv__gaussian_element(io, j, share);
+    *loss = sum * share;
+    return rv__ok(ctx);
+}
+
+/* ---- several losses ---- */
+
+static rv_status rv__loss_check_values(rv_ctx *ctx, const char *name, const double *x, size_t n,
+                                       double least)
+{
+    if (n && !x) return rv__fail(ctx, RV_ERR_ARG, 0, "%s is NULL", name);
+    for (size_t i = 0; i < n; i++) {
+        if (!rv__finite_f64(x[i])) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "%s[%z] is %f; it must be finite", name, i, x[i]);
+        }
+        if (x[i] < least) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "%s[%z] is %f; it must be %f or more", name, i,
+                            x[i], least);
+        }
+    }
+    return RV_OK;
+}
+
+RV_API rv_status rv_loss_weighted(rv_ctx *ctx, const double *losses, const float *weight, size_t n,
+                                  double *total)
+{
+    double sum = 0.0;
+    rv_status status = total ? RV_OK : rv__fail(ctx, RV_ERR_ARG, 0, "total is NULL");
+    if (!status) status = rv__loss_check_values(ctx, "losses", losses, n, -1e300);
+    if (!status) status = rv__loss_check(ctx, "weight", weight, n);
+    for (size_t i = 0; i < n && !status; i++) {
+        if (weight[i] < 0.0f) {
+            status = rv__fail(ctx, RV_ERR_ARG, i, "weight[%z] is %f; it must be 0 or more", i,
+                              (double)weight[i]);
+        }
+    }
+    if (status) return status;
+    for (size_t i = 0; i < n; i++) sum += (double)weight[i] * losses[i];
+    *total = sum;
+    return rv__ok(ctx);
+}
+
+RV_API rv_status rv_loss_uncertain(rv_ctx *ctx, const double *losses, const float *log_sigma,
+                                   size_t n, double *total, double *factor, float *d_log_sigma)
+{
+    double sum = 0.0;
+    rv_status status = total ? RV_OK : rv__fail(ctx, RV_ERR_ARG, 0, "total is NULL");
+    if (!status) status = rv__loss_check_values(ctx, "losses", losses, n, -1e300);
+    if (!status) status = rv__loss_check(ctx, "log_sigma", log_sigma, n);
+    for (size_t i = 0; i < n && !status; i++) {
+        if (log_sigma[i] < -40.0f || log_sigma[i] > 40.0f) {
+            status = rv__fail(ctx, RV_ERR_ARG, i, "log_sigma[%z] is %f; it must be -40..40", i,
+                              (double)log_sigma[i]);
+        }
+    }
+    if (status) return status;
+    for (size_t i = 0; i < n; i++) {
+        double half = 0.5 * rv__exp(-2.0 * (double)log_sigma[i]);
+        sum += losses[i] * half + (double)log_sigma[i];
+        if (factor) factor[i] = half;
+        if (d_log_sigma) d_log_sigma[i] = (float)(1.0 - 2.0 * losses[i] * half);
+    }
+    *total = sum;
+    return rv__ok(ctx);
+}
+
+static rv_status rv__gradnorm_check(rv_ctx *ctx, float alpha, float lr, const rv_gradnorm_io *io)
+{
+    rv_status status;
+    if (!io || io->n < 1) return rv__fail(ctx, RV_ERR_ARG, 0, "io is NULL or n is 0");
+    if (!rv__finite_f32(alpha) || alpha < 0.0f || alpha > 10.0f) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "alpha is %f; it must be 0..10", (double)alpha);
+    }
+    status = rv__loss_check_level(ctx, "lr", lr, 1);
+    if (!status) status = rv__loss_check_values(ctx, "losses", io->losses, io->n, 0.0);
+    if (!status) status = rv__loss_check_values(ctx, "initial", io->initial, io->n, 1e-300);
+    if (!status) status = rv__loss_check_values(ctx, "lengths", io->lengths, io->n, 0.0);
+    if (!status) status = rv__loss_check(ctx, "weight", io->weight, io->n);
+    for (size_t i = 0; i < io->n && !status; i++) {
+        if (!(io->weight[i] > 0.0f)) {
+            status = rv__fail(ctx, RV_ERR_ARG, i, "weight[%z] is %f; it must be above 0", i,
+                              (double)io->weight[i]);
+        }
+    }
+    return status;
+}
+
+/* weight_i g_i less what it should be. */
+static double rv__gradnorm_gap(const rv_gradnorm_io *io, size_t i, double mean, double rate,
+                               double alpha)
+{
+    double r = rate > 0.0 ? io->losses[i] / io->initial[i] / rate : 1.0;
+    double power = alpha == 0.0 ? 1.0 : r > 0.0 ? rv__exp(alpha * rv__log(r)) : 0.0;
+    return (double)io->weight[i] * io->lengths[i] - mean * power;
+}
+
+RV_API rv_status rv_loss_gradnorm(rv_ctx *ctx, float alpha, float lr, const rv_gradnorm_io *io,
+                                  double *objective)
+{
+    double mean = 0.0, rate = 0.0, sum = 0.0, total = 0.0, n;
+    rv_status status = rv__gradnorm_check(ctx, alpha, lr, io);
+    if (status) return status;
+    n = (double)io->n;
+    for (size_t i = 0; i < io->n; i++) {
+        mean += (double)io->weight[i] * io->lengths[i] / n;
+        rate += io->losses[i] / io->initial[i] / n;
+    }
+    if (!rv__finite_f64(mean) || !rv__finite_f64(rate)) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "losses / initial or weight * lengths are too large");
+    }
+    for (size_t i = 0; i < io->n; i++) {
+        double gap = rv__gradnorm_gap(io, i, mean, rate, (double)alpha), w = (double)io->weight[i];
+        sum += fabs(gap);
+        w -= (double)lr * (gap > 0.0 ? io->lengths[i] : gap < 0.0 ? -io->lengths[i] : 0.0);
+        if (w < 1e-4 * n) w = 1e-4 * n;
+        io->weight[i] = (float)(w < 1e30 ? w : 1e30);
+        total += (double)io->weight[i];
+    }
+    for (size_t i = 0; i < io->n; i++) io->weight[i] = (float)((double)io->weight[i] / total * n);
+    if (objective) *objective = sum;
+    return rv__ok(ctx);
+}
+
+#undef RV__LOSS_CHUNK
+
+#endif /* RV_LOSS_PROB_C */
+/* ==== src/optim.c ============================================================================= */
+#ifndef RV_OPTIM_C
+#define RV_OPTIM_C
+
+/* One row per optimizer: name, floats of state, paper, step. A step gets the config with its
+   defaults filled in and checked, so it is one loop over the elements.
+
+   Sources: Robbins, Monro, 1951; Polyak, 1964; Nesterov, 1983; Sutskever et al., On the importance
+   of initialization and momentum in deep learning, 2013; Kingma, Ba, Adam, 2015; Loshchilov,
+   Hutter, Decoupled weight decay regularization, 2019, and SGDR (the cosine), 2017; Duchi, Hazan,
+   Singer, Adaptive subgradient methods, 2011; Pascanu, Mikolov, Bengio, On the difficulty of
+   training recurrent neural networks (clipping), 2013; Bengio et al., Curriculum learning, 2009. */
+
+typedef struct rv__optim {
+    rv_optim_config c; /* resolved */
+    uint64_t t;
+    float *param;
+    const float *grad;
+    float *state; /* [state floats per parameter, n] */
+    size_t n;
+} rv__optim;
+
+/* base^n in double. */
+static double rv__optim_power(double base, uint64_t n)
+{
+    double result = 1.0;
+    for (; n; n >>= 1) {
+        if (n & 1u) result *= base;
+        base *= base;
+    }
+    return result;
+}
+
+static void rv__optim_sgd(const rv__optim *o)
+{
+    const float decay = o->c.weight_decay, momentum = o->c.momentum;
+    const float share = o->t ? (float)(1.0 - (double)o->c.dampening) : 1.0f;
+    const float by_g = o->c.nesterov ? o->c.lr : 0.0f;
+    const float by_m = o->c.nesterov ? o->c.lr * momentum : o->c.lr;
+    const float *grad = o->grad;
+    float *p = o->param, *m = o->state;
+    size_t i = 0;
+    for (; i + 4 <= o->n; i += 4) { /* through copies: compilers make vector instructions of it */
+        float x[4], v[4];
+        for (size_t l = 0; l < 4; l++) {
+            float g = grad[i + l] + decay * p[i + l];
+            v[l] = momentum * m[i + l] + share * g;
+            x[l] = p[i + l] - (by_m * v[l] + by_g * g);
+        }
+        for (size_t l = 0; l < 4; l++) m[i + l] = v[l];
+        for (size_t l = 0; l < 4; l++) p[i + l] = x[l];
+    }
+    for (; i < o->n; i++) {
+        float g = grad[i] + decay * p[i];
+        m[i] = momentum * m[i] + share * g;
+        p[i] -= by_m * m[i] + by_g * g;
+    }
+}
+
+/* ADAM, ADAMW and ADAM_ONNX differ in four factors. */
+static void rv__optim_adam(const rv__optim *o)
+{
+    const int onnx = o->c.kind == RV_OPTIM_ADAM_ONNX, apart = o->c.kind == RV_OPTIM_ADAMW;
+    const double b1 = (double)o->c.beta1, b2 = (double)o->c.beta2, lr = (double)o->c.lr;
+    const uint64_t t = onnx ? o->t : o->t + 1;
+    const double root = t ? sqrt(1.0 - rv__optim_power(b2, t)) : 1.0;
+    const float rate = (float)(t ? lr / (1.0 - rv__optim_power(b1, t)) * (onnx ? root : 1.0) : lr);
+    const float unbias = onnx ? 1.0f : (float)(1.0 / root);
+    const float decay = apart ? 0.0f : o->c.weight_decay;
+    const float before = apart ? (float)(1.0 - lr * (double)o->c.weight_decay) : 1.0f;
+    const float after = onnx ? (float)(1.0 - (double)o->c.decay_after) : 1.0f;
+    const float beta1 = o->c.beta1, new1 = (float)(1.0 - b1), eps = o->c.eps;
+    const float beta2 = o->c.beta2, new2 = (float)(1.0 - b2);
+    float *p = o->param, *m = o->state, *v = o->state + o->n;
+    for (size_t i = 0; i < o->n; i++) {
+        float g = o->grad[i] + decay * p[i];
+        m[i] = beta1 * m[i] + new1 * g;
+        v[i] = beta2 * v[i] + new2 * (g * g);
+        p[i] = (p[i] * before - rate * m[i] / (sqrtf(v[i]) * unbias + eps)) * after;
+    }
+}
+
+static void rv__optim_adagrad(const rv__optim *o)
+{
+    const float lr = (float)((double)o->c.lr / (1.0 + (double)o->t * (double)o->c.lr_decay));
+    const float decay = o->c.weight_decay, eps = o->c.eps;
+    float *p = o->param, *v = o->state;
+    for (size_t i = 0; i < o->n; i++) {
+        float g = o->grad[i] + decay * p[i];
+        v[i] += g * g;
+        p[i] -= lr * g / (sqrtf(v[i]) + eps);
+    }
+}
+
+static const struct {
+    rv_optim_info info;
+    float eps, weight_decay; /* defaults */
+    void (*step)(const rv__optim *o);
+} rv__optim_kinds[] = {
+    {{"sgd", 1, "Sutskever et al., 2013"}, 1e-8f, 0.0f, rv__optim_sgd},
+    {{"adam", 2, "Kingma, Ba, 2015"}, 1e-8f, 0.0f, rv__optim_adam},
+    {{"adamw", 2, "Loshchilov, Hutter, 2019"}, 1e-8f, 0.01f, rv__optim_adam},
+    {{"adagrad", 1, "Duchi, Hazan, Singer, 2011"}, 1e-10f, 0.0f, rv__optim_adagrad},
+    {{"adam_onnx", 2, "ONNX ai.onnx.preview.training, Adam"}, 1e-6f, 0.0f, rv__optim_adam},
+};
+
+RV_API const rv_optim_info *rv_optim_kind_at(size_t i)
+{
+    return i < sizeof rv__optim_kinds / sizeof rv__optim_kinds[0] ? &rv__optim_kinds[i].info : NULL;
+}
+
+RV_API size_t rv_optim_state_count(rv_optim_kind kind, size_t n)
+{
+    const rv_optim_info *info = rv_optim_kind_at((size_t)kind);
+    return info ? rv__mul(info->state, n) : 0;
+}
+
+/* A field must lie in low..high; open: both ends left out. */
+static rv_status rv__optim_field(rv_ctx *ctx, const char *name, float x, float low, float high,
+                                 int open)
+{
+    if (rv__finite_f32(x) && (open ? x > low && x < high : x >= low && x <= high)) return RV_OK;
+    return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                    open ? "%s is %f; it must be above %f and below %f"
+                         : "%s is %f; it must be %f..%f",
+                    name, (double)x, (double)low, (double)high);
+}
+
+/* A field left 0 takes its default; by bits: under -ffast-math NaN may compare equal to 0. */
+static float rv__optim_default(float x, float value)
+{
+    return rv__bits_f32(x) & 0x7FFFFFFF ? x : value;
+}
+
+static rv_status rv__optim_resolve(rv_ctx *ctx, const rv_optim_config *config, rv_optim_config *c)
+{
+    const struct {
+        const char *name;
+        const float *x;
+        float high;
+        int open;
+    } fields[] = {{"lr", &c->lr, 1e30f, 0},
+                  {"momentum", &c->momentum, 1.0f, 0},
+                  {"dampening", &c->dampening, 1.0f, 0},
+                  {"weight_decay", &c->weight_decay, 1e30f, 0},
+                  {"beta1", &c->beta1, 1.0f, 1},
+                  {"beta2", &c->beta2, 1.0f, 1},
+                  {"eps", &c->eps, 1e30f, 1},
+                  {"lr_decay", &c->lr_decay, 1e30f, 0},
+                  {"initial", &c->initial, 1e30f, 0}};
+    if (!config) return rv__fail(ctx, RV_ERR_ARG, 0, "config is NULL");
+    *c = *config;
+    if (!rv_optim_kind_at((size_t)c->kind)) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "kind is %d; it must be one of rv_optim_kind, 0..4",
+                        (int)c->kind);
+    }
+    c->beta1 = rv__optim_default(c->beta1, 0.9f);
+    c->beta2 = rv__optim_default(c->beta2, 0.999f);
+    c->eps = rv__optim_default(c->eps, rv__optim_kinds[c->kind].eps);
+    c->weight_decay = rv__optim_default(c->weight_decay, rv__optim_kinds[c->kind].weight_decay);
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        rv_status status = rv__optim_field(ctx, fields[i].name, *fields[i].x, 0.0f, fields[i].high,
+                                           fields[i].open);
+        if (status) return status;
+    }
+    if (!rv__finite_f32(c->decay_after) || c->decay_after < 0.0f || c->decay_after >= 1.0f) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                        "decay_after is %f; it must be 0 or more and below 1",
+                        (double)c->decay_after);
+    }
+    return RV_OK;
+}
+
+RV_API rv_status rv_optim_init(rv_ctx *ctx, const rv_optim_config *config, size_t n, float *state)
+{
+    rv_optim_config c;
+    size_t count;
+    rv_status status = rv__optim_resolve(ctx, config, &c);
+    if (status) return status;
+    count = rv_optim_state_count(c.kind, n);
+    if (n && !state) return rv__fail(ctx, RV_ERR_ARG, 0, "state is NULL");
+    if (count > SIZE_MAX / sizeof(float)) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "n is %z; the state does not fit the memory", n);
+    }
+    for (size_t i = 0; i < count; i++) state[i] = c.kind == RV_OPTIM_ADAGRAD ? c.initial : 0.0f;
+    return rv__ok(ctx);
+}
+
+RV_API rv_status rv_optim_step(rv_ctx *ctx, const rv_optim_config *config, uint64_t t, float *param,
+                               const float *grad, size_t n, float *state)
+{
+    rv__optim o;
+    size_t bad;
+    rv_status status = rv__optim_resolve(ctx, config, &o.c);
+    if (status) return status;
+    if (n == 0) return rv__ok(ctx);
+    if (!param || !grad || !state) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "param, grad or state is NULL");
+    }
+    bad = rv__find_not_finite(grad, n);
+    if (bad < n) {
+        return rv__fail(ctx, RV_ERR_ARG, bad, "grad[%z] is %f; it must be finite", bad,
+                        (double)grad[bad]);
+    }
+    o.t = t;
+    o.param = param;
+    o.grad = grad;
+    o.state = state;
+    o.n = n;
+    rv__optim_kinds[o.c.kind].step(&o);
+    return rv__ok(ctx);
+}
+
+/* ---- clipping ---- */
+
+static rv_status rv__optim_limit(rv_ctx *ctx, const char *name, float x)
+{
+    if (rv__finite_f32(x) && x > 0.0f) return RV_OK;
+    return rv__fail(ctx, RV_ERR_ARG, 0, "%s is %f; it must be above 0 and finite", name, (double)x);
+}
+
+RV_API rv_status rv_optim_clip_norm(rv_ctx *ctx, float *const *grad, const size_t *count,
+                                    size_t n_tensors, float max_norm, double *norm)
+{
+    const rv__kernels *kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
+    double sum = 0.0, scale;
+    rv_status status = rv__optim_limit(ctx, "max_norm", max_norm);
+    if (status) return status;
+    if (n_tensors && (!grad || !count)) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "grad or count is NULL");
+    }
+    for (size_t i = 0; i < n_tensors; i++) {
+        size_t bad;
+        if (count[i] && !grad[i]) return rv__fail(ctx, RV_ERR_ARG, i, "grad[%z] is NULL", i);
+        bad = rv__find_not_finite(grad[i], count[i]);
+        if (bad < count[i]) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "element %z of tensor %z is %f; it must be finite",
+                            bad, i, (double)grad[i][bad]);
+        }
+        for (size_t j = 0; j < count[i]; j++) sum += (double)grad[i][j] * (double)grad[i][j];
+    }
+    sum = sqrt(sum);
+    scale = (double)max_norm / (sum + 1e-6);
+    for (size_t i = 0; i < n_tensors && scale < 1.0; i++) {
+        kernels->scale_f32((float)scale, grad[i], count[i]);
+    }
+    if (norm) *norm = sum;
+    return rv__ok(ctx);
+}
+
+RV_API rv_status rv_optim_clip_value(rv_ctx *ctx, float *grad, size_t n, float limit)
+{
+    rv_status status = rv__optim_limit(ctx, "limit", limit);
+    if (status) return status;
+    if (n && !grad) return rv__fail(ctx, RV_ERR_ARG, 0, "grad is NULL");
+    for (size_t i = 0; i < n; i++) {
+        if (rv__is_nan(grad[i])) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "grad[%z] is NaN; it must be a number", i);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        grad[i] = grad[i] > limit ? limit : grad[i] < -limit ? -limit : grad[i];
+    }
+    return rv__ok(ctx);
+}
+
+/* ---- schedules ---- */
+
+/* (1 + cos(pi x)) / 2, x in 0..1. */
+static double rv__schedule_cosine(double x)
+{
+    double sine, cosine;
+    rv__sincos(3.14159265358979323846 * x, &sine, &cosine);
+    return 0.5 * (1.0 + cosine);
+}
+
+RV_API rv_status rv_schedule_lr(rv_ctx *ctx, const rv_schedule_config *config, uint64_t step,
+                                float *lr)
+{
+    rv_schedule_config c;
+    uint64_t after;
+    double low;
+    rv_status status;
+    if (!config || !lr) return rv__fail(ctx, RV_ERR_ARG, 0, "config or lr is NULL");
+    c = *config;
+    status = rv__optim_field(ctx, "lr", c.lr, 0.0f, 1e30f, 1);
+    if (status) return status;
+    c.min_lr = rv__optim_default(c.min_lr, c.lr < 1e-7f ? c.lr : 1e-7f);
+    if (c.decay_steps == 0) c.decay_steps = 100000;
+    status = rv__optim_field(ctx, "min_lr", c.min_lr, 0.0f, c.lr, 0);
+    if (status) return status;
+    if (step < c.warmup_steps) {
+        *lr = (float)((double)c.lr * ((double)(step + 1) / (double)c.warmup_steps));
+        return rv__ok(ctx);
+    }
+    after = step - c.warmup_steps;
+    low = (double)c.min_lr;
+    *lr = after >= c.decay_steps
+              ? c.min_lr
+              : (float)(low + ((double)c.lr - low) *
+                                  rv__schedule_cosine((double)after / (double)c.decay_steps));
+    return rv__ok(ctx);
+}
+
+static double rv__anneal_linear(double start, double end, double x)
+{
+    return start + (end - start) * x;
+}
+
+static double rv__anneal_exponential(double start, double end, double x)
+{
+    return start * rv__exp(x * rv__log(end / start));
+}
+
+static double rv__anneal_cosine(double start, double end, double x)
+{
+    return end + (start - end) * rv__schedule_cosine(x);
+}
+
+static const struct {
+    const char *name;
+    double (*at)(double start, double end, double x);
+    int stairs; /* x moves in tenths */
+} rv__anneals[] = {
+    {"linear", rv__anneal_linear, 0},
+    {"exponential", rv__anneal_exponential, 0},
+    {"cosine", rv__anneal_cosine, 0},
+    {"step", rv__anneal_exponential, 1},
+};
+
+RV_API const char *rv_anneal_name(size_t i)
+{
+    return i < sizeof rv__anneals / sizeof rv__anneals[0] ? rv__anneals[i].name : NULL;
+}
+
+RV_API rv_status rv_anneal_at(rv_ctx *ctx, const rv_anneal_config *config, uint64_t step,
+                              float *temperature)
+{
+    rv_status status;
+    if (!config || !temperature) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "config or temperature is NULL");
+    }
+    if (!rv_anneal_name((size_t)config->kind)) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "kind is %d; it must be one of rv_anneal_kind, 0..3",
+                        (int)config->kind);
+    }
+    status = rv__optim_field(ctx, "start", config->start, 0.0f, 1e30f, 1);
+    if (!status) status = rv__optim_field(ctx, "end", config->end, 0.0f, 1e30f, 1);
+    if (status) return status;
+    if (config->steps == 0) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "steps is 0; it must be 1 or more");
+    }
+    if (step >= config->steps) {
+        *temperature = config->end;
+        return rv__ok(ctx);
+    }
+    if (rv__anneals[config->kind].stairs) {
+        uint64_t width = config->steps < 10 ? 1 : config->steps / 10;
+        step -= step % width;
+    }
+    *temperature = step ? (float)rv__anneals[config->kind].at(
+                              (double)config->start, (double)config->end,
+                              (double)step / (double)config->steps)
+                        : config->start;
+    return rv__ok(ctx);
+}
+
+/* ---- curriculum ---- */
+
+RV_API void rv_curriculum_default(uint64_t total_steps, rv_curriculum_stage *stages)
+{
+    static const rv_curriculum_stage rows[RV_CURRICULUM_STAGES] = {
+        {"warm_up", 0.1f, 0, 2.0f, 5},
+        {"easy", 0.3f, 0, 1.0f, 10},
+        {"medium", 0.6f, 0, 0.5f, 20},
+        {"hard", 1.0f, 0, 0.1f, 50},
+    };
+    const uint64_t part = total_steps / RV_CURRICULUM_STAGES;
+    memcpy(stages, rows, sizeof rows);
+    for (size_t i = 0; i < RV_CURRICULUM_STAGES; i++) stages[i].duration = part;
+    stages[RV_CURRICULUM_STAGES - 1].duration += total_steps % RV_CURRICULUM_STAGES;
+}
+
+RV_API rv_status rv_curriculum_find(rv_ctx *ctx, const rv_curriculum_stage *stages, size_t n,
+                                    uint64_t step, size_t *stage, double *progress)
+{
+    if (!stages || n == 0 || !stage) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "stages or stage is NULL, or n is 0");
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!rv__finite_f32(stages[i].difficulty) || stages[i].difficulty < 0.0f ||
+            stages[i].difficulty > 1.0f) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "difficulty of stage %z is %f; it must be 0..1", i,
+                            (double)stages[i].difficulty);
+        }
+        if (!rv__finite_f32(stages[i].temperature) || stages[i].temperature <= 0.0f) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "temperature of stage %z is %f; it must be above 0",
+                            i, (double)stages[i].temperature);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (step < stages[i].duration) {
+            *stage = i;
+            if (progress) *progress = (double)step / (double)stages[i].duration;
+            return rv__ok(ctx);
+        }
+        step -= stages[i].duration;
+    }
+    *stage = n - 1;
+    if (progress) *progress = 1.0;
+    return rv__ok(ctx);
+}
+
+#endif /* RV_OPTIM_C */
+/* ==== src/negatives.c ========================================================================= */
+#ifndef RV_NEGATIVES_C
+#define RV_NEGATIVES_C
+
+/* The candidates that are no positives make a list; a strategy gives each a key, and the k smallest
+   keys win (rv_topk_f32), or it shuffles the list. Drawing k of them without replacement with given
+   weights is the same as taking the k largest of ln weight + Gumbel noise, which needs no weight as
+   such: 1 / q spans hundreds of powers of ten in high dimensions.
+
+   Sources: Schroff, Kalenichenko, Philbin, FaceNet, 2015 (semi-hard); Wu et al., Sampling matters
+   in deep embedding learning, 2017 (distance weighted); Robinson et al., Contrastive learning with
+   hard negative samples, 2021; Efraimidis, Spirakis, Weighted random sampling with a reservoir,
+   2006. The fill of SEMI_HARD is ours: the source takes whatever there is. */
+
+#define RV__NEGATIVES_POLL 65536u /* floats between two polls */
+
+typedef struct rv__negatives {
+    const rv__kernels *kernels;
+    rv_negatives_config c; /* resolved */
+    const rv_negatives_io *io;
+    rv__rng rng;
+    uint32_t *list, *index; /* [n_list] not positive; [k] */
+    float *key;             /* [n_list] */
+    unsigned char *taken;   /* [n] */
+    size_t n_list, k;
+} rv__negatives;
+
+static rv_status rv__negatives_field(rv_ctx *ctx, const char *name, float x, float high, int open)
+{
+    if (rv__finite_f32(x) && x > 0.0f && (open ? x < high : x <= high)) return RV_OK;
+    return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                    open ? "%s is %f; it must be above 0 and below %f"
+                         : "%s is %f; it must be above 0 and at most %f",
+                    name, (double)x, (double)high);
+}
+
+/* ---- strategies ---- */
+
+/* Moves `count` random entries of list[first..] to its front. */
+static void rv__negatives_shuffle(rv__negatives *s, size_t first, size_t count)
+{
+    for (size_t i = first; i < first + count; i++) {
+        size_t from = i + rv__rng_below(&s->rng, (uint32_t)(s->n_list - i));
+        uint32_t moved = s->list[i];
+        s->list[i] = s->list[from];
+        s->list[from] = moved;
+    }
+}
+
+/* 1 - cosine of the anchor, whose 1 / length is given, and a row. */
+static double rv__negatives_distance(const rv__negatives *s, double inverse, size_t row)
+{
+    const size_t dim = s->io->dim;
+    const float *x = s->io->candidates + row * dim;
+    double cosine = rv__loss_dot(s->kernels, s->io->anchor, x, dim) * inverse *
+                    rv__loss_inverse(s->kernels, x, dim);
+    return cosine > 1.0 ? 0.0 : cosine < -1.0 ? 2.0 : 1.0 - cosine;
+}
+
+/* -ln q(x) of unit vectors in dim dimensions. */
+static double rv__negatives_log_weight(double x, size_t dim)
+{
+    const double a = 2.0 - (double)dim, b = 1.5 - 0.5 * (double)dim;
+    double sum = 0.0;
+    if (a != 0.0) sum += a * rv__log(x > 1e-30 ? x : 1e-30);
+    x = 1.0 - 0.25 * x * x;
+    if (b != 0.0) sum += b * rv__log(x > 1e-30 ? x : 1e-30);
+    return sum;
+}
+
+/* Random within the margin, else behind it, by distance. */
+static float rv__negatives_semi_hard(rv__negatives *s, double d, double low)
+{
+    const float random = rv__rng_f32(&s->rng);
+    if (d <= low) return (float)(8.0 - d);
+    return d < low + (double)s->c.margin ? random : (float)(4.0 + d);
+}
+
+static float rv__negatives_weighted(rv__negatives *s, double d)
+{
+    const double most = rv__negatives_log_weight((double)s->c.cutoff, s->io->dim);
+    double weight = rv__negatives_log_weight(sqrt(2.0 * d), s->io->dim);
+    double u = ((double)(rv__rng_next(&s->rng) >> 11) + 0.5) / 9007199254740992.0;
+    if (weight > most) weight = most;
+    return (float)(rv__log(-rv__log(u)) - weight);
+}
+
+/* Keys from distances, for all strategies that look at vectors. */
+static rv_status rv__negatives_measure(rv_ctx *ctx, rv__negatives *s)
+{
+    const double inverse = rv__loss_inverse(s->kernels, s->io->anchor, s->io->dim);
+    double low = 0.0;
+    size_t done = RV__NEGATIVES_POLL;
+    for (size_t i = 0; s->c.kind == RV_NEGATIVES_SEMI_HARD && i < s->io->n_positives; i++) {
+        double d = rv__negatives_distance(s, inverse, s->io->positives[i]);
+        if (d > low) low = d;
+    }
+    for (size_t i = 0; i < s->n_list; i++) {
+        double d;
+        if (done >= RV__NEGATIVES_POLL) {
+            rv_status status = rv__poll(ctx);
+            if (status) return status;
+            done = 0;
+        }
+        done += s->io->dim;
+        d = rv__negatives_distance(s, inverse, s->list[i]);
+        s->key[i] = s->c.kind == RV_NEGATIVES_SEMI_HARD
+                        ? rv__negatives_semi_hard(s, d, low)
+                    : s->c.kind == RV_NEGATIVES_DISTANCE_WEIGHTED ? rv__negatives_weighted(s, d)
+                                                                  : (float)d;
+    }
+    return RV_OK;
+}
+
+/* The `count` smallest keys go to the front of the list, in order. */
+static void rv__negatives_best(rv__negatives *s, size_t count)
+{
+    size_t kept = count;
+    (void)rv_topk_f32(s->key, s->n_list, count, s->index, NULL);
+    for (size_t i = 0; i < count; i++) {
+        s->index[i] = s->list[s->index[i]];
+        s->taken[s->index[i]] = 1;
+    }
+    /* the others close up behind; from the back, so that nothing is overwritten unread */
+    for (size_t i = s->n_list, at = s->n_list; i-- > 0;) {
+        if (!s->taken[s->list[i]]) s->list[--at] = s->list[i];
+    }
+    memcpy(s->list, s->index, kept * sizeof *s->list);
+}
+
+static rv_status rv__negatives_random(rv_ctx *ctx, rv__negatives *s)
+{
+    (void)ctx;
+    rv__negatives_shuffle(s, 0, s->k);
+    return RV_OK;
+}
+
+static rv_status rv__negatives_nearest(rv_ctx *ctx, rv__negatives *s)
+{
+    rv_status status = rv__negatives_measure(ctx, s);
+    if (!status) rv__negatives_best(s, s->k);
+    return status;
+}
+
+static rv_status rv__negatives_degree(rv_ctx *ctx, rv__negatives *s)
+{
+    const double own = rv__log(1.0 + (double)s->io->anchor_degree);
+    (void)ctx;
+    rv__negatives_shuffle(s, 0, s->n_list); /* equal keys go by position */
+    for (size_t i = 0; i < s->n_list; i++) {
+        double gap = rv__log(1.0 + (double)s->io->degrees[s->list[i]]) - own;
+        s->key[i] = (float)fabs(gap);
+    }
+    rv__negatives_best(s, s->k);
+    return RV_OK;
+}
+
+static rv_status rv__negatives_mixed(rv_ctx *ctx, rv__negatives *s)
+{
+    size_t hard = (size_t)ceil((double)s->c.hard_share * (double)s->k - 1e-6);
+    rv_status status = rv__negatives_measure(ctx, s);
+    if (status) return status;
+    rv__negatives_best(s, hard);
+    rv__negatives_shuffle(s, hard, s->k - hard);
+    return RV_OK;
+}
+
+static const struct {
+    rv_negatives_info info;
+    rv_status (*run)(rv_ctx *ctx, rv__negatives *s); /* the chosen k to the front of the list */
+} rv__negatives_kinds[] = {
+    {{"random", 0, "uniform"}, rv__negatives_random},
+    {{"hard", 1, "Robinson et al., 2021"}, rv__negatives_nearest},
+    {{"semi_hard", 1, "Schroff, Kalenichenko, Philbin, 2015"}, rv__negatives_nearest},
+    {{"distance_weighted", 1, "Wu et al., 2017"}, rv__negatives_nearest},
+    {{"degree", 0, "degree matching"}, rv__negatives_degree},
+    {{"mixed", 1, "Robinson et al., 2021"}, rv__negatives_mixed},
+};
+
+RV_API const rv_negatives_info *rv_negatives_kind_at(size_t i)
+{
+    return i < sizeof rv__negatives_kinds / sizeof rv__negatives_kinds[0]
+               ? &rv__negatives_kinds[i].info
+               : NULL;
+}
+
+/* ---- the call ---- */
+
+static rv_status rv__negatives_resolve(rv_ctx *ctx, const rv_negatives_config *config,
+                                       rv_negatives_config *c)
+{
+    rv_status status;
+    memset(c, 0, sizeof *c);
+    if (config) *c = *config;
+    if (!rv_negatives_kind_at((size_t)c->kind)) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                        "kind is %d; it must be one of rv_negatives_kind, 0..5", (int)c->kind);
+    }
+    /* by bits: under -ffast-math NaN may compare equal to 0 */
+    if (!(rv__bits_f32(c->margin) & 0x7FFFFFFF)) c->margin = 0.1f;
+    if (!(rv__bits_f32(c->cutoff) & 0x7FFFFFFF)) c->cutoff = 0.5f;
+    if (!(rv__bits_f32(c->hard_share) & 0x7FFFFFFF)) c->hard_share = 0.5f;
+    status = rv__negatives_field(ctx, "margin", c->margin, 2.0f, 0);
+    if (!status) status = rv__negatives_field(ctx, "cutoff", c->cutoff, 1.414f, 1);
+    if (!status) status = rv__negatives_field(ctx, "hard_share", c->hard_share, 1.0f, 0);
+    return status;
+}
+
+static rv_status rv__negatives_check(rv_ctx *ctx, const rv_negatives_io *io, rv_negatives_kind kind)
+{
+    rv_status status = RV_OK;
+    if (io->n > UINT32_MAX) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "n is %z; it must be below 2^32", io->n);
+    }
+    if (io->n_positives && !io->positives) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "positives is NULL");
+    }
+    for (size_t i = 0; i < io->n_positives; i++) {
+        if (io->positives[i] >= io->n) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "positives[%z] is %z; it must be below n, %z", i,
+                            (size_t)io->positives[i], io->n);
+        }
+    }
+    if (kind == RV_NEGATIVES_DEGREE && io->n && !io->degrees) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "degrees is NULL; DEGREE needs it");
+    }
+    if (kind == RV_NEGATIVES_SEMI_HARD && io->n_positives == 0) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "n_positives is 0; SEMI_HARD needs 1 or more");
+    }
+    if (!rv_negatives_kind_at((size_t)kind)->vectors) return RV_OK;
+    if (kind == RV_NEGATIVES_DISTANCE_WEIGHTED && io->dim < 2) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "dim is %z; DISTANCE_WEIGHTED needs 2 or more",
+                        io->dim);
+    }
+    status = rv__loss_check_size(ctx, io->n, io->dim);
+    if (!status) status = rv__loss_check(ctx, "anchor", io->anchor, io->dim);
+    if (!status) status = rv__loss_check(ctx, "candidates", io->candidates, io->n * io->dim);
+    return status;
+}
+
+/* Scratch, all in one block: list, key, index, taken. */
+static void rv__negatives_begin(rv__negatives *s, uint32_t *block, size_t k, uint64_t seed)
+{
+    const size_t n = s->io->n;
+    s->list = block;
+    s->key = (float *)(void *)(block + n);
+    s->index = block + 2 * n;
+    s->taken = (unsigned char *)(block + 2 * n + k);
+    s->n_list = 0;
+    memset(s->taken, 0, n);
+    rv__rng_init(&s->rng, seed);
+    for (size_t i = 0; i < s->io->n_positives; i++) s->taken[s->io->positives[i]] = 1;
+    for (size_t i = 0; i < n; i++) {
+        if (!s->taken[i]) s->list[s->n_list++] = (uint32_t)i;
+    }
+    s->k = k < s->n_list ? k : s->n_list;
+}
+
+RV_API rv_status rv_negatives_select(rv_ctx *ctx, const rv_negatives_config *config,
+                                     const rv_negatives_io *io, size_t k, uint32_t *ids,
+                                     size_t *n_ids)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    rv__negatives s;
+    uint32_t *block;
+    size_t bytes;
+    rv_status status = rv__negatives_resolve(ctx, config, &s.c);
+    if (!status && (!io || !n_ids)) status = rv__fail(ctx, RV_ERR_ARG, 0, "io or n_ids is NULL");
+    if (!status) status = rv__negatives_check(ctx, io, s.c.kind);
+    if (!status && k && !ids) status = rv__fail(ctx, RV_ERR_ARG, 0, "ids is NULL");
+    if (status) return status;
+    if (k > io->n) k = io->n;
+    bytes = rv__add(rv__mul(io->n, 9), rv__mul(k, 4));
+    block = (uint32_t *)rv__get(&alloc, bytes, 1);
+    if (!block) return rv__no_memory(ctx, bytes);
+    s.kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
+    s.io = io;
+    rv__negatives_begin(&s, block, k, rv__seed(ctx));
+    status = rv__negatives_kinds[s.c.kind].run(ctx, &s);
+    if (!status) {
+        if (s.k) memcpy(ids, s.list, s.k * sizeof *ids);
+        *n_ids = s.k;
+    }
+    rv__put(&alloc, block, bytes, 1);
+    return status ? status : rv__ok(ctx);
+}
+
+RV_API rv_status rv_negatives_in_batch(rv_ctx *ctx, size_t batch, size_t anchor, size_t positive,
+                                       int keep_positive, uint32_t *ids, size_t *n_ids)
+{
+    size_t count = 0;
+    if (batch > UINT32_MAX || anchor >= batch || positive >= batch) {
+        return rv__fail(ctx, RV_ERR_ARG, 0,
+                        "anchor %z and positive %z must be below batch, %z, and that below 2^32",
+                        anchor, positive, batch);
+    }
+    if (!n_ids || (batch > 1 && !ids)) return rv__fail(ctx, RV_ERR_ARG, 0, "ids or n_ids is NULL");
+    for (size_t i = 0; i < batch; i++) {
+        if (i != anchor && (keep_positive || i != positive)) ids[count++] = (uint32_t)i;
+    }
+    *n_ids = count;
+    return rv__ok(ctx);
+}
+
+#undef RV__NEGATIVES_POLL
+
+#endif /* RV_NEGATIVES_C */
+/* ==== src/affine.c ============================================================================ */
+#ifndef RV_AFFINE_C
+#define RV_AFFINE_C
+
+/* A walk over the shape gives each element its scale; one row per type tells its range and bits.
+
+   Sources: ONNX operators QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear; Jacob et al.,
+   Quantization and training of neural networks for efficient integer-arithmetic-only inference,
+   2018. */
+
+static const rv_affine_info rv__affine_infos[] = {
+    {"i8", -128, 127, 8}, {"u8", 0, 255, 8},           {"i4", -8, 7, 4},
+    {"u4", 0, 15, 4},     {"i16", -32768, 32767, 16}, {"u16", 0, 65535, 16},
+};
+
+RV_API const rv_affine_info *rv_affine_type_at(size_t i)
+{
+    return i < sizeof rv__affine_infos / sizeof rv__affine_infos[0] ? &rv__affine_infos[i] : NULL;
+}
+
+static size_t rv__affine_count(const rv_affine_shape *s)
+{
+    return rv__mul(rv__mul(s->outer, s->channels), s->inner);
+}
+
+RV_API size_t rv_affine_scales(const rv_affine_shape *shape)
+{
+    const rv_affine_shape *s = shape;
+    if (s->block == 0) return s->channels;
+    return rv__mul(rv__mul(s->outer, s->channels / s->block + (s->channels % s->block != 0)),
+                   s->inner);
+}
+
+RV_API size_t rv_affine_bytes(rv_affine_type type, size_t n)
+{
+    const rv_affine_info *info = rv_affine_type_at((size_t)type);
+    if (!info) return 0;
+    return info->bits == 4 ? n / 2 + n % 2 : rv__mul(n, info->bits / 8);
+}
+
+/* Runs of elements that share a scale: `at` is its index. */
+typedef struct rv__affine_walk {
+    const rv_affine_shape *shape;
+    size_t o, c, i, blocks, at;
+} rv__affine_walk;
+
+static void rv__affine_begin(rv__affine_walk *walk, const rv_affine_shape *shape)
+{
+    memset(walk, 0, sizeof *walk);
+    walk->shape = shape;
+    walk->blocks = shape->block
+                       ? shape->channels / shape->block + (shape->channels % shape->block != 0)
+                       : 0;
+}
+
+/* The length of the next run; past the end it does not matter. */
+static size_t rv__affine_next(rv__affine_walk *walk)
+{
+    const rv_affine_shape *s = walk->shape;
+    size_t run = s->inner, channels = 1;
+    walk->at = walk->c;
+    if (s->block) {
+        walk->at = (walk->o * walk->blocks + walk->c / s->block) * s->inner + walk->i;
+        run = 1;
+        if (s->inner == 1) { /* the rest of the block, or of the channels */
+            run = channels = s->block - walk->c % s->block;
+            if (channels > s->channels - walk->c) run = channels = s->channels - walk->c;
+        }
+        if (++walk->i < s->inner) return run;
+        walk->i = 0;
+    }
+    walk->c += channels;
+    if (walk->c == s->channels) {
+        walk->c = 0;
+        walk->o++;
+    }
+    return run;
+}
+
+/* To the nearest, ties to even; |x| below 2^30. */
+static int32_t rv__affine_round(double x)
+{
+    int32_t whole = (int32_t)x; /* towards 0 */
+    double rest = x - (double)whole;
+    if (rest > 0.5 || (rest == 0.5 && (whole & 1))) return whole + 1;
+    if (rest < -0.5 || (rest == -0.5 && (whole & 1))) return whole - 1;
+    return whole;
+}
+
+/* The same of a quotient of floats, first brought close to the range of all types: an infinity
+   cannot be rounded. */
+static int32_t rv__affine_quotient(float x, float scale)
+{
+    double q = (double)(x / scale);
+    return rv__affine_round(q > 200000.0 ? 200000.0 : q < -200000.0 ? -200000.0 : q);
+}
+
+static rv_status rv__affine_check(rv_ctx *ctx, rv_affine_type type, const void *x,
+                                  const rv_affine_shape *shape, const float *scale)
+{
+    size_t n;
+    if (!rv_affine_type_at((size_t)type)) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "type is %d; it must be one of rv_affine_type, 0..5",
+                        (int)type);
+    }
+    if (!shape) return rv__fail(ctx, RV_ERR_ARG, 0, "shape is NULL");
+    n = rv__affine_count(shape);
+    if (n > SIZE_MAX / 8) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "a shape of %z, %z, %z does not fit the memory",
+                        shape->outer, shape->channels, shape->inner);
+    }
+    if (n && (!x || !scale)) return rv__fail(ctx, RV_ERR_ARG, 0, "an input or scale is NULL");
+    return RV_OK;
+}
+
+/* ---- scales that fit ---- */
+
+/* From the range of a part, low <= 0 <= high, to its scale and zero point. */
+static void rv__affine_fit(const rv_affine_info *info, int asymmetric, float low, float high,
+                           float *scale, int32_t *zero)
+{
+    if (!asymmetric) {
+        float most = high > -low ? high : -low;
+        *scale = most > 0.0f ? most / (float)info->high : 1.0f;
+        if (!(*scale > 0.0f)) *scale = 1.4e-45f; /* the least there is */
+        return;
+    }
+    *scale = high > low ? (high - low) / (float)(info->high - info->low) : 1.0f;
+    if (!(*scale > 0.0f)) *scale = 1.4e-45f;
+    *zero = rv__affine_quotient((float)info->low - low / *scale, 1.0f);
+    if (*zero < info->low) *zero = info->low;
+    if (*zero > info->high) *zero = info->high;
+}
+
+/* Widens the ranges over all elements, then turns them into scales. range: [2, scales]. */
+static rv_status rv__affine_find_run(rv_ctx *ctx, const rv_affine_info *info, int asymmetric,
+                                     const float *x, const rv_affine_shape *shape, float *range,
+                                     float *scale, int32_t *zero)
+{
+    const size_t n = rv__affine_count(shape), m = rv_affine_scales(shape);
+    rv__affine_walk walk;
+    rv__affine_begin(&walk, shape);
+    memset(range, 0, 2 * m * sizeof *range);
+    for (size_t e = 0; e < n;) {
+        const size_t end = e + rv__affine_next(&walk), at = walk.at;
+        float low = range[at], high = range[m + at];
+        for (; e < end; e++) {
+            if (x[e] < low) low = x[e];
+            if (x[e] > high) high = x[e];
+            if (asymmetric && !rv__finite_f32(high - low)) break;
+        }
+        range[at] = low;
+        range[m + at] = high;
+        if (e < end) {
+            return rv__fail(ctx, RV_ERR_ARG, e, "with x[%z] = %f the range leaves that of floats",
+                            e, (double)x[e]);
+        }
+    }
+    for (size_t at = 0; at < m; at++) {
+        rv__affine_fit(info, asymmetric, range[at], range[m + at], &scale[at],
+                       asymmetric ? &zero[at] : NULL);
+        if (!asymmetric && zero) zero[at] = 0;
+    }
+    return RV_OK;
+}
+
+RV_API rv_status rv_affine_find(rv_ctx *ctx, rv_affine_type type, int asymmetric, const float *x,
+                                const rv_affine_shape *shape, float *scale, int32_t *zero)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    size_t bad, n, m;
+    float *range;
+    rv_status status = rv__affine_check(ctx, type, x, shape, scale);
+    if (status) return status;
+    n = rv__affine_count(shape);
+    m = rv_affine_scales(shape);
+    if (!asymmetric && rv__affine_infos[type].low == 0) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0, "type is %s; symmetric codes need a signed one",
+                        rv__affine_infos[type].name);
+    }
+    if (asymmetric && m && !zero) return rv__fail(ctx, RV_ERR_ARG, 0, "zero is NULL");
+    bad = rv__find_not_finite(x, n);
+    if (bad < n) {
+        return rv__fail(ctx, RV_ERR_ARG, bad, "x[%z] is %f; it must be finite", bad,
+                        (double)x[bad]);
+    }
+    range = (float *)rv__get(&alloc, m, 2 * sizeof *range);
+    if (!range) return rv__no_memory(ctx, rv__mul(m, 2 * sizeof *range));
+    status = rv__affine_find_run(ctx, &rv__affine_infos[type], asymmetric, x, shape, range, scale,
+                                 zero);
+    rv__put(&alloc, range, m, 2 * sizeof *range);
+    return status ? status : rv__ok(ctx);
+}
+
+/* ---- codes ---- */
+
+static rv_status rv__affine_check_scales(rv_ctx *ctx, rv_affine_type type,
+                                         const rv_affine_shape *shape, const float *scale,
+                                         const int32_t *zero)
+{
+    const rv_affine_info *info = &rv__affine_infos[type];
+    const size_t m = rv__affine_count(shape) ? rv_affine_scales(shape) : 0;
+    for (size_t i = 0; i < m; i++) {
+        if (!rv__finite_f32(scale[i]) || !(scale[i] > 0.0f)) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "scale[%z] is %f; it must be above 0 and finite", i,
+                            (double)scale[i]);
+        }
+        if (zero && (zero[i] < info->low || zero[i] > info->high)) {
+            return rv__fail(ctx, RV_ERR_ARG, i, "zero[%z] is %d; it must be %d..%d", i,
+                            (int)zero[i], (int)info->low, (int)info->high);
+        }
+    }
+    return RV_OK;
+}
+
+static void rv__affine_put(const rv_affine_info *info, unsigned char *codes, size_t e, int32_t q)
+{
+    if (info->bits == 8) {
+        codes[e] = (unsigned char)(q & 255);
+    } else if (info->bits == 4) {
+        unsigned half = (unsigned)q & 15u;
+        codes[e / 2] = (unsigned char)(e % 2 ? codes[e / 2] | half << 4 : half);
+    } else {
+        uint16_t word = (uint16_t)(q & 65535);
+        memcpy(codes + 2 * e, &word, sizeof word);
+    }
+}
+
+static int32_t rv__affine_get(const rv_affine_info *info, const unsigned char *codes, size_t e)
+{
+    int32_t q;
+    if (info->bits == 8) {
+        q = codes[e];
+    } else if (info->bits == 4) {
+        q = codes[e / 2] >> (e % 2 ? 4 : 0) & 15;
+    } else {
+        q = (int32_t)rv__load_u16(codes + 2 * e);
+    }
+    return q > info->high ? q - (1 << info->bits) : q;
+}
+
+RV_API rv_status rv_affine_quantize(rv_ctx *ctx, rv_affine_type type, const float *x,
+                                    const rv_affine_shape *shape, const float *scale,
+                                    const int32_t *zero, void *codes)
+{
+    const rv_affine_info *info;
+    rv__affine_walk walk;
+    size_t n;
+    rv_status status = rv__affine_check(ctx, type, x, shape, scale);
+    if (!status) status = rv__affine_check_scales(ctx, type, shape, scale, zero);
+    if (status) return status;
+    info = &rv__affine_infos[type];
+    n = rv__affine_count(shape);
+    if (n && !codes) return rv__fail(ctx, RV_ERR_ARG, 0, "codes is NULL");
+    for (size_t e = 0; e < n; e++) {
+        if (rv__is_nan(x[e])) {
+            return rv__fail(ctx, RV_ERR_ARG, e, "x[%z] is NaN; it must be a number", e);
+        }
+    }
+    rv__affine_begin(&walk, shape);
+    for (size_t e = 0; e < n;) {
+        const size_t end = e + rv__affine_next(&walk);
+        const int32_t shift = zero ? zero[walk.at] : 0;
+        const float step = scale[walk.at];
+        for (; e < end; e++) {
+            int32_t q = rv__affine_quotient(x[e], step) + shift;
+            q = q < info->low ? info->low : q > info->high ? info->high : q;
+            rv__affine_put(info, (unsigned char *)codes, e, q);
+        }
+    }
+    return rv__ok(ctx);
+}
+
+RV_API rv_status rv_affine_dequantize(rv_ctx *ctx, rv_affine_type type, const void *codes,
+                                      const rv_affine_shape *shape, const float *scale,
+                                      const int32_t *zero, float *x)
+{
+    rv__affine_walk walk;
+    size_t n;
+    rv_status status = rv__affine_check(ctx, type, codes, shape, scale);
+    if (!status) status = rv__affine_check_scales(ctx, type, shape, scale, zero);
+    if (status) return status;
+    n = rv__affine_count(shape);
+    if (n && !x) return rv__fail(ctx, RV_ERR_ARG, 0, "x is NULL");
+    rv__affine_begin(&walk, shape);
+    for (size_t e = 0; e < n;) {
+        const size_t end = e + rv__affine_next(&walk);
+        const int32_t shift = zero ? zero[walk.at] : 0;
+        const float step = scale[walk.at];
+        for (; e < end; e++) {
+            int32_t q = rv__affine_get(&rv__affine_infos[type], (const unsigned char *)codes, e);
+            x[e] = (float)(q - shift) * step;
+        }
+    }
+    return rv__ok(ctx);
+}
+
+/* ---- components ---- */
+
+RV_API size_t rv_affine_pack_bytes(const rv_affine_component *parts, size_t n_parts)
+{
+    size_t bits = 0;
+    for (size_t p = 0; p < n_parts; p++) {
+        if (parts[p].dim < 1 || parts[p].bits < 2 || parts[p].bits > 16) return 0;
+        bits = rv__add(bits, rv__mul(parts[p].dim, parts[p].bits));
+    }
+    return n_parts == 0 || bits > SIZE_MAX / 2 ? 0 : 4 * n_parts + (bits + 7) / 8;
+}
+
+static rv_status rv__affine_check_parts(rv_ctx *ctx, const rv_affine_component *parts,
+                                        size_t n_parts, size_t n, const void *from, const void *to,
+                                        size_t *dim)
+{
+    *dim = 0;
+    if (!parts || n_parts < 1 || n_parts > 65535) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                        "parts is NULL or n_parts is %z; it must be 1..65535", n_parts);
+    }
+    for (size_t p = 0; p < n_parts; p++) {
+        if (parts[p].dim < 1 || parts[p].bits < 2 || parts[p].bits > 16) {
+            return rv__fail(ctx, RV_ERR_CONFIG, p,
+                            "component %z has dim %z and %z bits; it needs 1 or more, and 2..16", p,
+                            (size_t)parts[p].dim, (size_t)parts[p].bits);
+        }
+        *dim = rv__add(*dim, parts[p].dim);
+    }
+    if (rv__mul(n, rv__mul(*dim, 4)) == SIZE_MAX || rv_affine_pack_bytes(parts, n_parts) == 0) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "n is %z; that does not fit the memory", n);
+    }
+    if (n && (!from || !to)) return rv__fail(ctx, RV_ERR_ARG, 0, "x or codes is NULL");
+    return RV_OK;
+}
+
+/* Bits enter at the top of a window and leave as bytes. */
+static unsigned char *rv__affine_pack_part(const float *x, size_t dim, uint32_t bits, float scale,
+                                           uint64_t *window, uint32_t *held, unsigned char *out)
+{
+    const int32_t high = (1 << (bits - 1)) - 1;
+    for (size_t j = 0; j < dim; j++) {
+        int32_t q = rv__affine_quotient(x[j], scale);
+        q = q > high ? high : q < -high ? -high : q;
+        *window |= (uint64_t)(q & ((1 << bits) - 1)) << *held;
+        for (*held += bits; *held >= 8; *held -= 8) {
+            *out++ = (unsigned char)(*window & 255u);
+            *window >>= 8;
+        }
+    }
+    return out;
+}
+
+static void rv__affine_pack_row(const rv_affine_component *parts, size_t n_parts, const float *x,
+                                unsigned char *code)
+{
+    unsigned char *out = code + 4 * n_parts;
+    uint64_t window = 0;
+    uint32_t held = 0;
+    for (size_t p = 0; p < n_parts; p++) {
+        float most = 0.0f, scale;
+        uint32_t bits;
+        for (size_t j = 0; j < parts[p].dim; j++) most = fabsf(x[j]) > most ? fabsf(x[j]) : most;
+        scale = most / (float)((1 << (parts[p].bits - 1)) - 1);
+        if (!(scale > 0.0f)) scale = most > 0.0f ? 1.4e-45f : 1.0f;
+        memcpy(&bits, &scale, sizeof bits);
+        for (size_t b = 0; b < 4; b++) code[4 * p + b] = (unsigned char)(bits >> (8 * b) & 255u);
+        out = rv__affine_pack_part(x, parts[p].dim, parts[p].bits, scale, &window, &held, out);
+        x += parts[p].dim;
+    }
+    if (held) *out = (unsigned char)(window & 255u);
+}
+
+RV_API rv_status rv_affine_pack(rv_ctx *ctx, const rv_affine_component *parts, size_t n_parts,
+                                const float *x, size_t n, uint8_t *codes)
+{
+    size_t dim, bytes, bad;
+    rv_status status = rv__affine_check_parts(ctx, parts, n_parts, n, x, codes, &dim);
+    if (status) return status;
+    bad = rv__find_not_finite(x, n * dim);
+    if (bad < n * dim) {
+        return rv__fail(ctx, RV_ERR_ARG, bad, "x[%z] is %f; it must be finite", bad,
+                        (double)x[bad]);
+    }
+    bytes = rv_affine_pack_bytes(parts, n_parts);
+    for (size_t i = 0; i < n; i++) {
+        rv__affine_pack_row(parts, n_parts, x + i * dim, codes + i * bytes);
+    }
+    return rv__ok(ctx);
+}
+
+static void rv__affine_unpack_row(const rv_affine_component *parts, size_t n_parts,
+                                  const unsigned char *code, float *x)
+{
+    const unsigned char *from = code + 4 * n_parts;
+    uint64_t window = 0;
+    uint32_t held = 0;
+    for (size_t p = 0; p < n_parts; p++) {
+        const uint32_t bits = parts[p].bits;
+        uint32_t word = 0;
+        float scale;
+        for (size_t b = 0; b < 4; b++) word |= (uint32_t)code[4 * p + b] << (8 * b);
+        memcpy(&scale, &word, sizeof scale);
+        for (size_t j = 0; j < parts[p].dim; j++) {
+            int32_t q;
+            for (; held < bits; held += 8) window |= (uint64_t)*from++ << held;
+            q = (int32_t)(window & ((1u << bits) - 1u));
+            window >>= bits;
+            held -= bits;
+            if (q >= 1 << (bits - 1)) q -= 1 << bits;
+            *x++ = (float)q * scale;
+        }
+    }
+}
+
+RV_API rv_status rv_affine_unpack(rv_ctx *ctx, const rv_affine_component *parts, size_t n_parts,
+                                  const uint8_t *codes, size_t n, float *x)
+{
+    size_t dim, bytes;
+    rv_status status = rv__affine_check_parts(ctx, parts, n_parts, n, codes, x, &dim);
+    if (status) return status;
+    bytes = rv_affine_pack_bytes(parts, n_parts);
+    for (size_t i = 0; i < n; i++) {
+        rv__affine_unpack_row(parts, n_parts, codes + i * bytes, x + i * dim);
+    }
+    return rv__ok(ctx);
+}
+
+#endif /* RV_AFFINE_C */
+/* ==== src/lowrank.c =========================================================================== */
+#ifndef RV_LOWRANK_C
+#define RV_LOWRANK_C
+
+/* Exact: the rows of W, the matrix with its shorter side first, are turned pairwise until they are
+   orthogonal (Hestenes); J gathers the rotations. Then W = J A, sigma_i = |w_i|, the right vectors
+   are w_i / sigma_i and the left ones the rows of J. Small values come out to full relative
+   precision, and rows of zeros get any orthonormal directions.
+
+   Random (Halko): Q = orthonormal rows of Omega A^T, Omega Gaussian with k + oversample rows;
+   passes Q <- orth(orth(Q A) A^T) favour large singular values; the exact method decomposes Q A.
+
+   Tucker-2: factors are the left vectors of the unfoldings, and are then computed again in turn
+   from the tensor projected on the other one (higher-order orthogonal iteration).
+
+   Sources: Hestenes, Inversion of matrices by biorthogonalization, 1958; Drmac, Veselic, New fast
+   and accurate Jacobi SVD, 2008 (why one-sided); Halko, Martinsson, Tropp, Finding structure with
+   randomness, 2011; Tucker, 1966; De Lathauwer, De Moor, Vandewalle, On the best rank-1 and
+   rank-(R1, ..., RN) approximation of higher-order tensors, 2000. */
+
+#define RV__LOWRANK_EXACT 128u /* shorter side up to which AUTO is exact */
+#define RV__LOWRANK_SWEEPS 60u /* about ten are usual                    */
+
+typedef struct rv__lowrank {
+    rv_alloc alloc;
+    rv_lowrank_config c; /* resolved */
+    const float *a;
+    size_t m, n, k;
+    double *w, *j, *sigma; /* [rows, cols], [rows, rows], [rows] of what is decomposed exactly */
+    uint32_t *order;       /* [rows] by falling sigma                                           */
+    size_t rows, cols;
+} rv__lowrank;
+
+static double rv__lowrank_dot(const double *a, const double *b, size_t n)
+{
+    double sum[4] = {0.0, 0.0, 0.0, 0.0};
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        for (size_t l = 0; l < 4; l++) sum[l] += a[i + l] * b[i + l];
+    }
+    for (; i < n; i++) sum[0] += a[i] * b[i];
+    return sum[0] + sum[1] + (sum[2] + sum[3]);
+}
+
+static void rv__lowrank_turn(double *p, double *q, size_t n, double c, double s)
+{
+    for (size_t i = 0; i < n; i++) {
+        double x = p[i], y = q[i];
+        p[i] = c * x - s * y;
+        q[i] = s * x + c * y;
+    }
+}
+
+/* Makes rows p and q orthogonal; 0 when they were. */
+static int rv__lowrank_pair(rv__lowrank *l, size_t p, size_t q)
+{
+    double *wp = l->w + p * l->cols, *wq = l->w + q * l->cols, zeta, t, c;
+    const double a = rv__lowrank_dot(wp, wp, l->cols), b = rv__lowrank_dot(wq, wq, l->cols);
+    const double g = rv__lowrank_dot(wp, wq, l->cols);
+    if (!(fabs(g) > 1e-15 * sqrt(a) * sqrt(b)) || fabs(g) < 1e-290) return 0;
+    zeta = (b - a) / (2.0 * g);
+    t = 1.0 / (fabs(zeta) + sqrt(1.0 + zeta * zeta));
+    if (zeta < 0.0) t = -t;
+    c = 1.0 / sqrt(1.0 + t * t);
+    rv__lowrank_turn(wp, wq, l->cols, c, c * t);
+    rv__lowrank_turn(l->j + p * l->rows, l->j + q * l->rows, l->rows, c, c * t);
+    return 1;
+}
+
+/* Row `at` of w, which is zero: any direction orthogonal to the rows already unit. */
+static void rv__lowrank_fill(rv__lowrank *l, size_t at, const unsigned char *unit)
+{
+    double *row = l->w + at * l->cols;
+    for (size_t e = 0; e < l->cols; e++) {
+        double left;
+        memset(row, 0, l->cols * sizeof *row);
+        row[e] = 1.0;
+        for (int twice = 0; twice < 2; twice++) {
+            for (size_t r = 0; r < l->rows; r++) {
+                const double *other = l->w + r * l->cols;
+                double along = unit[r] ? rv__lowrank_dot(row, other, l->cols) : 0.0;
+                for (size_t i = 0; unit[r] && i < l->cols; i++) row[i] -= along * other[i];
+            }
+        }
+        left = sqrt(rv__lowrank_dot(row, row, l->cols));
+        if (left < 0.5 / sqrt((double)l->cols)) continue; /* one of them is always longer */
+        for (size_t i = 0; i < l->cols; i++) row[i] /= left;
+        return;
+    }
+}
+
+/* sigma, their order, and unit rows. unit: [rows] scratch. */
+static void rv__lowrank_finish(rv__lowrank *l, unsigned char *unit)
+{
+    for (size_t i = 0; i < l->rows; i++) {
+        double *row = l->w + i * l->cols;
+        size_t at = i;
+        l->sigma[i] = sqrt(rv__lowrank_dot(row, row, l->cols));
+        unit[i] = l->sigma[i] > 1e-140;
+        for (size_t e = 0; unit[i] && e < l->cols; e++) row[e] /= l->sigma[i];
+        if (!unit[i]) l->sigma[i] = 0.0;
+        for (; at > 0 && l->sigma[l->order[at - 1]] < l->sigma[i]; at--) {
+            l->order[at] = l->order[at - 1];
+        }
+        l->order[at] = (uint32_t)i;
+    }
+    for (size_t i = 0; i < l->rows; i++) {
+        if (unit[i]) continue;
+        rv__lowrank_fill(l, i, unit);
+        unit[i] = 1;
+    }
+}
+
+static rv_status rv__lowrank_jacobi(rv_ctx *ctx, rv__lowrank *l)
+{
+    unsigned char *unit = (unsigned char *)(l->order + l->rows);
+    memset(l->j, 0, l->rows * l->rows * sizeof *l->j);
+    for (size_t i = 0; i < l->rows; i++) l->j[i * l->rows + i] = 1.0;
+    for (size_t sweep = 0, turned = 1; turned && sweep < RV__LOWRANK_SWEEPS; sweep++) {
+        turned = 0;
+        for (size_t p = 0; p < l->rows; p++) {
+            rv_status status = rv__poll(ctx);
+            if (status) return status;
+            for (size_t q = p + 1; q < l->rows; q++) turned += (size_t)rv__lowrank_pair(l, p, q);
+        }
+    }
+    rv__lowrank_finish(l, unit);
+    if (l->sigma[l->order[0]] > 3.4028234e38) {
+        return rv__fail(ctx, RV_ERR_ARG, 0,
+                        "a is too large; a singular value is beyond all floats");
+    }
+    return RV_OK;
+}
+
+/* One block for w, j, sigma, order and the marks of rows. */
+static size_t rv__lowrank_bytes(size_t rows, size_t cols)
+{
+    size_t doubles = rv__add(rv__mul(rows, cols), rv__mul(rows, rv__add(rows, 1)));
+    return rv__add(rv__mul(doubles, sizeof(double)), rv__mul(rows, 5));
+}
+
+static rv_status rv__lowrank_room(rv_ctx *ctx, rv__lowrank *l, size_t rows, size_t cols)
+{
+    l->rows = rows;
+    l->cols = cols;
+    l->w = (double *)rv__get(&l->alloc, rv__lowrank_bytes(rows, cols), 1);
+    if (!l->w) return rv__no_memory(ctx, rv__lowrank_bytes(rows, cols));
+    l->j = l->w + rows * cols;
+    l->sigma = l->j + rows * rows;
+    l->order = (uint32_t *)(void *)(l->sigma + rows);
+    return RV_OK;
+}
+
+/* ---- results ---- */
+
+/* The k largest to u, s, v. turned: w held the transpose, whose left vectors are the right ones.
+   q: [rows, m] orthonormal rows that the left vectors refer to, or NULL. */
+static void rv__lowrank_write(const rv__lowrank *l, int turned, const float *q, float *u, float *s,
+                              float *v)
+{
+    for (size_t c = 0; c < l->k; c++) {
+        const size_t at = l->order[c];
+        const double *wide = l->w + at * l->cols, *narrow = l->j + at * l->rows;
+        double sign = 1.0, most = 0.0;
+        /* u first, with signs as they come; then both turn over if its peak is negative */
+        for (size_t pass = 0; pass < 2; pass++) {
+            for (size_t i = 0; i < l->m; i++) {
+                double x = 0.0;
+                for (size_t r = 0; q && r < l->rows; r++) x += narrow[r] * (double)q[r * l->m + i];
+                if (!q) x = turned ? wide[i] : narrow[i];
+                if (pass == 0 && fabs(x) > fabs(most)) most = x;
+                if (pass == 1 && u) u[i * l->k + c] = (float)(sign * x);
+            }
+            if (most < 0.0) sign = -1.0;
+        }
+        for (size_t i = 0; v && i < l->n; i++) {
+            v[i * l->k + c] = (float)(sign * (turned ? narrow[i] : wide[i]));
+        }
+        if (s) s[c] = (float)l->sigma[at];
+    }
+}
+
+/* |a|^2 less the squares kept. */
+static double rv__lowrank_error(const rv__lowrank *l)
+{
+    double total = 0.0;
+    for (size_t i = 0; i < l->m * l->n; i++) total += (double)l->a[i] * (double)l->a[i];
+    for (size_t c = 0; c < l->k; c++) {
+        double sigma = l->sigma[l->order[c]];
+        total -= sigma * sigma;
+    }
+    return total > 0.0 ? sqrt(total) : 0.0;
+}
+
+static rv_status rv__lowrank_exact(rv_ctx *ctx, rv__lowrank *l, float *u, float *s, float *v,
+                                   double *error)
+{
+    const int turned = l->m > l->n;
+    rv_status status = turned ? rv__lowrank_room(ctx, l, l->n, l->m)
+                              : rv__lowrank_room(ctx, l, l->m, l->n);
+    if (status) return status;
+    for (size_t i = 0; i < l->m; i++) {
+        for (size_t j = 0; j < l->n; j++) {
+            l->w[turned ? j * l->m + i : i * l->n + j] = (double)l->a[i * l->n + j];
+        }
+    }
+    status = rv__lowrank_jacobi(ctx, l);
+    if (!status) {
+        rv__lowrank_write(l, turned, NULL, u, s, v);
+        if (error) *error = rv__lowrank_error(l);
+    }
+    rv__put(&l->alloc, l->w, rv__lowrank_bytes(l->rows, l->cols), 1);
+    return status;
+}
+
+/* ---- random ---- */
+
+static void rv__lowrank_gaussian(rv__rng *rng, float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) { /* Box, Muller, 1958 */
+        double a = ((double)(rv__rng_next(rng) >> 11) + 0.5) / 9007199254740992.0, sine, cosine;
+        double b = (double)(rv__rng_next(rng) >> 11) / 9007199254740992.0;
+        rv__sincos(6.283185307179586 * b, &sine, &cosine);
+        x[i] = (float)(sqrt(-2.0 * rv__log(a)) * cosine);
+    }
+}
+
+static double rv__lowrank_square(const float *x, size_t n)
+{
+    double sum = 0.0;
+    for (size_t e = 0; e < n; e++) sum += (double)x[e] * (double)x[e];
+    return sum;
+}
+
+/* Takes the first i rows of y out of row i, twice; returns 1 / what is left of it, 0 when that is
+   next to nothing. */
+static double rv__lowrank_project(float *y, size_t i, size_t n)
+{
+    float *row = y + i * n;
+    const double before = rv__lowrank_square(row, n);
+    double after;
+    for (size_t r = 0; r < 2 * i; r++) {
+        const float *other = y + r % i * n;
+        double along = 0.0;
+        for (size_t e = 0; e < n; e++) along += (double)row[e] * (double)other[e];
+        for (size_t e = 0; e < n; e++) {
+            row[e] = (float)((double)row[e] - along * (double)other[e]);
+        }
+    }
+    after = rv__lowrank_square(row, n);
+    return after > 1e-10 * before ? 1.0 / sqrt(after) : 0.0;
+}
+
+/* Rows of y, [rows, n], orthonormal; random ones take the place of those that vanish. */
+static rv_status rv__lowrank_orthonormal(rv_ctx *ctx, rv__rng *rng, float *y, size_t rows,
+                                         size_t n)
+{
+    for (size_t i = 0; i < rows; i++) {
+        float *row = y + i * n;
+        double scale = rv__lowrank_project(y, i, n);
+        rv_status status = rv__poll(ctx);
+        if (status) return status;
+        for (int tries = 0; scale == 0.0 && tries < 100; tries++) {
+            rv__lowrank_gaussian(rng, row, n);
+            scale = rv__lowrank_project(y, i, n);
+        }
+        for (size_t e = 0; e < n; e++) row[e] = (float)((double)row[e] * scale);
+    }
+    return RV_OK;
+}
+
+/* out: [rows, cols] = x y^T, which must stay in the range of floats. */
+static rv_status rv__lowrank_times(rv_ctx *ctx, const float *x, const float *y, size_t rows,
+                                   size_t cols, size_t n, float *out)
+{
+    rv_status status = rv_gemm_nt_f32(ctx, x, 0, y, 0, rows, cols, n, 0, out, 0);
+    if (!status && rv__find_not_finite(out, rows * cols) < rows * cols) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "a is too large; products leave the range of floats");
+    }
+    return status;
+}
+
+/* q: [l, m] the range, z: [l, n] scratch that ends as q A; turned: a^T. */
+static rv_status rv__lowrank_range(rv_ctx *ctx, const rv__lowrank *l, size_t rows,
+                                   const float *turned, float *q, float *z)
+{
+    const size_t m = l->m, n = l->n;
+    rv__rng rng;
+    rv_status status;
+    rv__rng_init(&rng, rv__seed(ctx));
+    rv__lowrank_gaussian(&rng, z, rows * n);
+    status = rv__lowrank_times(ctx, z, l->a, rows, m, n, q);
+    if (!status) status = rv__lowrank_orthonormal(ctx, &rng, q, rows, m);
+    for (uint32_t t = 0; t < l->c.iterations && !status; t++) {
+        status = rv__lowrank_times(ctx, q, turned, rows, n, m, z);
+        if (!status) status = rv__lowrank_orthonormal(ctx, &rng, z, rows, n);
+        if (!status) status = rv__lowrank_times(ctx, z, l->a, rows, m, n, q);
+        if (!status) status = rv__lowrank_orthonormal(ctx, &rng, q, rows, m);
+    }
+    return status ? status : rv__lowrank_times(ctx, q, turned, rows, n, m, z);
+}
+
+static rv_status rv__lowrank_random(rv_ctx *ctx, rv__lowrank *l, float *u, float *s, float *v,
+                                    double *error)
+{
+    const size_t m = l->m, n = l->n, least = m < n ? m : n;
+    const size_t rows = l->k + l->c.oversample < least ? l->k + l->c.oversample : least;
+    const size_t count = rv__add(rv__mul(m, n), rv__mul(rows, m + n));
+    float *turned = (float *)rv__get(&l->alloc, count, sizeof(float)), *q, *z;
+    rv_status status;
+    if (!turned) return rv__no_memory(ctx, rv__mul(count, sizeof(float)));
+    q = turned + m * n;
+    z = q + rows * m;
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j++) turned[j * m + i] = l->a[i * n + j];
+    }
+    status = rv__lowrank_range(ctx, l, rows, turned, q, z);
+    if (!status) status = rv__lowrank_room(ctx, l, rows, n);
+    if (!status) {
+        for (size_t i = 0; i < rows * n; i++) l->w[i] = (double)z[i];
+        status = rv__lowrank_jacobi(ctx, l);
+        if (!status) {
+            rv__lowrank_write(l, 0, q, u, s, v);
+            if (error) *error = rv__lowrank_error(l);
+        }
+        rv__put(&l->alloc, l->w, rv__lowrank_bytes(rows, n), 1);
+    }
+    rv__put(&l->alloc, turned, count, sizeof(float));
+    return status;
+}
+
+/* ---- the calls ---- */
+
+static rv_status rv__lowrank_resolve(rv_ctx *ctx, const rv_lowrank_config *config,
+                                     rv_lowrank_config *c)
+{
+    memset(c, 0, sizeof *c);
+    if (config) *c = *config;
+    if ((unsigned)c->method > (unsigned)RV_LOWRANK_RANDOM) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                        "method is %d; it must be one of rv_lowrank_method, 0..2", (int)c->method);
+    }
+    if (c->oversample == 0) c->oversample = 10;
+    if (c->iterations == 0) c->iterations = 2;
+    if (c->oversample > 1000 || c->iterations > 100) {
+        return rv__fail(ctx, RV_ERR_CONFIG, 0,
+                        "oversample is %z and iterations %z; they must be 1..1000 and 1..100",
+                        (size_t)c->oversample, (size_t)c->iterations);
+    }
+    return RV_OK;
+}
+
+static rv_status rv__lowrank_check(rv_ctx *ctx, const float *x, size_t m, size_t n)
+{
+    size_t bad;
+    if (m == 0 || n == 0 || rv__mul(m, n) > SIZE_MAX / 16 || m > 16777216 || n > UINT32_MAX) {
+        return rv__fail(ctx, RV_ERR_ARG, 0,
+                        "the matrix is %z by %z; sides must be 1 or more and fit", m, n);
+    }
+    if (!x) return rv__fail(ctx, RV_ERR_ARG, 0, "the matrix is NULL");
+    bad = rv__find_not_finite(x, m * n);
+    if (bad == m * n) return RV_OK;
+    return rv__fail(ctx, RV_ERR_ARG, bad, "element %z is %f; it must be finite", bad,
+                    (double)x[bad]);
+}
+
+RV_API rv_status rv_lowrank_svd(rv_ctx *ctx, const rv_lowrank_config *config, const float *a,
+                                size_t m, size_t n, size_t k, float *u, float *s, float *v,
+                                double *error)
+{
+    const size_t least = m < n ? m : n;
+    rv__lowrank l;
+    int exact;
+    rv_status status = rv__lowrank_resolve(ctx, config, &l.c);
+    if (!status) status = rv__lowrank_check(ctx, a, m, n);
+    if (status) return status;
+    if (k < 1 || k > least) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "k is %z; it must be 1..%z", k, least);
+    }
+    l.alloc = rv__allocator(ctx);
+    l.a = a;
+    l.m = m;
+    l.n = n;
+    l.k = k;
+    exact = l.c.method == RV_LOWRANK_AUTO
+                ? least <= RV__LOWRANK_EXACT || least < 2 * (k + l.c.oversample)
+                : l.c.method == RV_LOWRANK_EXACT;
+    status = exact ? rv__lowrank_exact(ctx, &l, u, s, v, error)
+                   : rv__lowrank_random(ctx, &l, u, s, v, error);
+    return status ? status : rv__ok(ctx);
+}
+
+RV_API size_t rv_lowrank_rank(const float *s, size_t n, double total, double energy)
+{
+    double sum = 0.0, all = 0.0;
+    for (size_t i = 0; i < n; i++) all += (double)s[i] * (double)s[i];
+    if (total > all) all = total;
+    for (size_t r = 0; r < n; r++) {
+        if (sum >= energy * all) return r;
+        sum += (double)s[r] * (double)s[r];
+    }
+    return n;
+}
+
+RV_API rv_status rv_lowrank_restore(rv_ctx *ctx, const float *u, const float *s, const float *v,
+                                    size_t m, size_t n, size_t k, float *out)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    float *scaled;
+    rv_status status;
+    if (!u || !v || !out) return rv__fail(ctx, RV_ERR_ARG, 0, "u, v or out is NULL");
+    scaled = (float *)rv__get(&alloc, rv__mul(m, k), sizeof *scaled);
+    if (!scaled) return rv__no_memory(ctx, rv__mul(rv__mul(m, k), sizeof *scaled));
+    for (size_t i = 0; i < m * k; i++) scaled[i] = s ? u[i] * s[i % k] : u[i];
+    status = rv_gemm_nt_f32(ctx, scaled, 0, v, 0, m, n, k, 0, out, 0);
+    rv__put(&alloc, scaled, rv__mul(m, k), sizeof *scaled);
+    return status;
+}
+
+/* ---- three modes ---- */
+
+/* out[i, b, l] = sum over j of x[i, j, l] u[j, b], x: [n1, n2, n3], u: [n2, r] (back: [r, n2], the
+   sum then is over b for j). Along l through the kernels. */
+static rv_status rv__tucker_second(rv_ctx *ctx, const float *x, const float *u, size_t n1,
+                                   size_t n2, size_t n3, size_t r, int back, float *out)
+{
+    const rv__kernels *kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
+    memset(out, 0, n1 * r * n3 * sizeof *out);
+    for (size_t i = 0; i < n1; i++) {
+        rv_status status = rv__poll(ctx);
+        if (status) return status;
+        for (size_t j = 0; j < n2; j++) {
+            for (size_t b = 0; b < r; b++) {
+                kernels->axpy_f32(back ? u[b * n2 + j] : u[j * r + b], x + (i * n2 + j) * n3,
+                                  out + (i * r + b) * n3, n3);
+            }
+        }
+    }
+    return RV_OK;
+}
+
+/* y[j, i, l] = x[i, j, l]. */
+static void rv__tucker_swap(const float *x, size_t n1, size_t n2, size_t n3, float *y)
+{
+    for (size_t i = 0; i < n1; i++) {
+        for (size_t j = 0; j < n2; j++) {
+            memcpy(y + (j * n1 + i) * n3, x + (i * n2 + j) * n3, n3 * sizeof *y);
+        }
+    }
+}
+
+typedef struct rv__tucker {
+    const rv_lowrank_config *config;
+    const float *x;
+    size_t n1, n2, n3, r1, r2;
+    float *swapped, *part, *u1, *u2, *core; /* [n2, n1, n3]; scratch; results */
+} rv__tucker;
+
+/* u1 from x projected on u2 (project), or from x itself. */
+static rv_status rv__tucker_first_factor(rv_ctx *ctx, rv__tucker *t, int project)
+{
+    rv_status status = RV_OK;
+    if (project) {
+        status = rv__tucker_second(ctx, t->x, t->u2, t->n1, t->n2, t->n3, t->r2, 0, t->part);
+    }
+    if (status) return status;
+    return rv_lowrank_svd(ctx, t->config, project ? t->part : t->x, t->n1,
+                          (project ? t->r2 : t->n2) * t->n3, t->r1, t->u1, NULL, NULL, NULL);
+}
+
+static rv_status rv__tucker_second_factor(rv_ctx *ctx, rv__tucker *t, int project)
+{
+    rv_status status = RV_OK;
+    if (project) {
+        status = rv__tucker_second(ctx, t->swapped, t->u1, t->n2, t->n1, t->n3, t->r1, 0, t->part);
+    }
+    if (status) return status;
+    return rv_lowrank_svd(ctx, t->config, project ? t->part : t->swapped, t->n2,
+                          (project ? t->r1 : t->n1) * t->n3, t->r2, t->u2, NULL, NULL, NULL);
+}
+
+static rv_status rv__tucker_run(rv_ctx *ctx, rv__tucker *t, uint32_t rounds)
+{
+    float *turned = t->swapped; /* once the factors are there */
+    rv_status status;
+    rv__tucker_swap(t->x, t->n1, t->n2, t->n3, t->swapped);
+    status = rv__tucker_second_factor(ctx, t, 0);
+    if (!status) status = rv__tucker_first_factor(ctx, t, 0);
+    for (uint32_t round = 0; round < rounds && !status; round++) {
+        status = rv__tucker_first_factor(ctx, t, 1);
+        if (!status) status = rv__tucker_second_factor(ctx, t, 1);
+    }
+    if (!status) {
+        status = rv__tucker_second(ctx, t->x, t->u2, t->n1, t->n2, t->n3, t->r2, 0, t->part);
+    }
+    if (status) return status;
+    rv__tucker_swap(t->part, t->n1, t->r2, t->n3, turned); /* [r2, n1, n3] */
+    status = rv__tucker_second(ctx, turned, t->u1, t->r2, t->n1, t->n3, t->r1, 0, t->part);
+    if (!status) rv__tucker_swap(t->part, t->r2, t->r1, t->n3, t->core);
+    return status;
+}
+
+static rv_status rv__tucker_check(rv_ctx *ctx, size_t n1, size_t n2, size_t n3, size_t r1,
+                                  size_t r2)
+{
+    if (rv__mul(rv__mul(n1, n2), n3) > SIZE_MAX / 64 || n1 * n2 * n3 == 0) {
+        return rv__fail(ctx, RV_ERR_ARG, 0, "the tensor is %z by %z by %z; that is no size", n1, n2,
+                        n3);
+    }
+    if (r1 < 1 || r1 > n1 || r1 > rv__mul(r2, n3) || r2 < 1 || r2 > n2 || r2 > rv__mul(r1, n3)) {
+        return rv__fail(ctx, RV_ERR_ARG, 0,
+                        "ranks are %z and %z; at most %z and %z, neither above the other times %z",
+                        r1, r2, n1, n2, n3);
+    }
+    return RV_OK;
+}
+
+RV_API rv_status rv_lowrank_tucker2(rv_ctx *ctx, const rv_lowrank_config *config, const float *x,
+                                    size_t n1, size_t n2, size_t n3, size_t r1, size_t r2,
+                                    float *u1, float *u2, float *core)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    rv_lowrank_config c;
+    rv__tucker t;
+    size_t all, count;
+    rv_status status = rv__lowrank_resolve(ctx, config, &c);
+    if (!status) status = rv__tucker_check(ctx, n1, n2, n3, r1, r2);
+    if (!status) status = rv__lowrank_check(ctx, x, n1, n2 * n3);
+    if (!status && (!u1 || !u2 || !core)) {
+        status = rv__fail(ctx, RV_ERR_ARG, 0, "u1, u2 or core is NULL");
+    }
+    if (status) return status;
+    all = n1 * n2 * n3;
+    count = 2 * all + n1 * r1 + n2 * r2 + r1 * r2 * n3;
+    t.swapped = (float *)rv__get(&alloc, count, sizeof(float));
+    if (!t.swapped) return rv__no_memory(ctx, rv__mul(count, sizeof(float)));
+    t.config = &c;
+    t.x = x;
+    t.n1 = n1;
+    t.n2 = n2;
+    t.n3 = n3;
+    t.r1 = r1;
+    t.r2 = r2;
+    t.part = t.swapped + all;
+    t.u1 = t.part + all;
+    t.u2 = t.u1 + n1 * r1;
+    t.core = t.u2 + n2 * r2;
+    status = rv__tucker_run(ctx, &t, c.iterations);
+    if (!status) {
+        memcpy(u1, t.u1, n1 * r1 * sizeof *u1);
+        memcpy(u2, t.u2, n2 * r2 * sizeof *u2);
+        memcpy(core, t.core, r1 * r2 * n3 * sizeof *core);
+    }
+    rv__put(&alloc, t.swapped, count, sizeof(float));
+    return status ? status : rv__ok(ctx);
+}
+
+RV_API rv_status rv_lowrank_tucker2_restore(rv_ctx *ctx, const float *u1, const float *u2,
+                                            const float *core, size_t n1, size_t n2, size_t n3,
+                                            size_t r1, size_t r2, float *out)
+{
+    rv_alloc alloc = rv__allocator(ctx);
+    const rv__kernels *kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
+    float *part;
+    rv_status status = rv__tucker_check(ctx, n1, n2, n3, r1, r2);
+    if (!status && (!u1 || !u2 || !core || !out)) {
+        status = rv__fail(ctx, RV_ERR_ARG, 0, "u1, u2, core or out is NULL");
+    }
+    if (status) return status;
+    part = (float *)rv__get(&alloc, r1 * n2 * n3, sizeof *part);
+    if (!part) return rv__no_memory(ctx, r1 * n2 * n3 * sizeof *part);
+    status = rv__tucker_second(ctx, core, u2, r1, r2, n3, n2, 1, part);
+    for (size_t i = 0; i < n1 && !status; i++) {
+        status = rv__poll(ctx);
+        memset(out + i * n2 * n3, 0, n2 * n3 * sizeof *out);
+        for (size_t a = 0; a < r1; a++) {
+            kernels->axpy_f32(u1[i * r1 + a], part + a * n2 * n3, out + i * n2 * n3, n2 * n3);
+        }
+    }
+    rv__put(&alloc, part, r1 * n2 * n3, sizeof *part);
+    return status ? status : rv__ok(ctx);
+}
+
+#undef RV__LOWRANK_EXACT
+#undef RV__LOWRANK_SWEEPS
+
+#endif /* RV_LOWRANK_C */
 /* ==== src/kmeans.c ============================================================================ */
 #ifndef RV_KMEANS_C
 #define RV_KMEANS_C

@@ -176,11 +176,19 @@ RV__FN double rv__exp(double x)
     return p * rv__mathx_pow2(n / 2) * rv__mathx_pow2(n - n / 2);
 }
 
+/* atanh(s) / s - 1 for |s| < 0.172. */
+static double rv__mathx_atanh_rest(double s)
+{
+    double z = s * s, sum = 0.0;
+    for (int k = 23; k >= 3; k -= 2) sum = (sum + 1.0 / (double)k) * z;
+    return sum;
+}
+
 /* x = 2^e m, m in [sqrt(1/2), sqrt(2)); log m = 2 atanh((m - 1) / (m + 1)). Error below 2 ulp. */
 RV__FN double rv__log(double x)
 {
     uint64_t bits;
-    double s, z, sum = 0.0;
+    double s;
     int e = 0;
     memcpy(&bits, &x, sizeof bits);
     if ((bits & 0x7FFFFFFFFFFFFFFFull) == 0) return -(double)rv__infinity();
@@ -200,11 +208,10 @@ RV__FN double rv__log(double x)
         e++;
     }
     s = (x - 1.0) / (x + 1.0);
-    z = s * s;
-    for (int k = 23; k >= 3; k -= 2) sum = (sum + 1.0 / (double)k) * z;
     return (double)e * 6.93147180369123816490e-01 +
            rv__mathx_keep(2.0 * s +
-                          rv__mathx_keep(2.0 * s * sum + (double)e * 1.90821492927058770002e-10));
+                          rv__mathx_keep(2.0 * s * rv__mathx_atanh_rest(s) +
+                                         (double)e * 1.90821492927058770002e-10));
 }
 
 /* Sine and cosine for |x| <= 2^20, absolute error below 2^-52; NaN and larger x give NaN. x is
@@ -229,6 +236,53 @@ RV__FN void rv__sincos(double x, double *sine, double *cosine)
     quadrant = (int)(f - 4.0 * floor(f * 0.25));
     *sine = quadrant == 0 ? s : quadrant == 1 ? c : quadrant == 2 ? -s : -c;
     *cosine = quadrant == 0 ? c : quadrant == 1 ? -s : quadrant == 2 ? -c : s;
+}
+
+/* log(1 + x), x >= -1. Error below 4 ulp. */
+RV__FN double rv__log1p(double x)
+{
+    double s;
+    if (!(x > -0.29 && x < 0.41)) return rv__log(1.0 + x);
+    s = x / (2.0 + x);
+    return 2.0 * s + 2.0 * s * rv__mathx_atanh_rest(s);
+}
+
+/* exp(x) - 1. Error below 4 ulp. */
+RV__FN double rv__expm1(double x)
+{
+    double p = 1.0;
+    if (!(x > -0.35 && x < 0.35)) return rv__exp(x) - 1.0;
+    for (int k = 14; k > 1; k--) p = 1.0 + p * x / (double)k;
+    return p * x;
+}
+
+/* For x >= 0; error below 8 ulp. */
+RV__FN double rv__asinh(double x)
+{
+    if (x > 1e8) return rv__log(x) + 6.9314718055994530942e-01;
+    return rv__log1p(x + x * x / (1.0 + sqrt(1.0 + x * x)));
+}
+
+RV__FN double rv__tanh(double x)
+{
+    double e;
+    if (x > 20.0 || x < -20.0) return x > 0.0 ? 1.0 : -1.0;
+    e = rv__expm1(2.0 * x);
+    return e / (e + 2.0);
+}
+
+/* The angle of the point (x, y), y >= 0: in [0, pi]; 0 for the origin. Error below 4 ulp. */
+RV__FN double rv__atan2(double y, double x)
+{
+    double t, z, sum = 0.0;
+    if (x < 0.0) return 3.1415926535897932385 - rv__atan2(y, -x);
+    if (y > x) return 1.5707963267948966192 - rv__atan2(x, y);
+    if (y == 0.0) return 0.0;
+    t = y / x;
+    for (int half = 0; half < 2; half++) t = t / (1.0 + sqrt(1.0 + t * t)); /* at most tan(pi/16) */
+    z = t * t;
+    for (int k = 25; k >= 3; k -= 2) sum = (1.0 / (double)k - sum) * z;
+    return 4.0 * (t - t * sum);
 }
 
 #undef RV__MATHX_ROWS

@@ -19,8 +19,16 @@
        >>simd      what this processor offers
        >>half      f16, bf16 and i8 conversion
        >>mathx     exp, log, softmax, small dense products
+       >>csr       sparse matrices in compressed rows
        >>topk      the k smallest of n
        >>distance  metrics, one to one and one to many
+       >>hyperbolic  ball, Lorentz sheet, any curvature; embedding of hierarchies
+       >>norm      layer, RMS and batch normalization, dropout
+       >>loss      losses and regularizers with gradients
+       >>optim     optimizers, clipping, schedules, curriculum
+       >>negatives what to push an anchor away from
+       >>affine    tensors in 8, 4 or 16 bits, components bit-packed
+       >>lowrank   truncated SVD, Tucker-2
        >>kmeans    clustering
        >>rotate    random orthogonal rotation
        >>pca       principal components
@@ -52,10 +60,18 @@
 
 /* arithmetic */
 #include "mathx.h"
+#include "csr.h"
 #include "topk.h"
 #include "distance.h"
+#include "hyperbolic.h"
 
 /* building blocks */
+#include "norm.h"
+#include "loss.h"
+#include "optim.h"
+#include "negatives.h"
+#include "affine.h"
+#include "lowrank.h"
 #include "kmeans.h"
 #include "rotate.h"
 #include "pca.h"
@@ -80,10 +96,25 @@
 
 /* arithmetic */
 #include "mathx.c"
+#include "csr.c"
 #include "topk.c"
 #include "distance.c"
+#include "hyperbolic.c"
+#include "hyperbolic_lorentz.c"
+#include "hyperbolic_mean.c"
+#include "hyperbolic_search.c"
+#include "hyperbolic_api.c"
+#include "hyperbolic_train.c"
 
 /* building blocks */
+#include "norm.c"
+#include "loss.c"
+#include "loss_shape.c"
+#include "loss_prob.c"
+#include "optim.c"
+#include "negatives.c"
+#include "affine.c"
+#include "lowrank.c"
 #include "kmeans.c"
 #include "rotate.c"
 #include "pca.c"

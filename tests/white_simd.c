@@ -1352,6 +1352,20 @@ static void test_scalar_functions(void)
         default: RV_NEAR(rv__log(x), want, fabs(want) * 4.5e-16); break;
         }
     }
+    for (size_t i = 0; i < RV_COUNT_OF(rv_golden_curved); i++) {
+        const double x = rv_golden_curved[i].x, want = rv_golden_curved[i].value, ulp = 2.3e-16;
+        rv_test_row("curved", i);
+        switch (rv_golden_curved[i].function) {
+        case 0: RV_NEAR(rv__log1p(x), want, fabs(want) * 4 * ulp); break;
+        case 1: RV_NEAR(rv__expm1(x), want, fabs(want) * 4 * ulp); break;
+        case 2: RV_NEAR(rv__asinh(x), want, fabs(want) * 8 * ulp); break;
+        case 3: RV_NEAR(rv__tanh(x), want, fabs(want) * 8 * ulp); break;
+        case 4: RV_NEAR(rv__atan2(x, 0.5), want, fabs(want) * 4 * ulp); break;
+        default: RV_NEAR(rv__atan2(x, -2.0), want, fabs(want) * 4 * ulp); break;
+        }
+    }
+    RV_NEAR(rv__atan2(0.0, 0.0) + rv__tanh(0.0) + rv__asinh(0.0) + rv__log1p(0.0), 0, 0);
+    RV_CHECK(rv__log1p(-1.0) < -1.7e308 && rv__asinh(1e300) > 691.0);
     for (size_t i = 0; i < RV_SCALED(100000, 1000); i++) {
         double w = (double)(rv_test_u64(&rng) >> 11) / 9007199254740992.0, x = w * 1400.0 - 700.0;
         double s, c;

@@ -87,9 +87,10 @@ def read_synsets(folder):
 
 def write_license(folder, path):
     with open(os.path.join(folder, "data.noun"), encoding="latin-1") as lines:
-        text = [line[5:].rstrip() for line in lines if line.startswith(" ")]
+        text = [re.sub(r"^ +\d+ ?", "", line).rstrip() for line in lines if line.startswith(" ")]
     with open(path, "w", encoding="ascii", newline="\n") as out:
-        out.write("wordnet.bin is made from WordNet 3.0, a derived work under this licence:\n\n")
+        out.write("wordnet.bin, firmware.h and mammals.h are made from WordNet 3.0, derived works under this\n"
+                  "licence:\n\n")
         out.write("\n".join(text).strip() + "\n")
 
 
