@@ -9,6 +9,7 @@
    phrases.h. */
 
 #define _DEFAULT_SOURCE 1 /* clock_gettime in strict C modes */
+#define RV_STATIC /* what is not called is not compiled */
 #define RUVECTOR_IMPLEMENTATION
 #ifndef RV_THREADS
 #define RV_THREADS
@@ -57,7 +58,7 @@ static rv_hnsw *build_index(const wordnet *w)
     rv_ctx ctx;
     rv_hnsw_config config;
     rv_hnsw_stats stats;
-    rv_hnsw *index;
+    rv_hnsw *index = NULL;
     double seconds, mb = 1.0 / (1 << 20);
     memset(&ctx, 0, sizeof ctx);
     memset(&config, 0, sizeof config);
@@ -107,7 +108,7 @@ static int report(wordnet *w, const rv_hnsw *index)
 {
     rv_ctx ctx;
     rv_flat_config config;
-    rv_flat *flat;
+    rv_flat *flat = NULL;
     rv_hit *exact = (rv_hit *)need(malloc(PROBES * 10 * sizeof(rv_hit))), hits[10];
     size_t n_exact[PROBES], n_hits, efs[] = {20, 40, 80, 160};
     float *queries = (float *)need(malloc(PROBES * w->dim * sizeof(float)));
@@ -168,7 +169,7 @@ int main(int argc, char **argv)
     const char *path = "examples/data/wordnet.bin", *export_path = NULL, *error;
     char line[512];
     wordnet w;
-    rv_hnsw *index;
+    rv_hnsw *index = NULL;
     double t = now();
     int first = 1, good;
     for (; first < argc && strncmp(argv[first], "--", 2) == 0; first += 2) {
