@@ -75,6 +75,7 @@ typedef struct rv__hyp_cloud {
     size_t n, dim;
     double kappa;
     int sheet; /* rows are of the Lorentz sheet */
+    size_t stride; /* from one row to the next */
 } rv__hyp_cloud;
 
 RV__FN rv__hyp_cloud rv__hyp_cloud_of(rv__reals rows, rv__reals weights, size_t n, size_t dim,
@@ -87,6 +88,7 @@ RV__FN rv__hyp_cloud rv__hyp_cloud_of(rv__reals rows, rv__reals weights, size_t 
     cloud.dim = dim;
     cloud.kappa = kappa;
     cloud.sheet = sheet;
+    cloud.stride = dim + (size_t)sheet;
     return cloud;
 }
 
@@ -99,8 +101,7 @@ static double rv__hyp_cloud_weight(const rv__hyp_cloud *cloud, size_t i)
 static rv__reals rv__hyp_cloud_row(const rv__hyp_cloud *cloud, size_t i, double *lambda,
                                    double *pull)
 {
-    size_t stride = cloud->dim + (size_t)cloud->sheet;
-    rv__reals x = rv__reals_at(cloud->rows, i * stride + (size_t)cloud->sheet);
+    rv__reals x = rv__reals_at(cloud->rows, i * cloud->stride + (size_t)cloud->sheet);
     if (cloud->sheet) {
         *lambda = 1.0 + sqrt(-cloud->kappa) * rv__lor_time(x, cloud->dim, -cloud->kappa);
         *pull = 1.0 / *lambda;

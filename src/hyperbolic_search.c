@@ -17,6 +17,7 @@
 static void rv__hyp_asinh_many(const rv__kernels *k, float *z, size_t n, float scale)
 {
     float one[RV__HYP_BLOCK], log[RV__HYP_BLOCK];
+    one[0] = 1.0f; /* n may be 0 */
     for (size_t i = 0; i < n; i++) {
         float u = z[i];
         z[i] = 2.0f * (u + sqrtf(u + u * u));

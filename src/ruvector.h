@@ -24,12 +24,17 @@
        >>distance  metrics, one to one and one to many
        >>hyperbolic  ball, Lorentz sheet, any curvature; embedding of hierarchies
        >>norm      layer, RMS and batch normalization, dropout
+       >>position  rotation by position, T5's buckets
        >>loss      losses and regularizers with gradients
+       >>info      Fisher information, conjugate gradients, information bottleneck
+       >>topology  coherence of a window, persistence, a gate with hysteresis
        >>optim     optimizers, clipping, schedules, curriculum
        >>negatives what to push an anchor away from
        >>affine    tensors in 8, 4 or 16 bits, components bit-packed
        >>lowrank   truncated SVD, Tucker-2
        >>kmeans    clustering
+       >>transport sliced, entropic and exact optimal transport
+       >>diffusion graph Laplacians, heat
        >>rotate    random orthogonal rotation
        >>pca       principal components
        >>quant     scalar, product, binary and RaBitQ codes
@@ -38,6 +43,22 @@
        >>flat      exact search
        >>hnsw      graph search
        >>ivf       inverted file
+       >>attn      attention
+       >>attn_geometric  attention in hyperbolic, spherical and product spaces
+       >>attn_info  by Fisher's information, with a bottleneck's rate
+       >>attn_topology  behind a gate
+       >>attn_report  metrics judged together, recommendations
+       >>attn_position  attention with rotation, biases by place, graphs
+       >>attn_transport  attention by optimal transport
+       >>attn_diffusion  attention by heat over a graph of the keys
+       >>attn_heads  multi-head attention with weights, multi-head latent attention
+       >>attn_gated  heads behind gates
+       >>attn_pair  additive and cosine attention
+       >>kv_cache  keys and values of a sequence, in pages, quantized
+       >>attn_sparse  attention to few keys: windows, blocks, graphs, the largest logits
+       >>gnn       graph attention layers
+       >>attn_linear  by features and by recurrence, in linear time
+       >>attn_kinds  every attention mechanism by name
 
    Conventions
        Shapes    row-major; [n, dim] means n rows of dim elements; counts are size_t elements.
@@ -67,12 +88,17 @@
 
 /* building blocks */
 #include "norm.h"
+#include "position.h"
 #include "loss.h"
+#include "info.h"
+#include "topology.h"
 #include "optim.h"
 #include "negatives.h"
 #include "affine.h"
 #include "lowrank.h"
 #include "kmeans.h"
+#include "transport.h"
+#include "diffusion.h"
 #include "rotate.h"
 #include "pca.h"
 #include "image.h"
@@ -83,6 +109,24 @@
 #include "flat.h"
 #include "hnsw.h"
 #include "ivf.h"
+#include "attn.h"
+#include "attn_geometric.h"
+#include "attn_info.h"
+#include "attn_topology.h"
+#include "attn_report.h"
+#include "attn_position.h"
+#include "attn_transport.h"
+#include "attn_diffusion.h"
+#include "attn_heads.h"
+#include "attn_gated.h"
+#include "attn_pair.h"
+#include "attn_sparse.h"
+#include "gnn.h"
+#include "attn_linear.h"
+
+/* systems */
+#include "kv_cache.h"
+#include "attn_kinds.h"
 
 #endif /* RUVECTOR_H */
 
@@ -96,6 +140,7 @@
 
 /* arithmetic */
 #include "mathx.c"
+#include "dense.c"
 #include "csr.c"
 #include "topk.c"
 #include "distance.c"
@@ -108,14 +153,20 @@
 
 /* building blocks */
 #include "norm.c"
+#include "position.c"
 #include "loss.c"
 #include "loss_shape.c"
 #include "loss_prob.c"
+#include "info.c"
+#include "topology.c"
 #include "optim.c"
 #include "negatives.c"
 #include "affine.c"
 #include "lowrank.c"
 #include "kmeans.c"
+#include "transport.c"
+#include "transport_plan.c"
+#include "diffusion.c"
 #include "rotate.c"
 #include "pca.c"
 #include "image.c"
@@ -140,6 +191,41 @@
 #include "ivf_build.c"
 #include "ivf_search.c"
 #include "ivf_image.c"
+#include "attn.c"
+#include "attn_back.c"
+#include "attn_geometric.c"
+#include "attn_geometric_mean.c"
+#include "attn_geometric_frechet.c"
+#include "attn_geometric_run.c"
+#include "attn_geometric_mix.c"
+#include "attn_geometric_cascade.c"
+#include "attn_info.c"
+#include "attn_topology.c"
+#include "attn_report.c"
+#include "attn_position.c"
+#include "attn_position_layer.c"
+#include "attn_position_graph.c"
+#include "attn_position_cross.c"
+#include "attn_transport.c"
+#include "attn_centroid.c"
+#include "attn_diffusion.c"
+#include "attn_heads.c"
+#include "attn_mla.c"
+#include "attn_gated.c"
+#include "attn_pair.c"
+#include "attn_sparse.c"
+#include "attn_sparse_tile.c"
+#include "attn_sparse_run.c"
+#include "gnn.c"
+#include "gnn_back.c"
+#include "attn_linear.c"
+#include "attn_linear_sums.c"
+#include "attn_linear_run.c"
+#include "attn_linear_delta.c"
+
+/* systems */
+#include "kv_cache.c"
+#include "attn_kinds.c"
 
 /* end */
 #include "base_end.inl"

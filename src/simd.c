@@ -69,6 +69,7 @@ enum {
 enum { RV__OP_L2, RV__OP_IP, RV__OP_COSINE, RV__OP_L1, RV__OP_LINF, RV__OPS, RV__OP_DOT };
 enum { RV__INT_DOT, RV__INT_L2, RV__INT_L1, RV__INT_DOT_U8, RV__INT_L2_U8, RV__INT_L1_U8 };
 enum { RV__CODE_I8, RV__CODE_U4, RV__CODE_U1 };
+enum { RV__GNN_PART, RV__GNN_WHOLE, RV__GNN_PAIR };
 enum { RV__FUN_EXP, RV__FUN_LOG, RV__FUN_TANH, RV__FUN_SIGMOID, RV__FUN_ERF };
 
 #if defined(__GNUC__)
@@ -80,6 +81,7 @@ enum { RV__FUN_EXP, RV__FUN_LOG, RV__FUN_TANH, RV__FUN_SIGMOID, RV__FUN_ERF };
 #endif
 
 #define RV__GEMM_DEPTH 256u /* k walked per packed panel, which stays in the second-level cache */
+#define RV__ATTN_KEYS 64u    /* keys of a tile of attention */
 #define RV__COLS_MAX 64u    /* widest tile */
 #define RV__SCAN_DIM 4096u  /* longest rows of bfloat16 that scans take four at a time         */
 #define RV__SCAN_CACHE 32768u /* bytes of rows that are taken to be in the first-level cache   */
@@ -155,6 +157,19 @@ typedef struct rv__kernels {
     uint32_t (*nearest_f32)(const float *x, size_t n, const float *turned, const float *half,
                             size_t n_all);
 
+    /* See kernels_attn.inl. */
+    void (*attn_pack)(const float *keys, size_t ld, size_t n, size_t dim, float *packed);
+    void (*attn_logits)(const float *q, size_t ld, size_t n, const float *packed, size_t dim,
+                        float *s);
+    void (*attn_soften)(float *s, size_t n, float slack, float *top, float *sum, float *out,
+                        size_t ld, size_t width);
+    void (*attn_weigh)(const float *q, size_t ld, size_t n, const float *packed, size_t dim,
+                       float slack, float *s, float *top, float *sum, float *out, size_t width);
+    void (*attn_mix)(const float *w, size_t n, const float *v, size_t ldv, size_t n_keys,
+                     float *out, size_t ldo, size_t width);
+    void (*attn_mix_one)(const float *w, const float *v, size_t ldv, size_t n_keys, float *out,
+                         size_t width);
+
     void (*axpy_f32)(float alpha, const float *x, float *y, size_t n);
     void (*scale_f32)(float alpha, float *y, size_t n);
     void (*add_f32)(const float *x, float *y, size_t n);
@@ -184,9 +199,18 @@ typedef struct rv__kernels {
     void (*erf_f32)(const float *x, float *out, size_t n);
     float (*max_f32)(const float *x, float scale, size_t n, int *nan);
     float (*exp_sum_f32)(const float *x, float scale, float top, float *out, size_t n);
+
+    /* See kernels_gnn.inl. */
+    void (*gnn_score)(const float *l, const uint32_t *ids, size_t n, const float *r, const float *a,
+                      float slope, size_t heads, size_t dim, const float *edge,
+                      const uint32_t *eids, float *s, size_t ld);
+    void (*gnn_mix)(const float *w, size_t ld, const uint32_t *ids, size_t n, const float *v,
+                    size_t heads, size_t dim, float *out);
 } rv__kernels;
 
 /* ---- shared by all instruction sets ---- */
+
+static const float rv__lane_numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 RV__INLINE int32_t rv__bits_f32(float x)
 {
@@ -347,6 +371,12 @@ RV__INLINE void rv__touch(const unsigned char *p, size_t bytes)
         RV__PREFETCH_FAR(end - 1); /* p is past a line */
 }
 
+/* 2^x for x <= 0, 0 below -126. */
+RV__INLINE float rv__exp2_f32(float x)
+{
+    return x < -126.0f ? 0.0f : (float)pow(2.0, (double)x);
+}
+
 RV__INLINE float rv__estimate(const unsigned char *row, int32_t dot, const float *terms)
 {
     float head[2];
@@ -435,6 +465,8 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
 #include "kernels_array.inl"
 #include "kernels_graph.inl"
 #include "kernels_tile.inl"
+#include "kernels_attn.inl"
+#include "kernels_gnn.inl"
 #include "kernels_int.inl"
 #include "kernels_code.inl"
 #include "kernels_bits.inl"
@@ -446,6 +478,8 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
 #include "kernels_array.inl"
 #include "kernels_graph.inl"
 #include "kernels_tile.inl"
+#include "kernels_attn.inl"
+#include "kernels_gnn.inl"
 #include "kernels_int.inl"
 #include "kernels_code.inl"
 #include "kernels_bits.inl"
@@ -456,6 +490,8 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
 #include "kernels_array.inl"
 #include "kernels_graph.inl"
 #include "kernels_tile.inl"
+#include "kernels_attn.inl"
+#include "kernels_gnn.inl"
 #include "kernels_int.inl"
 #include "kernels_code.inl"
 #include "kernels_bits.inl"
@@ -487,6 +523,8 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
 #include "kernels_array.inl"
 #include "kernels_graph.inl"
 #include "kernels_tile.inl"
+#include "kernels_attn.inl"
+#include "kernels_gnn.inl"
 #include "kernels_int.inl"
 #include "kernels_code.inl"
 #include "kernels_bits.inl"
@@ -507,6 +545,8 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
 #include "kernels_array.inl"
 #include "kernels_graph.inl"
 #include "kernels_tile.inl"
+#include "kernels_attn.inl"
+#include "kernels_gnn.inl"
 #include "kernels_int.inl"
 #include "kernels_code.inl"
 #include "kernels_bits.inl"
@@ -556,6 +596,12 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
      rv__gemm_f32_##F,                                                                             \
      rv__pq4_scan_##I,                                                                             \
      rv__nearest_f32_##I,                                                                          \
+     rv__attn_pack_##F,                                                                            \
+     rv__attn_logits_##F,                                                                          \
+     rv__attn_soften_##F,                                                                          \
+     rv__attn_weigh_##F,                                                                           \
+     rv__attn_mix_##F,                                                                             \
+     rv__attn_mix_one_##F,                                                                         \
      rv__axpy_f32_##F,                                                                             \
      rv__scale_f32_##F,                                                                            \
      rv__add_f32_##F,                                                                              \
@@ -578,7 +624,9 @@ RV__INLINE float rv__cosine_finish(int ta, int tb, const unsigned char *a, const
      rv__sigmoid_f32_##F,                                                                          \
      rv__erf_f32_##F,                                                                              \
      rv__max_f32_##F,                                                                              \
-     rv__exp_sum_f32_##F}
+     rv__exp_sum_f32_##F,                                                                          \
+     rv__gnn_score_##F,                                                                            \
+     rv__gnn_mix_##F}
 
 static const rv__kernels rv__kernels_scalar =
     RV__TABLE(RV_ISA_SCALAR, scalar, scalar, scalar, scalar, scalar);

@@ -36,6 +36,7 @@
 #define rv__vfnma(a, b, c) _mm512_fnmadd_ps((a), (b), (c)) /* c - a b */
 #define rv__vmax(a, b) _mm512_maskz_max_ps(RV__ALL16, (a), (b))
 #define rv__vmin(a, b) _mm512_maskz_min_ps(RV__ALL16, (a), (b))
+#define rv__vscale(a, n) _mm512_maskz_scalef_ps(RV__ALL16, (a), (n))
 #define rv__vround(a) _mm512_maskz_cvtps_epi32(RV__ALL16, (a))
 #define rv__vfloat(a) _mm512_maskz_cvtepi32_ps(RV__ALL16, (a))
 #define rv__vbits(a) _mm512_castps_si512(a)

@@ -32,6 +32,7 @@
 #undef rv__vmin
 #undef rv__vsum
 #undef rv__vmaximum
+#undef rv__vscale
 #undef rv__vround
 #undef rv__vfloat
 #undef rv__vbits

@@ -3,6 +3,8 @@
 
     python3 -m venv /tmp/golden-venv && /tmp/golden-venv/bin/pip install numpy mpmath
     /tmp/golden-venv/bin/pip install torch onnx             for norm, loss, optim, affine
+    /tmp/golden-venv/bin/pip install torch POT scipy        for transport, diffusion
+    /tmp/golden-venv/bin/pip install torch_geometric        for gnn
     /tmp/golden-venv/bin/python tools/golden.py             all headers
     /tmp/golden-venv/bin/python tools/golden.py half mathx  some of them
 
@@ -599,7 +601,8 @@ def leaves(*arrays):
 
 def braces(*tensors):
     """All elements of some tensors as one initialiser."""
-    flat = [float(x) for t in tensors if t is not None for x in numpy.asarray(t.detach()).reshape(-1)]
+    flat = [float(x) for t in tensors if t is not None
+            for x in numpy.asarray(t.detach() if hasattr(t, "detach") else t).reshape(-1)]
     return "{%s}" % ", ".join(literal(x) for x in flat)
 
 
@@ -914,8 +917,1292 @@ def lowrank():
     header.write("lowrank")
 
 
+# ---- info, topology and their attention ----
+
+# 64ths, so that floats hold them and rows sum to 1
+SIMPLEX = numpy.array([[8, 8, 8, 8, 8, 8, 8, 8], [1, 2, 3, 4, 5, 6, 7, 36], [0, 64, 0, 0, 0, 0, 0, 0],
+                       [0, 30, 3, 1, 0, 10, 0, 20], [9, 8, 8, 8, 8, 8, 8, 7], [36, 7, 6, 5, 4, 3, 2, 1]]) / 64.0
+
+
+def mp_fisher_rao(p, q):
+    """2 arccos of the sum of sqrt(p q), for rows of numbers of any sum."""
+    p, q = [mpmath.mpf(float(x)) for x in p], [mpmath.mpf(float(x)) for x in q]
+    return 2 * mpmath.acos(sum(mpmath.sqrt(x * y) for x, y in zip(p, q)) / mpmath.sqrt(sum(p) * sum(q)))
+
+
+def fisher(header):
+    import scipy.sparse.linalg
+    rows, p = [], SIMPLEX
+    for i in range(len(p)):
+        full = numpy.diag(p[i]) - numpy.outer(p[i], p[i])
+        b = grid(i + 1, 8)
+        rows.append("%d, %s, %s, %s, %s" % (
+            i + 1, braces(full @ b), braces(numpy.linalg.pinv(full) @ b),
+            braces(numpy.linalg.solve(full + numpy.eye(8) / 128, b)), braces(b / (p[i] + 1 / 128))))
+    header.table("struct { int v; double times[8], pinv[8], damped[8], diagonal[8]; } rv_golden_fisher[]", rows)
+    # conjugate gradients stopped early: the same iterates as scipy's
+    a = grid(3, 6, 6)
+    a, b, rows = a @ a.T + numpy.eye(6), grid(4, 6), []
+    for most in (1, 2, 3, 6):
+        x, _ = scipy.sparse.linalg.cg(a, b, x0=grid(5, 6), rtol=1e-15, maxiter=most)
+        rows.append("%d, %s, %s" % (most, braces(x), literal(numpy.linalg.norm(b - a @ x) / numpy.linalg.norm(b))))
+    header.table("struct { int most; double x[6], residual; } rv_golden_cg[]", rows)
+
+
+def bottleneck(header, torch):
+    rows = []
+    for scale in (1.0, 20.0):  # beyond the clamps with 20
+        m, l = leaves(grid(1, 3, 5), grid(2, 3, 5) * scale)
+        key = mix(77 ^ mix(5))
+        draws = [(mix((key + 2 * e) % 2 ** 64) >> 11, mix((key + 2 * e + 1) % 2 ** 64) >> 11) for e in range(15)]
+        noise = [float(mpmath.sqrt(-2 * mpmath.log(mpmath.mpf(a + 1) / 2 ** 53)) *
+                       mpmath.cos(2 * mpmath.pi * b / 2 ** 53)) for a, b in draws]
+        low = -20.0 if scale == 1.0 else float(numpy.log(numpy.float64(numpy.float32(1e-4))))
+        inside = l.clamp(low, 20.0)
+        z = m + (inside / 2).exp() * torch.tensor(noise).reshape(3, 5)
+        d = torch.distributions
+        kl = d.kl_divergence(d.Normal(m, (inside / 2).exp()), d.Normal(torch.zeros(3, 5), torch.ones(3, 5))).sum(1)
+        loss = 0.25 * 30 / 40 * kl.mean()
+        (loss + (z * torch.tensor(grid(3, 3, 5))).sum()).backward()
+        rows.append("%s, %s, %s, %s, %s" % (literal(scale), braces(z), braces(kl), literal(loss),
+                                            braces(m.grad, l.grad)))
+    header.table("struct { double scale, z[15], kl[3], loss, grad[30]; } rv_golden_vib[]", rows)
+
+
+def info():
+    import scipy.spatial.distance
+    torch = torch_of()
+    header = Header("info", "Torch %s and scipy %s in float64, gradients by autograd; Fisher-Rao by mpmath."
+                    % (torch.__version__, scipy.__version__))
+    p, rows = SIMPLEX, []
+    for i in range(len(p)):
+        w = [torch.softmax(torch.tensor(p[i]).log() / t, 0) for t in (0.5, 3.0)]
+        rows.append("%s, %s, %s, %s, %s" % (
+            braces(p[i]), literal(-torch.special.xlogy(torch.tensor(p[i]), torch.tensor(p[i])).sum()),
+            braces(*w), "{%s}" % ", ".join(literal(mp_fisher_rao(p[i], q)) for q in p),
+            "{%s}" % ", ".join(literal(scipy.spatial.distance.jensenshannon(p[i], q) ** 2) for q in p)))
+    header.table("struct { double p[8], entropy, compressed[16], distance[6], js[6]; } rv_golden_simplex[]", rows)
+    fisher(header)
+    bottleneck(header, torch)
+    header.write("info")
+
+
+def attention(torch, logits, q, k, v, causal):
+    """Softmax attention over given logits [heads, n_q, n_k]; q: [n_q, heads, dim], k, v with heads
+    of their own. out [n_q, heads, dim_v], weights."""
+    n_q, n_k = logits.shape[1:]
+    if causal:
+        hidden = torch.arange(n_k)[None, :] > torch.arange(n_q)[:, None] + n_k - n_q
+        logits = logits.masked_fill(hidden, -torch.inf)
+    w = torch.softmax(logits, 2)
+    v = v.repeat_interleave(q.shape[1] // v.shape[1], 1)
+    return torch.einsum("hij,jhx->ihx", w, v), w
+
+
+def attn_info():
+    torch = torch_of()
+    header = Header("attn_info", "Torch %s in float64, gradients by autograd; inputs from grid()." % torch.__version__)
+    shape = {"q": (4, 2, 3), "k": (5, 1, 3), "v": (5, 1, 2)}
+    rows = []
+    for kind in range(2):
+        for causal in range(2):
+            q, k, v = leaves(*[grid(i + 1, *s) for i, s in enumerate(shape.values())])
+            key = k.repeat_interleave(2, 1)
+            if kind == 0:
+                p, r = torch.softmax(q, 2), torch.softmax(key, 2)
+                d = 2 * torch.acos(torch.einsum("ihx,jhx->hij", p.sqrt(), r.sqrt()))
+                out, w = attention(torch, -d ** 2 / 0.25, q, k, v, causal)
+            else:  # compression 0.5 of scale 2, beta_t = 3 * 10 / 40
+                out, w = attention(torch, torch.einsum("ihx,jhx->hij", q, key) * 2 / 0.5, q, k, v, causal)
+            seen = (w > 0).sum(2)
+            rate = seen.log() + torch.special.xlogy(w, torch.where(w > 0, w, 1.0)).sum(2)
+            loss = (out * torch.tensor(grid(4, 4, 2, 2))).sum() + 0.75 * rate.mean() * kind
+            loss.backward()
+            rows.append("%d, %d, %s, %s, %s, %s, %s, %s" % (
+                kind, causal, braces(out), braces(w), braces(rate), braces(q.grad), braces(k.grad), braces(v.grad)))
+    header.table("struct { int kind, causal; double out[16], weights[40], rate[8], d_q[24], d_k[15], d_v[10]; } "
+                 "rv_golden_attn_info[]", rows)
+    header.write("attn_info")
+
+
+def coherence_of(x, k):
+    """By the definition, and the least gap that decides about a neighbour."""
+    n = len(x)
+    length = numpy.linalg.norm(x, axis=1, keepdims=True)
+    unit = numpy.divide(x, length, out=numpy.zeros_like(x), where=length > 0)
+    cosine = unit @ unit.T
+    numpy.fill_diagonal(cosine, -numpy.inf)
+    order = numpy.argsort(-cosine, axis=1, kind="stable")
+    near = numpy.take_along_axis(cosine, order[:, :k], 1)
+    rest = numpy.take_along_axis(cosine, order[:, k:k + 1], 1)
+    gap = numpy.min(near[:, -1:] - rest) if k < n - 1 else 1.0
+    i, j = numpy.repeat(numpy.arange(n), k), order[:, :k].reshape(-1)
+    parts = [numpy.mean(4 * abs(i - j) <= n), 1 - numpy.mean((i < n // 2) != (j < n // 2)),
+             1 - numpy.mean(near.var(axis=1)), 1 - numpy.mean(near.std(axis=1))]
+    return parts + [numpy.mean(parts)], gap
+
+
+def topology():
+    import scipy.sparse.csgraph
+    import scipy.spatial.distance
+    header = Header("topology", "Numpy %s by the definition; trees by scipy %s; in float64, inputs from grid()."
+                    % (numpy.__version__, scipy.__version__))
+    rows = []
+    for v, n, dim, k in ((1, 40, 6, 8), (2, 25, 3, 3), (3, 5, 4, 8), (4, 2, 3, 1), (5, 31, 16, 1)):
+        parts, gap = coherence_of(grid(v, n, dim), min(k, n - 1))
+        assert gap > 1e-5, (v, gap)
+        rows.append("%d, %d, %d, %d, {%s}" % (v, n, dim, k, ", ".join(map(literal, parts))))
+    header.table("struct { int v, n, dim, k; double parts[5]; } rv_golden_coherence[]", rows)
+    rows = []
+    for v, n, dim in ((1, 30, 4), (2, 12, 1), (3, 2, 7), (4, 25, 17)):
+        x = grid(v, n, dim)
+        tree = scipy.sparse.csgraph.minimum_spanning_tree(scipy.spatial.distance.cdist(x, x))
+        lengths = numpy.sort(tree.data)
+        assert len(lengths) == n - 1
+        rows.append("%d, %d, %d, %s" % (v, n, dim, braces(lengths)))
+    header.table("struct { int v, n, dim; double lengths[29]; } rv_golden_tree[]", rows)
+    header.write("topology")
+
+
+def attn_topology():
+    torch = torch_of()
+    header = Header("attn_topology", "Torch %s in float64, gradients by autograd; inputs from grid()."
+                    % torch.__version__)
+    rows = []
+    for width in (1, 3, 7):
+        for causal in range(2):
+            q, k, v = leaves(grid(1, 5, 2, 3), grid(2, 7, 1, 3), grid(3, 7, 1, 2))
+            s = torch.einsum("ihx,jhx->hij", q, k.repeat_interleave(2, 1)) * 0.5
+            seen = s.detach().clone()
+            if causal:
+                seen[:, torch.arange(7)[None, :] > torch.arange(5)[:, None] + 2] = -torch.inf
+            bound = seen.topk(width, 2).values[:, :, -1:]
+            out, w = attention(torch, torch.where(seen >= bound, s, -torch.inf), q, k, v, causal)
+            (out * torch.tensor(grid(4, 5, 2, 2))).sum().backward()
+            rows.append("%d, %d, %s, %s, %s, %s, %s" % (
+                width, causal, braces(out), braces(w), braces(q.grad), braces(k.grad), braces(v.grad)))
+    header.table("struct { int width, causal; double out[20], weights[70], d_q[30], d_k[21], d_v[14]; } "
+                 "rv_golden_attn_topology[]", rows)
+    header.write("attn_topology")
+# ---- positions ----
+
+def rope_theta(dim, base=10000, scaling=0, factor=1, length=4096, fast=32, slow=1):
+    """Angles per position as the papers and the code of YaRN's authors give them."""
+    base, factor, half = mpmath.mpf(base), mpmath.mpf(factor), dim // 2
+    if scaling == 2:
+        base *= factor ** (mpmath.mpf(dim) / (dim - 2))
+    theta = [base ** (mpmath.mpf(-2 * t) / dim) for t in range(half)]
+    if scaling == 1:
+        theta = [x / factor for x in theta]
+    if scaling == 3:
+        def at(turns):
+            return dim * mpmath.log(length / (turns * 2 * mpmath.pi)) / (2 * mpmath.log(base))
+        low, high = max(mpmath.floor(at(fast)), 0), min(mpmath.ceil(at(slow)), dim - 1)
+        high = low + mpmath.mpf("0.001") if low == high else high
+        for t in range(half):
+            ramp = min(max((t - low) / (high - low), 0), 1)
+            theta[t] = theta[t] / factor * ramp + theta[t] * (1 - ramp)
+    return theta, (1 + mpmath.log(factor) / 10 if scaling == 3 else mpmath.mpf(1))
+
+
+def t5_bucket(torch, offset, both, buckets, far):
+    """As in T5Attention._relative_position_bucket of Hugging Face transformers, in float32."""
+    side, base = buckets, torch.zeros_like(offset)
+    if both:
+        side //= 2
+        base += (offset > 0).long() * side
+        offset = offset.abs()
+    else:
+        offset = -torch.min(offset, torch.zeros_like(offset))
+    exact = side // 2
+    logs = torch.log(offset.float() / exact) / numpy.log(far / exact) * (side - exact)
+    large = torch.min(exact + logs.to(torch.long), torch.full_like(offset, side - 1))
+    return base + torch.where(offset < exact, offset, large)
+
+
+def position():
+    import onnx
+    torch = torch_of()
+    header = Header("position", "RotaryEmbedding: reference evaluator of onnx %s in float64 on its eight node "
+                    "cases' attributes; angles: mpmath; buckets: the code of transformers' T5 in torch %s."
+                    % (onnx.__version__, torch.__version__))
+    rows, ids = [], numpy.array([[(i * 17 + b * 29 + 5) % 50 for i in range(3)] for b in range(2)])
+    for three, pairs, rotary, given in ((0, 0, 0, 1), (1, 0, 0, 1), (0, 1, 0, 1), (0, 0, 4, 1), (0, 1, 4, 1),
+                                        (0, 0, 0, 0), (0, 1, 0, 0), (0, 0, 4, 0)):
+        half = (rotary or 8) // 2
+        shape = (50, half) if given else (2, 3, half)
+        feeds = {"x": grid(1, 2, 3, 32) if three else grid(1, 2, 4, 3, 8), "c": grid(2, *shape), "s": grid(3, *shape)}
+        if given:
+            feeds["p"] = ids
+        extra = {"interleaved": pairs, "rotary_embedding_dim": rotary}
+        if three:
+            extra["num_heads"] = 4
+        y, = onnx_run(onnx.helper.make_node("RotaryEmbedding", list(feeds), ["y"], **extra), 23, feeds)
+        rows.append("%d, %d, %d, %d, %s" % (three, pairs, rotary, given, braces(torch.tensor(y))))
+    header.table("struct { int three, pairs, rotary, given; double out[192]; } rv_golden_rotary[]", rows)
+    rows = []
+    for dim, scaling, base, factor, length, fast, slow in (
+            (64, 0, 10000, 1, 1, 32, 1), (2, 0, 500000, 1, 1, 32, 1), (64, 1, 10000, 4, 1, 32, 1),
+            (64, 2, 10000, 8, 1, 32, 1), (2, 2, 10000, 8, 1, 32, 1), (64, 3, 10000, 16, 4096, 32, 1),
+            (64, 3, 1000000, 4, 32768, 32, 1), (16, 3, 100, 2, 64, 8, 2), (4, 3, 10000, 40, 4096, 32, 1)):
+        theta, gain = rope_theta(dim, base, scaling if dim > 2 else 0, factor, length, fast, slow)
+        for t in range(0, dim // 2, 1 if dim < 64 else 3):
+            for p in (1, 17, 1000000):
+                angle = theta[t] * p
+                rows.append(", ".join(["%d" % v for v in (dim, scaling, base, factor, length, fast, slow, t, p)] + [
+                    literal(theta[t]), literal(gain * mpmath.cos(angle)), literal(gain * mpmath.sin(angle))]))
+    header.table("struct { int dim, scaling, base, factor, length, fast, slow, t, p; double theta, cosine, sine; } "
+                 "rv_golden_rope[]", rows)
+    rows = []
+    for both, buckets, far in ((1, 32, 128), (0, 32, 128), (1, 64, 256), (0, 16, 100), (1, 8, 20)):
+        values = t5_bucket(torch, torch.arange(-150, 151), both, buckets, far)
+        rows.append("%d, %d, %d, {%s}" % (both, buckets, far, ", ".join(str(int(v)) for v in values)))
+    header.table("struct { int both, buckets, far, bucket[301]; } rv_golden_t5[]", rows)
+    rows = []
+    for both, past in ((1, 0), (0, 0), (0, 9)):
+        table = torch.tensor(grid(4, 32, 2), requires_grad=True)
+        place = torch.arange(20)[None, :] - torch.arange(6)[:, None] - past
+        bias = table[t5_bucket(torch, place, both, 32, 128)].permute(2, 0, 1)
+        (bias * torch.tensor(grid(5, 2, 6, 20))).sum().backward()
+        rows.append("%d, %d, %s, %s" % (both, past, braces(bias), braces(table.grad)))
+    header.table("struct { int both, past; double bias[240], d_table[64]; } rv_golden_t5_bias[]", rows)
+    header.write("position")
+
+
+# ---- attention by position ----
+
+def turned(torch, x, place, dim, halves=0, **scaling):
+    """Rows of heads, [n, heads, d], their first dim elements turned by place: [n]."""
+    theta, gain = rope_theta(dim, **scaling)
+    angle = place[:, None] * torch.tensor([float(t) for t in theta])
+    c, s = (torch.cos(angle) * float(gain))[:, None], (torch.sin(angle) * float(gain))[:, None]
+    if halves:
+        a, b = x[..., :dim // 2], x[..., dim // 2:dim]
+        return torch.cat((a * c - b * s, b * c + a * s, x[..., dim:]), -1)
+    a, b = x[..., 0:dim:2], x[..., 1:dim:2]
+    return torch.cat((torch.stack((a * c - b * s, b * c + a * s), -1).flatten(-2), x[..., dim:]), -1)
+
+
+def softmax_of(torch, logits, hidden=None):
+    return torch.softmax(logits if hidden is None else logits.masked_fill(hidden, -numpy.inf), -1)
+
+
+def shortest(n, edges):
+    """Hops by Floyd and Warshall; of each pair the path that is first in lexicographic order."""
+    hops = [[0 if i == j else 10 ** 6 for j in range(n)] for i in range(n)]
+    for i, j in edges:
+        hops[i][j] = 1
+    for m in range(n):
+        for i in range(n):
+            for j in range(n):
+                hops[i][j] = min(hops[i][j], hops[i][m] + hops[m][j])
+
+    def path(i, j):
+        if i == j:
+            return []
+        step = min(v for u, v in edges if u == i and hops[v][j] == hops[i][j] - 1)
+        return [edges.index((i, step))] + path(step, j)
+    return hops, path
+
+
+def structural(header, torch):
+    edges = [(0, 1), (0, 2), (1, 0), (1, 3), (2, 3), (3, 4), (4, 0)]  # sorted; node 5 stands alone
+    hops, path = shortest(6, edges)
+    rows = []
+    for with_edges in range(2):
+        q, k, v = leaves(grid(1, 6, 2, 6), grid(2, 6, 1, 6), grid(3, 6, 1, 4))
+        params, x = leaves(grid(4, 28 if with_edges else 10), grid(5, 7, 3))
+        b, bias = params[:10].reshape(2, 5), []
+        for h in range(2):
+            for i in range(6):
+                for j in range(6):
+                    bias.append(b[h, min(hops[i][j], 4)])
+                    if with_edges and 0 < hops[i][j] <= 3:
+                        w = params[10:].reshape(2, 3, 3)[h]
+                        bias[-1] = bias[-1] + sum(w[t] @ x[e] for t, e in enumerate(path(i, j))) / hops[i][j]
+        w = softmax_of(torch, torch.einsum("ihd,jd->hij", q, k[:, 0]) / 6 ** 0.5 + torch.stack(bias).reshape(2, 6, 6))
+        out = torch.einsum("hij,jv->ihv", w, v[:, 0])
+        (out * torch.tensor(grid(9, 6, 2, 4))).sum().backward()
+        rows.append(", ".join(braces(y) for y in (out, w, q.grad, k.grad, v.grad, params.grad,
+                                                  x.grad if with_edges else torch.zeros(1))))
+    header.table("struct { double out[48], weights[72], d_q[72], d_k[36], d_v[24], d_params[28], d_edges[21]; } "
+                 "rv_golden_structural[]", rows)
+
+
+def cross_space(header, torch):
+    graph = [[1, 2], [0, 3], [3], [4], [0], []]
+    x, rows = grid(6, 6, 3), []
+    near = [sorted(sorted((j for j in range(6) if j != i), key=lambda j: (((x[i] - x[j]) ** 2).sum(), j))[:2])
+            for i in range(6)]
+
+    def attend(q, k, v, lists):
+        out, weights = [], []
+        for i, ids in enumerate(lists):
+            w = torch.zeros(2, 6)
+            if ids:
+                part = softmax_of(torch, torch.einsum("hd,jd->hj", q[i], k[ids, 0]) / 2)
+                w = torch.zeros(2, 6).index_copy(1, torch.tensor(ids), part)
+            weights.append(w)
+            out.append(w @ v[:, 0])
+        return torch.stack(out), torch.stack(weights, 1)
+    for form in range(3):
+        q, k, v, params = leaves(grid(1, 6, 2, 4), grid(2, 6, 1, 4), grid(3, 6, 1, 4), grid(4, 8, 24))
+        other = graph if form == 2 else near
+        (a, wa), (b, wb) = attend(q, k, v, graph), attend(q, k, v, other)
+        c, wc = attend(a, k, v, other)
+        parts = torch.cat([y.reshape(6, 8) for y in (a, b, c)], 1)
+        out = parts @ params.T if form == 1 else (parts[:, :8] + parts[:, 8:16] + parts[:, 16:]) / 3
+        (out * torch.tensor(grid(9, 6, 8))).sum().backward()
+        rows.append(", ".join(braces(y) for y in (out, (wa + wb + wc) / 3, q.grad, k.grad, v.grad,
+                                                  params.grad if form == 1 else torch.zeros(1))))
+    header.table("struct { double out[48], weights[72], d_q[48], d_k[24], d_v[24], d_params[192]; } "
+                 "rv_golden_cross[]", rows)
+
+
+def attn_position():
+    torch = torch_of()
+    header = Header("attn_position", "Torch %s in float64, gradients by autograd of sum(out * grid(9)); inputs from "
+                    "grid(); 2 heads of 6, one of keys, 6 queries, 7 keys, values of 4." % torch.__version__)
+    rows, place = [], torch.arange(7).double()
+    ago = torch.arange(6)[:, None] - torch.arange(7)[None, :]
+    for kind, form in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0), (4, 1), (4, 2)):
+        q, k, v = leaves(grid(1, 6, 2, 6), grid(2, 7, 1, 6), grid(3, 7, 1, 4))
+        params, hidden, bias, scale, two = None, None, 0.0, 6 ** -0.5, None
+        x, y = q, k
+        if kind == 0 and form == 0:   # causal: queries stand at 1 ... 6
+            x, y, hidden = turned(torch, q, place[:6] + 1, 6), turned(torch, k, place, 6), ago < -1
+        elif kind == 0 and form == 1:
+            x, y = turned(torch, q, place[:6] * 3 + 2, 4, 1, base=100), turned(torch, k, 50 - place * 7, 4, 1, base=100)
+        elif kind == 0:
+            args = {"scaling": 3, "factor": 4, "length": 16, "fast": 3, "slow": 1}
+            x, y = turned(torch, q, place[:6] * 1.5, 6, **args), turned(torch, k, -place * 0.25, 6, **args)
+        elif kind == 1 and form == 0:
+            y = turned(torch, k, torch.clamp(place * 0.75, max=3.5), 6)
+        elif kind == 1:
+            far = torch.clamp(torch.tensor(numpy.abs(grid(5, 6, 7)) * 4), max=3.5)
+            y = torch.stack([turned(torch, k, far[i], 6) for i in range(6)])
+        elif kind == 2:
+            params = torch.tensor([2.0 ** -4, 2.0 ** -8] if form == 0 else [0.5, 0.125], requires_grad=True)
+            past, hidden = (0, None) if form == 0 else (3, ago + 3 < 0)
+            bias = -params[:, None, None] * (ago + past).abs()
+        elif kind == 3:
+            params, scale = torch.tensor(grid(4, 32, 2), requires_grad=True), 1.0
+            bias = params[t5_bucket(torch, -ago - (0 if form == 0 else 1), form == 0, 32, 128)].permute(2, 0, 1)
+            hidden = None if form == 0 else ago < -1
+        else:
+            params = torch.tensor(grid(4, 18 if form == 0 else 32), requires_grad=True)
+            own, other = torch.arange(6) % 3, torch.tensor([1, 0, 2, 0, 0, 1, 2])
+            bias = params[:18].reshape(2, 3, 3)[:, own][:, :, other]
+            if form:
+                gate = torch.sigmoid(torch.einsum("ihd,hd->hi", q, params[18:30].reshape(2, 6)) + params[30:, None])
+                low = (other == 0).expand(6, 7)
+                if form == 2:         # query 4 sees keys of layer 0 only, query 5 none of them
+                    hidden = torch.zeros(6, 7, dtype=torch.bool)
+                    hidden[4] = other != 0
+                    hidden[5] = other == 0
+                    gate = torch.cat((gate[:, :4], torch.ones(2, 1), torch.zeros(2, 1)), 1)
+                two = (gate[..., None], low)
+        logits = (torch.einsum("ihd,ijd->hij", x, y[:, :, 0]) if kind == 1 and form == 1 else
+                  torch.einsum("ihd,jd->hij", x, y[:, 0])) * scale
+        if kind == 3 and form == 1:   # the cap comes before the bias
+            logits = 2 * torch.tanh(logits / 2)
+        logits = logits + bias
+        if two is None:
+            w = softmax_of(torch, logits, hidden)
+        else:
+            hidden = torch.zeros(6, 7, dtype=torch.bool) if hidden is None else hidden
+            parts = [torch.nan_to_num(softmax_of(torch, logits, hidden | away)) for away in (~two[1], two[1])]
+            if form == 2:             # softmax of nothing has no gradient worth having
+                parts = [torch.cat((parts[0][:, :5], torch.zeros(2, 1, 7)), 1),
+                         torch.cat((parts[1][:, :4], torch.zeros(2, 1, 7), parts[1][:, 5:]), 1)]
+            w = two[0] * parts[0] + (1 - two[0]) * parts[1]
+        out = torch.einsum("hij,jv->ihv", w, v[:, 0])
+        (out * torch.tensor(grid(9, 6, 2, 4))).sum().backward()
+        rows.append("%d, %d, %s, %s, %s, %s, %s, %s" % (
+            kind, form, braces(out), braces(w), braces(q.grad), braces(k.grad), braces(v.grad),
+            braces(params.grad) if params is not None else "{0}"))
+    header.table("struct { int kind, form; double out[48], weights[84], d_q[72], d_k[42], d_v[28], d_params[64]; } "
+                 "rv_golden_attn_position[]", rows)
+    header.write("attn_position")
+
+
+def attn_position_graph():
+    torch = torch_of()
+    header = Header("attn_position_graph", "Torch %s in float64, gradients by autograd of sum(out * grid(9)); inputs "
+                    "from grid(); 2 heads of 6, one of keys, values of 4." % torch.__version__)
+    structural(header, torch)
+    cross_space(header, torch)
+    header.write("attn_position_graph")
+# ---- transport ----
+
+def clouds(n, m, dim, weighted):
+    x, y = leaves(grid(1, n, dim), grid(2, m, dim))
+    a, b = numpy.full(n, 1.0 / n), numpy.full(m, 1.0 / m)
+    if weighted:
+        a, b = numpy.abs(grid(3, n)) + 0.125, numpy.abs(grid(4, m)) + 0.125
+        a[n // 2] = 0.0
+    return x, y, a / a.sum(), b / b.sum()
+
+
+def squares(x, y):
+    return ((x.detach().numpy()[:, None] - y.detach().numpy()[None]) ** 2).sum(2)
+
+
+def transport():
+    """Clouds are grid(1) and grid(2), weights |grid| + 1/8 of 3 and 4 with one 0, directions grid(5)."""
+    import ot
+    import scipy
+    import scipy.optimize
+    torch = torch_of()
+    header = Header("transport", "POT %s (sliced_wasserstein_distance over torch %s, emd2,\n   sinkhorn_log to 1e-13) "
+                    "and scipy %s (linear_sum_assignment), float64." % (ot.__version__, torch.__version__,
+                                                                    scipy.__version__))
+    rows = []
+    for n, m, dim, weighted in ((1, 1, 3, 0), (5, 5, 2, 0), (4, 7, 3, 0), (7, 4, 3, 1), (6, 6, 1, 1)):
+        for p in (1.0, 1.5, 2.0, 3.0):
+            x, y, a, b = clouds(n, m, dim, weighted)
+            value = ot.sliced_wasserstein_distance(x, y, torch.tensor(a), torch.tensor(b), 6, p,
+                                                   projections=torch.tensor(grid(5, 6, dim)).T)
+            value.backward()
+            pad = torch.zeros(21 - n * dim), torch.zeros(21 - m * dim)
+            rows.append("%d, %d, %d, %d, %s, %s, %s, %s" % (
+                n, m, dim, weighted, literal(p), literal(value), braces(x.grad, pad[0]), braces(y.grad, pad[1])))
+    header.table("struct { int n, m, dim, weighted; double p, value, d_x[21], d_y[21]; } rv_golden_sliced[]", rows)
+    rows = []
+    for n, m, dim, weighted in ((1, 1, 3, 0), (5, 5, 2, 0), (4, 7, 3, 0), (7, 4, 3, 1), (9, 1, 2, 1), (20, 20, 3, 0),
+                                (23, 17, 4, 1)):
+        x, y, a, b = clouds(n, m, dim, weighted)
+        cost = squares(x, y)
+        exact = ot.emd2(a, b, cost)
+        if n == m and not weighted:
+            i, j = scipy.optimize.linear_sum_assignment(cost)
+            if abs(cost[i, j].mean() - exact) > 1e-12:
+                sys.exit("golden: POT and scipy disagree")
+        for epsilon in (0.25, 2.0):
+            plan = ot.sinkhorn(a, b, cost, epsilon, method="sinkhorn_log", stopThr=1e-13, numItermax=1000000)
+            both = a[:, None] * b[None]
+            there = both > 0
+            kl = (plan[there] * numpy.log(plan[there] / both[there])).sum()
+            corner = plan[:4, :4]
+            some = numpy.zeros((4, 4))
+            some[:corner.shape[0], :corner.shape[1]] = corner
+            rows.append("%d, %d, %d, %d, %s, %s, %s, %s, %s" % (
+                n, m, dim, weighted, literal(epsilon), literal(exact), literal((plan * cost).sum()),
+                literal((plan * cost).sum() + epsilon * kl), braces(torch.tensor(some))))
+    header.table("struct { int n, m, dim, weighted; double epsilon, exact, cost, value, corner[16]; } "
+                 "rv_golden_plan[]", rows)
+    header.write("transport")
+
+
+# ---- attention by transport and diffusion ----
+
+def attend(weights, v, heads, kv_heads):
+    """weights [heads, n_q, n_k] and v [n_k, kv_heads, dim_v] to out [n_q, heads, dim_v]."""
+    torch = torch_of()
+    return torch.stack([weights[h] @ v[:, h * kv_heads // heads] for h in range(heads)], 1)
+
+
+def slopes_of(out, *inputs):
+    (out * torch_of().tensor(grid(4, *out.shape))).sum().backward()
+    return [x.grad for x in inputs]
+
+
+def attn_sliced(header):
+    torch = torch_of()
+    rows = []
+    n_q, n_k, heads, kv_heads, m, s, dim_v = 3, 9, 2, 1, 3, 2, 2
+    for p in (1.0, 2.0, 2.5):
+        for top, causal in ((9, 0), (4, 0), (3, 1)):
+            q, k, v = leaves(grid(1, n_q, heads, m, s), grid(2, n_k, kv_heads, m, s), grid(3, n_k, kv_heads, dim_v))
+            u = torch.tensor(grid(5, 4, s))
+            seen = torch.ones(n_q, n_k).tril(n_k - n_q if causal else n_k) > 0
+            weights = []
+            for h in range(heads):
+                a, b = torch.sort(q[:, h] @ u.T, 1)[0], torch.sort(k[:, h * kv_heads // heads] @ u.T, 1)[0]
+                gap = ((a[:, None] - b[None]).abs() ** p).mean((2, 3)) ** (1 / p)
+                dots = (q[:, h].reshape(n_q, -1) @ k[:, h * kv_heads // heads].reshape(n_k, -1).T).detach()
+                dots[~seen] = -torch.inf
+                kept = torch.zeros(n_q, n_k, dtype=torch.bool).scatter(1, torch.topk(dots, top)[1], True) & seen
+                weights.append(torch.softmax((-gap / 0.5).masked_fill(~kept, -torch.inf), 1))
+            out = attend(weights, v, heads, kv_heads)
+            d_q, d_k, d_v = slopes_of(out, q, k, v)
+            rows.append("%s, %d, %d, %s, %s, %s, %s" % (literal(p), top, causal, braces(out), braces(d_q), braces(d_k),
+                                                       braces(d_v)))
+    header.table("struct { double p; int top, causal; double out[12], d_q[36], d_k[54], d_v[18]; } "
+                 "rv_golden_attn_sliced[]", rows)
+
+
+def attn_centroid(header):
+    """Keys lie around three far places, so that any clustering into three finds the same; key j is of j % 3."""
+    torch = torch_of()
+    rows = []
+    n_k, heads, kv_heads, dim, dim_v, m = 10, 2, 1, 3, 2, 3
+    places = numpy.array([[3.0, 0.0, 0.0], [0.0, -3.0, 0.5], [-2.0, 2.0, 1.0]])
+    for n_q, balanced, steps, epsilon in ((4, 1, 20, 4.0), (4, 1, 3, 2.0), (5, 1, 1, 0.5), (4, 0, 0, 4.0),
+                                          (1, 0, 0, 2.0)):
+        keys = grid(2, n_k, kv_heads, dim) / 8.0 + places[numpy.arange(n_k) % m][:, None]
+        q, k, v = leaves(grid(1, n_q, heads, dim), keys, grid(3, n_k, kv_heads, dim_v))
+        own = torch.tensor(numpy.eye(m)[numpy.arange(n_k) % m])
+        mass = own.sum(0)
+        weights = []
+        for h in range(heads):
+            centre = (own.T / mass[:, None]) @ k[:, h * kv_heads // heads]
+            c = ((q[:, h, None] - centre[None]) ** 2).sum(2) / epsilon
+            b = torch.log(mass / n_k)
+            u, w = torch.zeros(n_q), torch.zeros(m)
+            for step in range(steps):
+                w = -torch.logsumexp(u[:, None] - c, 0) + numpy.log(n_q)
+                u = -torch.logsumexp((b + w)[None] - c, 1)
+            share = torch.exp(b[None] + u[:, None] + w[None] - c) if balanced else torch.softmax(b[None] - c, 1)
+            weights.append(share / mass[None] @ own.T)
+        out = attend(weights, v, heads, kv_heads)
+        d_q, d_k, d_v = slopes_of(out, q, k, v)
+        pad = lambda t, count: braces(t, torch.zeros(count - t.numel()))
+        rows.append("%d, %d, %d, %s, %s, %s, %s, %s, %s" % (
+            n_q, balanced, steps, literal(epsilon), pad(torch.stack(weights), 100), pad(out, 20), pad(d_q, 30),
+            braces(d_k), braces(d_v)))
+    header.table("struct { int n_q, balanced, steps; double epsilon, weights[100], out[20], d_q[30], d_k[30], d_v[20]; "
+                 "} rv_golden_attn_centroid[]", rows)
+
+
+def attn_transport():
+    header = Header("attn_transport", "Torch %s in float64 from the formulas, gradients by autograd; inputs from "
+                    "grid()." % torch_of().__version__)
+    attn_sliced(header)
+    attn_centroid(header)
+    header.write("attn_transport")
+
+
+# ---- diffusion ----
+
+def gauss(points, sigma, neighbours):
+    """Gaussian weights of all pairs, or of pairs of which one is among the other's nearest; float64."""
+    n = len(points)
+    square = ((points[:, None] - points[None]) ** 2).sum(2)
+    joined = numpy.ones((n, n), dtype=bool)
+    if neighbours:
+        far = square + numpy.where(numpy.eye(n), numpy.inf, 0.0)
+        joined[:] = False
+        for i in range(n):
+            joined[i, numpy.argsort(far[i], kind="stable")[:neighbours]] = True
+        joined |= joined.T
+    return numpy.exp(-square / (2 * sigma ** 2)) * joined * (1 - numpy.eye(n))
+
+
+def laplacian(w, kind):
+    d = w.sum(1)
+    some = numpy.where(d > 0, d, 1.0)
+    left = [numpy.ones_like(d), some ** -0.5, 1 / some][kind]
+    right = some ** -0.5 if kind == 1 else numpy.ones_like(d)
+    return left[:, None] * (numpy.diag(d) - w) * right[None]
+
+
+def diffusion():
+    """Points grid(1) of 2 numbers, x grid(2)."""
+    import scipy.linalg
+    header = Header("diffusion", "Scipy %s (linalg.expm) in float64; inputs from grid()." % scipy.__version__)
+    rows = []
+    for n, neighbours, sigma in ((8, 0, 0.75), (8, 2, 0.75), (5, 1, 2.0)):
+        w = gauss(grid(1, n, 2), sigma, neighbours)
+        for kind in range(3):
+            lap, x = laplacian(w, kind), grid(2, n, 3)
+            for t in (0.25, 3.0, 40.0):
+                y = scipy.linalg.expm(-t * lap) @ x
+                rows.append("%d, %d, %d, %s, %s, %s, {%s}" % (
+                    n, neighbours, kind, literal(sigma), literal(t), literal((x * (lap @ x)).sum()),
+                    ", ".join(literal(v) for v in list(y.reshape(-1)) + [0.0] * (24 - 3 * n))))
+    header.table("struct { int n, neighbours, kind; double sigma, t, energy, y[24]; } rv_golden_heat[]", rows)
+    header.write("diffusion")
+
+
+def attn_diffusion():
+    torch = torch_of()
+    header = Header("attn_diffusion", "Torch %s (linalg.matrix_exp) in float64, gradients by autograd; inputs from\n"
+                    "   grid(). Kind: 0 D - W, 1 symmetric, 2 walk." % torch.__version__)
+    rows = []
+    n_q, n_k, heads, kv_heads, dim, dim_v = 3, 9, 2, 1, 2, 2
+    for kind in range(3):
+        for neighbours, times in ((0, (1.0,)), (2, (1.5,)), (2, (0.0, 1.0, 2.0)), (0, (0.0,))):
+            q, k, v = leaves(grid(1, n_q, heads, dim), grid(2, n_k, kv_heads, dim), grid(3, n_k, kv_heads, dim_v))
+            total = []
+            for h in range(heads):
+                x = k[:, h * kv_heads // heads]
+                joined = torch.tensor((gauss(x.detach().numpy(), 1.0, neighbours) > 0) * 1.0)
+                w = torch.exp(-((x[:, None] - x[None]) ** 2).sum(2) / (2 * 0.75 ** 2)) * joined
+                d = w.sum(1)
+                left = [torch.ones_like(d), d ** -0.5, 1 / d][kind]
+                right = d ** -0.5 if kind == 1 else torch.ones_like(d)
+                lap = left[:, None] * (torch.diag(d) - w) * right[None]
+                heat = x @ q[:, h].T / dim ** 0.5
+                total.append(sum(torch.softmax((torch.linalg.matrix_exp(-t * lap) @ heat).T / 0.5, 1)
+                                 for t in times) / len(times))
+            out = attend(total, v, heads, kv_heads)
+            d_q, d_k, d_v = slopes_of(out, q, k, v)
+            rows.append("%d, %d, %d, {%s}, %s, %s, %s, %s, %s" % (
+                kind, neighbours, len(times), ", ".join(literal(t) for t in (times + (0.0, 0.0))[:3]),
+                braces(torch.stack(total)), braces(out), braces(d_q), braces(d_k), braces(d_v)))
+    header.table("struct { int kind, neighbours, n_times; double times[3], weights[54], out[12], d_q[12], d_k[18], "
+                 "d_v[18]; } rv_golden_attn_diffusion[]", rows)
+    header.write("attn_diffusion")
+
+
+# ---- attention in curved spaces ----
+
+GEO_SIZES = 3, 5, 2, 1, 6, 3  # n_q, n_k, heads, kv_heads, dim, dim_v
+
+
+class CurvedMeans:
+    """What a query's weights [h, i, j] and the values [h, j, dim] give."""
+    def __init__(self, torch, geoopt):
+        self.torch, self.math = torch, geoopt.manifolds.stereographic.math
+
+    def midpoint(self, w, v, kappa):
+        return self.torch.stack([self.torch.stack([
+            self.math.weighted_midpoint(v[h], w[h, i], k=self.torch.tensor(kappa)) if kappa else w[h, i] @ v[h]
+            for i in range(w.shape[1])]) for h in range(w.shape[0])])
+
+    def tangent(self, w, v, kappa):
+        k = self.torch.tensor(kappa)
+        return self.math.expmap0(w @ self.math.logmap0(v, k=k), k=k)
+
+    def frechet(self, w, v, kappa):
+        """Karcher flow to convergence, autograd through all its steps."""
+        k, m = self.torch.tensor(kappa), self.midpoint(w, v, kappa)
+        for _ in range(80):
+            way = (w[..., None] * self.math.logmap(m[:, :, None], v[:, None], k=k)).sum(2)
+            m = self.math.expmap(m, way, k=k)
+        return m
+
+    def centroid(self, w, v, kappa):
+        """Law et al. (2019), space part."""
+        full = self.torch.cat([(v.square().sum(-1, keepdim=True) - 1 / kappa).sqrt(), v], -1)
+        s = w @ full
+        norm = (s[..., :1].square() - s[..., 1:].square().sum(-1, keepdim=True)).sqrt()
+        return s[..., 1:] / norm / (-kappa) ** 0.5
+
+    def sphere(self, w, v, kappa):
+        return self.torch.nn.functional.normalize(w @ self.torch.nn.functional.normalize(v, dim=-1),
+                                                  dim=-1) / kappa ** 0.5
+
+
+def lorentz_inner(x, y, kappa):
+    time = [(z.square().sum(-1) - 1 / kappa).sqrt() for z in (x, y)]
+    return (x * y).sum(-1) - time[0] * time[1]
+
+
+def curved_kinds(torch, geoopt):
+    """Per kind: distances or scores of [h, i, 1, dim] and [h, 1, j, dim], the mean, the curvatures."""
+    means, stereo = CurvedMeans(torch, geoopt), geoopt.manifolds.stereographic.math
+
+    def ball(x, y, kappa):
+        return -stereo.dist(x, y, k=torch.tensor(kappa)) if kappa else -2 * (x - y).norm(dim=-1)
+
+    def sheet(x, y, kappa):
+        return -torch.acosh(kappa * lorentz_inner(x, y, kappa)) / (-kappa) ** 0.5
+
+    def cosine(x, y, kappa):
+        return torch.nn.functional.cosine_similarity(x, y, dim=-1)
+    return [
+        (ball, means.midpoint, (-0.5, -1.0)),
+        (ball, means.frechet, (-1.0,)),
+        (ball, means.tangent, (-1.0,)),
+        (sheet, means.centroid, (-0.5, -2.0)),
+        (lambda x, y, k: -sheet(x, y, k).square(), means.centroid, (-1.0,)),
+        (lambda x, y, k: -2 / k + 2 * lorentz_inner(x, y, k), means.centroid, (-0.5,)),
+        (lambda x, y, k: -torch.acos(cosine(x, y, k)) / k ** 0.5, means.sphere, (1.0, 4.0)),
+        (cosine, means.sphere, (1.0,)),
+        (ball, means.midpoint, (-1.0, -0.01, 0.0, 0.01, 2.0)),
+    ]
+
+
+def attend_of(torch, score, q, k, causal):
+    """Weights [h, i, j] of queries [i, h, dim] and keys [j, h, dim]."""
+    s = score(q.permute(1, 0, 2)[:, :, None], k.permute(1, 0, 2)[:, None])
+    if causal:
+        s = s.masked_fill(torch.ones(*s.shape[1:]).tril(s.shape[2] - s.shape[1]) == 0, -numpy.inf)
+    return torch.softmax(s, -1)
+
+
+def dual_space(torch, ball, means, q, k, v, w, tau, causal):
+    def score(x, y):
+        return (0.25 * (x @ w[0].T * (y @ w[0].T)).sum(-1) / 6 ** 0.5 + 0.75 * ball(x @ w[1].T, y @ w[1].T, -0.5)) / tau
+    weights = attend_of(torch, score, q, k, causal)
+    return weights, weights @ v.permute(1, 0, 2)
+
+
+def lorentz_cascade(torch, ball, means, q, k, v, mix, tau, causal):
+    least, most, weights, total = 0.5, 2.0, [], 0
+
+    def radial(x, c, f):
+        z = c ** 0.5 * x.norm(dim=-1, keepdim=True)
+        return f(z) / z * x
+    for h, c in enumerate((least, most)):
+        weights.append(attend_of(torch, lambda x, y: -torch.acosh(-c * lorentz_inner(x, y, -c)) / c ** 0.5 / tau,
+                                 q[:, h:h + 1], k[:, h:h + 1], causal))
+        total = total + mix[h] * radial(means.centroid(weights[-1], v[:, h:h + 1].permute(1, 0, 2), -c)[0], c,
+                                        torch.asinh)
+    return torch.cat(weights), radial(total, 1.0, torch.sinh)[None]
+
+
+def mixed_weights(torch, ball, means, q, k, v, none, tau, causal):
+    e = attend_of(torch, lambda x, y: (x[..., :2] * y[..., :2]).sum(-1) / 2 ** 0.5 / tau, q, k, causal)
+    h = attend_of(torch, lambda x, y: ball(x[..., 2:], y[..., 2:], -0.75) / tau, q, k, causal)
+    weights = 0.25 * e + 0.75 * h
+    return weights, weights @ v.permute(1, 0, 2)
+
+
+def mixed_product(torch, ball, means, q, k, v, none, tau, causal):
+    def score(x, y):
+        return -((x[..., :2] - y[..., :2]).square().sum(-1) + ball(x[..., 2:], y[..., 2:], -0.75).square()).sqrt() / tau
+    weights = attend_of(torch, score, q, k, causal)
+    return weights, weights @ v.permute(1, 0, 2)
+
+
+def fused_tangent(torch, ball, means, q, k, v, mix, tau, causal):
+    def score(x, y):
+        b, kappa, log = mix[:, :, None, None], torch.tensor(-0.75), means.math.logmap0
+        return (b[:, 0] * (x[..., :2] * y[..., :2]).sum(-1) / 2 ** 0.5 +
+                b[:, 1] * (log(x[..., 2:4], k=kappa) * log(y[..., 2:4], k=kappa)).sum(-1) +
+                b[:, 2] * torch.nn.functional.cosine_similarity(x[..., 4:], y[..., 4:], dim=-1)) / tau
+    weights = attend_of(torch, score, q, k, causal)
+    return weights, weights @ v.permute(1, 0, 2)
+
+
+def fused_geodesic(torch, ball, means, q, k, v, mix, tau, causal):
+    def score(x, y):
+        b = mix[:, :, None, None]
+        angle = torch.acos(torch.nn.functional.cosine_similarity(x[..., 4:], y[..., 4:], dim=-1)) / 2 ** 0.5
+        return -(b[:, 0] * (x[..., :2] - y[..., :2]).square().sum(-1) +
+                 b[:, 1] * ball(x[..., 2:4], y[..., 2:4], -0.75).square() + b[:, 2] * angle.square()).sqrt() / tau
+    weights = attend_of(torch, score, q, k, causal)
+    return weights, weights @ v.permute(1, 0, 2)
+
+
+def curved_products(header, torch, geoopt):
+    n_q, n_k, heads, kv, dim, dim_v = GEO_SIZES
+    means, ball, rows = CurvedMeans(torch, geoopt), curved_kinds(torch, geoopt)[0][0], []
+    params = [grid(5, 2, 6, 6) * 0.25, grid(5, heads), None, None, numpy.abs(grid(5, heads, 3)) + 0.125,
+              numpy.abs(grid(5, heads, 3)) + 0.125]
+    for kind, run in enumerate((dual_space, lorentz_cascade, mixed_weights, mixed_product, fused_tangent,
+                                fused_geodesic)):
+        for causal, tau in ((0, 1.0), (1, 0.25)):
+            q, k, v = leaves(grid(1, n_q, heads, dim) * 0.1875, grid(2, n_k, kv, dim) * 0.1875,
+                             grid(3, n_k, kv, dim_v) * 0.25)
+            p = leaves(params[kind])[0] if params[kind] is not None else None
+            w, out = run(torch, ball, means, q, k.repeat_interleave(heads // kv, 1),
+                         v.repeat_interleave(heads // kv, 1), p, tau, causal)
+            out = out.permute(1, 0, 2)
+            (out * torch.tensor(grid(4, *out.shape))).sum().backward()
+            rows.append("%d, %d, %s, %s, %s, %s, %s, %s, %s" % (
+                kind, causal, literal(tau), braces(out), braces(w), braces(q.grad), braces(k.grad), braces(v.grad),
+                braces(p.grad if p is not None else torch.zeros(1))))
+    header.table("struct { int kind, causal; double tau, out[18], weights[30], d_q[36], d_k[30], d_v[15], "
+                 "d_params[72]; } rv_golden_attn_spaces[]", rows)
+
+
+def attn_geometric():
+    torch = torch_of()
+    import geoopt
+    n_q, n_k, heads, kv, dim, dim_v = GEO_SIZES
+    header = Header("attn_geometric", "Torch %s in float64 and geoopt %s, gradients by autograd; inputs from grid()."
+                    % (torch.__version__, geoopt.__version__))
+    rows = []
+    for kind, (score, mean, kappas) in enumerate(curved_kinds(torch, geoopt)):
+        for kappa in kappas:
+            for causal, tau in ((0, 1.0), (1, 0.25)):
+                q, k, v = leaves(grid(1, n_q, heads, dim) * 0.1875, grid(2, n_k, kv, dim) * 0.1875,
+                                 grid(3, n_k, kv, dim_v) * 0.25)
+                group = [x.permute(1, 0, 2).repeat_interleave(heads // kv, 0) for x in (k, v)]
+                s = score(q.permute(1, 0, 2)[:, :, None], group[0][:, None], kappa) / tau
+                if causal:
+                    hidden = torch.ones(n_q, n_k).tril(n_k - n_q) == 0
+                    s = s.masked_fill(hidden, -numpy.inf)
+                w = torch.softmax(s, -1)
+                out = mean(w, group[1], kappa).permute(1, 0, 2)
+                (out * torch.tensor(grid(4, n_q, heads, dim_v))).sum().backward()
+                rows.append("%d, %d, %s, %s, %s, %s, %s, %s, %s" % (
+                    kind, causal, literal(kappa), literal(tau), braces(out), braces(w), braces(q.grad),
+                    braces(k.grad), braces(v.grad)))
+    header.table("struct { int kind, causal; double kappa, tau, out[18], weights[30], d_q[36], d_k[30], d_v[15]; } "
+                 "rv_golden_attn_geometric[]", rows)
+    curved_products(header, torch, geoopt)
+    header.write("attn_geometric")
+
+
+# ---- attn_sparse ----
+def heads():
+    """nn.MultiheadAttention with its own weights, and multi-head latent attention from its formulas."""
+    torch = torch_of()
+    header = Header("attn_heads", "Torch %s in float64, gradients by autograd; inputs from grid()." % torch.__version__)
+    rows, heads, dim, n_q, n_k = [], 2, 3, 3, 5
+    width = heads * dim
+    for case, (kdim, vdim, bias, causal) in enumerate(((6, 6, 1, 0), (6, 6, 0, 0), (5, 4, 1, 0), (5, 4, 0, 1),
+                                                       (6, 6, 1, 1))):
+        layer = torch.nn.MultiheadAttention(width, heads, bias=bool(bias), kdim=kdim, vdim=vdim, batch_first=True)
+        names = [name for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias",
+                                   "out_proj.weight", "out_proj.bias") if name in layer.state_dict()]
+        state, at = layer.state_dict(), 0
+        count = sum(state[name].numel() for name in names)
+        flat = grid(9, count) / 4
+        for name in names:
+            shape = tuple(state[name].shape)
+            n = int(numpy.prod(shape))
+            state[name] = torch.tensor(flat[at:at + n].reshape(shape))
+            at += n
+        layer.load_state_dict(state)
+        q, k, v = leaves(grid(1, n_q, width), grid(2, n_k, kdim), grid(3, n_k, vdim))
+        mask = torch.ones(n_q, n_k, dtype=torch.bool).triu(n_k - n_q + 1) if causal else None
+        out, weights = layer(q[None], k[None], v[None], attn_mask=mask, average_attn_weights=False)
+        (out[0] * torch.tensor(grid(4, n_q, width))).sum().backward()
+        parameters = dict(layer.named_parameters())
+        rows.append("%d, %d, %d, %d, %d, %s, %s, %s, %s, %s, %s" % (
+            kdim, vdim, bias, causal, count, braces(out), braces(weights), braces(q.grad), braces(k.grad),
+            braces(v.grad), braces(*[parameters[name].grad for name in names])))
+    header.table("struct { size_t width_k, width_v; int bias, causal; size_t n_params; double out[18], weights[30], "
+                 "d_q[18], d_k[30], d_v[30], d_params[168]; } rv_golden_heads[]", rows)
+    latent_attention(header, torch)
+    header.write("attn_heads")
+
+
+def turned_pairs(torch, x, first, base):
+    """Pairs (2m, 2m + 1) of row i turned by (first + i) base^(-2m / dim); x: [n, ..., dim]."""
+    dim = x.shape[-1]
+    angle = (first + torch.arange(x.shape[0]))[:, None] * base ** (-torch.arange(0, dim, 2) / dim)[None, :]
+    angle = angle.reshape((x.shape[0],) + (1,) * (x.dim() - 2) + (dim // 2,))
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack((a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()), -1).flatten(-2)
+
+
+def latent_attention(header, torch):
+    rows, heads, dim, dim_v, width, wide_k, out_width, n_q, n_k = [], 2, 2, 3, 5, 4, 3, 3, 4
+    for latent, latent_q, rope, causal in ((3, 0, 4, 1), (3, 4, 2, 0), (4, 2, 0, 1)):
+        shapes = ([(latent_q, width)] if latent_q else []) + [
+            (heads * (dim + rope), latent_q or width), (latent + rope, wide_k), (heads * (dim + dim_v), latent),
+            (out_width, heads * dim_v)]
+        count = sum(a * b for a, b in shapes)
+        flat, at, weights = grid(9, count) / 2, 0, []
+        for a, b in shapes:
+            weights.append(torch.tensor(flat[at:at + a * b].reshape(a, b), requires_grad=True))
+            at += a * b
+        x, y = leaves(grid(1, n_q, width), grid(2, n_k, wide_k))
+        past = n_k - n_q if causal else 0
+        w_q, w_c, w_u, w_o = weights[-4:]
+        u = x @ weights[0].T if latent_q else x
+        q = (u @ w_q.T).reshape(n_q, heads, dim + rope)
+        c = y @ w_c.T
+        kv = (c[:, :latent] @ w_u.T).reshape(n_k, heads, dim + dim_v)
+        k_r = turned_pairs(torch, c[:, latent:], 0, 100.0) if rope else c[:, latent:]
+        p = turned_pairs(torch, q[..., dim:], past, 100.0) if rope else q[..., dim:]
+        logits = (torch.einsum("ihd,jhd->hij", q[..., :dim], kv[..., :dim]) + torch.einsum("ihd,jd->hij", p, k_r))
+        logits = logits / (dim + rope) ** 0.5
+        if causal:
+            hidden = torch.ones(n_q, n_k, dtype=torch.bool).triu(past + 1)
+            logits = logits.masked_fill(hidden, float("-inf"))
+        w = torch.softmax(logits, -1)
+        out = torch.einsum("hij,jhd->ihd", w, kv[..., dim:]).reshape(n_q, heads * dim_v) @ w_o.T
+        (out * torch.tensor(grid(4, n_q, out_width))).sum().backward()
+        rows.append("%d, %d, %d, %d, %d, %s, %s, %s, %s, %s, %s" % (
+            latent, latent_q, rope, causal, count, braces(torch.cat((c[:, :latent], k_r), 1)), braces(out), braces(w),
+            braces(x.grad), braces(y.grad), braces(*[t.grad for t in weights])))
+    header.table("struct { size_t latent, latent_q, rope; int causal; size_t n_params; double rows[28], out[9], "
+                 "weights[24], d_q[15], d_k[16], d_params[160]; } rv_golden_mla[]", rows)
+
+
+def pair():
+    """Additive (Bahdanau) and cosine (Swin V2) attention from their formulas; groups of heads as in attn.h."""
+    torch = torch_of()
+    header = Header("attn_pair", "Torch %s in float64, gradients by autograd; inputs from grid()." % torch.__version__)
+    tables, n_q, n_k, dim, dim_v = ([], []), 3, 4, 3, 2
+    for kind in range(2):
+        for heads, kv, dim_a, causal, cap in ((1, 1, 3, 0, 0.0), (2, 1, 4, 1, 0.0), (2, 2, 2, 0, 1.5)):
+            q, k, v = leaves(grid(1, n_q, heads, dim), grid(2, n_k, kv, dim), grid(3, n_k, kv, dim_v))
+            own = [h * kv // heads for h in range(heads)]
+            if kind == 0:
+                sizes = ((heads, dim_a, dim), (kv, dim_a, dim), (heads, dim_a))
+                n = sum(int(numpy.prod(s)) for s in sizes)
+                flat, at, w = grid(9, n) / 2, 0, []
+                for s in sizes:
+                    w.append(torch.tensor(flat[at:at + int(numpy.prod(s))].reshape(s), requires_grad=True))
+                    at += int(numpy.prod(s))
+                a = torch.einsum("ihd,had->hia", q, w[0])
+                b = torch.einsum("jhd,had->hja", k, w[1])[own]
+                logits = (torch.tanh(a[:, :, None] + b[:, None]) * w[2][:, None, None]).sum(-1) * 0.75
+            else:
+                w, = leaves(numpy.array([0.25, 0.0078125])[:heads])
+                n, w = heads, [w]
+                unit = torch.nn.functional.normalize
+                logits = torch.einsum("ihd,jhd->hij", unit(q, dim=-1), unit(k, dim=-1)[:, own])
+                logits = logits / w[0].clamp(min=0.01)[:, None, None]
+            if cap:
+                logits = cap * torch.tanh(logits / cap)
+            if causal:
+                hidden = torch.ones(n_q, n_k, dtype=torch.bool).triu(n_k - n_q + 1)
+                logits = logits.masked_fill(hidden, float("-inf"))
+            weights = torch.softmax(logits, -1)
+            out = torch.einsum("hij,jhd->ihd", weights, v[:, own])
+            (out * torch.tensor(grid(4, n_q, heads, dim_v))).sum().backward()
+            tables[kind].append("%d, %d, %d, %d, %s, %d, %s, %s, %s, %s, %s, %s" % (
+                heads, kv, dim_a, causal, literal(cap), n, braces(out), braces(weights), braces(q.grad),
+                braces(k.grad), braces(v.grad), braces(*[t.grad for t in w])))
+    for kind, name in enumerate(("additive", "cosine")):
+        header.table("struct { uint32_t heads, kv_heads; size_t dim_a; int causal; double cap; size_t n_params; "
+                     "double out[12], weights[24], d_q[18], d_k[24], d_v[16], d_params[48]; } rv_golden_%s[]" % name,
+                     tables[kind])
+    header.write("attn_pair")
+
+
+def cache():
+    """ONNX's Attention with a past: the first n_past keys are what was appended before."""
+    import onnx
+    header = Header("kv_cache", "The reference evaluator of ONNX %s, operator Attention in opset 23, float64; inputs "
+                    "from grid(), heads before tokens as there." % onnx.__version__)
+    rows, dim, dim_v = [], 4, 3
+    for heads, kv, n_past, n, causal, cap in ((2, 2, 5, 1, 0, 0.0), (4, 2, 6, 3, 1, 0.0), (3, 1, 40, 2, 1, 2.0)):
+        q, k, v = grid(1, 1, heads, n, dim), grid(2, 1, kv, n, dim), grid(3, 1, kv, n, dim_v)
+        past_k, past_v = grid(4, 1, kv, n_past, dim), grid(5, 1, kv, n_past, dim_v)
+        mask = numpy.zeros((n, n_past + n))
+        if causal:
+            mask[:, n_past:][numpy.triu_indices(n, 1)] = -numpy.inf
+        node = onnx.helper.make_node("Attention", ["q", "k", "v", "m", "pk", "pv"], ["y", "nk", "nv"], softcap=cap)
+        y, new_k, new_v = onnx_run(node, 23, {"q": q, "k": k, "v": v, "m": mask, "pk": past_k, "pv": past_v}, 3)
+        rows.append("%d, %d, %d, %d, %d, %s, {%s}" % (heads, kv, n_past, n, causal, literal(cap),
+                                                    ", ".join(literal(x) for x in y.reshape(-1))))
+        assert new_k.shape[2] == new_v.shape[2] == n_past + n
+    header.table("struct { uint32_t heads, kv_heads; size_t n_past, n; int causal; double cap, out[36]; } "
+                 "rv_golden_kv_cache[]", rows)
+    header.write("kv_cache")
+
+
+def sparse_mask(torch, kind, c, n):
+    """What query i sees of key j, as the papers' sets say."""
+    i, j = torch.arange(n)[:, None], torch.arange(n)[None, :]
+    if kind == 0:
+        left = c["window"] - 1 if c["order"] else c["window"] // 2
+        right = 0 if c["order"] else c["window"] - 1 - left
+        d = c["dilation"]
+        seen = (j >= i - left * d) & (j <= i + right * d) & ((i - j) % d == 0)
+    elif kind == 2:
+        seen = (j >= i - c["window"] // 2) & (j < i - c["window"] // 2 + c["window"])
+        seen |= (i < c["n_globals"]) | (j < c["n_globals"])
+    elif kind == 3:
+        seen = ((i - c["stride"] < j) | ((i - j) % c["stride"] == 0)) & (j <= i)
+    elif kind == 4:
+        step = c["stride"]
+        seen = ((i // step == j // step) | (j % step >= step - c["columns"])) & (j <= i)
+    else:
+        seen = torch.ones(n, n, dtype=torch.bool)
+    return seen & (j <= i) if c["order"] else seen
+
+
+def sparse_run(torch, kind, c, q, k, v):
+    """q: [heads, n, dim], k and v: [1, n, dim]."""
+    attend, n = torch.nn.functional.scaled_dot_product_attention, q.shape[1]
+    seen = sparse_mask(torch, kind, c, n)
+    k, v = k.expand_as(q), v.expand_as(q)
+    s = (q @ k.transpose(1, 2)) / q.shape[2] ** 0.5
+    if kind == 1:
+        total, count, start = torch.zeros_like(q), torch.zeros(n), 0
+        while True:
+            part = slice(start, min(start + c["window"], n))
+            total = total.index_add(1, torch.arange(n)[part], attend(q[:, part], k[:, part], v[:, part]))
+            count[part] += 1
+            if start + c["window"] >= n:
+                return total / count[:, None]
+            start += c["stride"]
+    if kind in (8, 9):
+        worth = (s if kind == 9 else -torch.cdist(q, k)).masked_fill(~seen, -float("inf"))
+        best = torch.zeros_like(s, dtype=torch.bool).scatter(2, worth.topk(c["k"], 2).indices, True)
+        seen = seen & best
+    if kind == 10:
+        parts = [slice(t, t + c["block"]) for t in range(0, n, c["block"])]
+        a = [s[:, :, part].softmax(2) for part in parts]
+        keys = torch.stack([w @ k[:, part] for w, part in zip(a, parts)], 2)
+        values = torch.stack([w @ v[:, part] for w, part in zip(a, parts)], 2)
+        b = ((q[:, :, None] * keys).sum(3) / q.shape[2] ** 0.5).softmax(2)
+        return (b[..., None] * values).sum(2)
+    return attend(q, k, v, attn_mask=seen)
+
+
+def attn_sparse():
+    torch = torch_of()
+    header = Header("attn_sparse", "Torch %s in float64, gradients by autograd; q, k, v and the slopes by the output "
+                    "are grid(1) .. grid(4)." % torch.__version__)
+    names = ("order", "window", "dilation", "stride", "columns", "n_globals", "k", "block")
+    n, heads, dim, rows = 10, 2, 4, []
+    for kind, fields in ((0, {"window": 4, "dilation": 1}), (0, {"window": 3, "dilation": 2, "order": 1}),
+                         (1, {"window": 4, "stride": 2}), (1, {"window": 5, "stride": 3}),
+                         (2, {"window": 3, "n_globals": 2}), (3, {"stride": 3}), (4, {"stride": 4, "columns": 1}),
+                         (8, {"k": 3}), (9, {"k": 3}), (9, {"k": 1}), (10, {"block": 4}), (10, {"block": 3})):
+        c = dict(zip(names, (fields.get(name, 0) for name in names)))
+        q, k, v = leaves(grid(1, n, heads, dim), grid(2, n, 1, dim), grid(3, n, 1, dim))
+        y = sparse_run(torch, kind, c, q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1)).transpose(0, 1)
+        (y * torch.tensor(grid(4, n, heads, dim))).sum().backward()
+        rows.append("%d, %s, %s, %s, %s, %s" % (kind, ", ".join(str(c[name]) for name in names), braces(y),
+                                                braces(q.grad), braces(k.grad), braces(v.grad)))
+    header.table("struct { int kind, %s; double out[80], d_q[80], d_k[40], d_v[40]; } rv_golden_attn_sparse[]"
+                 % ", ".join(names), rows)
+    header.write("attn_sparse")
+
+
+def gnn_graph(which):
+    """0 square, 1 and 2 fewer destinations, 3 fewer sources: (rows, columns, lists)."""
+    if which == 0:
+        return 7, 7, GNN_ROWS
+    if which == 3:
+        return 7, 4, [[j for j in row if j < 4] for row in GNN_ROWS]
+    return 4, 7, GNN_ROWS[:4]
+
+
+def gnn_loops(torch, index, attr, n):
+    """Self loops instead of entries (i, i), with the mean of the row's edge features."""
+    kept = index[0] != index[1]
+    index, attr = index[:, kept], attr if attr is None else attr[kept]
+    if attr is not None:
+        means = [attr[index[1] == i].mean(0) if (index[1] == i).any() else torch.zeros(attr.shape[1]) for i in range(n)]
+        attr = torch.cat([attr, torch.stack(means)])
+    return torch.cat([index, torch.arange(n).repeat(2, 1)], 1), attr
+
+
+def gnn_case(torch, row):
+    """One layer of PyTorch Geometric with parameters in the library's order: C initialiser."""
+    from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
+    kind, which, edge_dim, loops, act, mean, share, beta, no_skip = row
+    n_dst, n_src, lists = gnn_graph(which)
+    heads, c, dim = 2, 3, 5
+    own_x = which >= 2
+    dim_dst = (5 if share else 4) if own_x else dim
+    nnz = sum(map(len, lists))
+    x, x_dst, edges = leaves(grid(1, n_src, dim), grid(5, n_dst, dim_dst), grid(3, nnz, max(edge_dim, 1)))
+    index = torch.tensor([[j for js in lists for j in js], [i for i, js in enumerate(lists) for _ in js]])
+    looped = (loops == 1) if kind == 3 else (loops != 2)
+    ins = dim if share or not own_x else (dim, dim_dst)
+    more = {"edge_dim": edge_dim} if edge_dim else {}
+    if kind == 3:
+        layer = TransformerConv(ins, c, heads, concat=not mean, beta=bool(beta), root_weight=not no_skip, **more)
+        names = ["lin_key.weight", "lin_key.bias", "lin_query.weight", "lin_query.bias", "lin_value.weight",
+                 "lin_value.bias"] + ["lin_edge.weight"] * bool(edge_dim)
+        names += [] if no_skip else ["lin_skip.weight", "lin_skip.bias"] + ["lin_beta.weight"] * beta
+    elif kind == 1:
+        layer = GATv2Conv(ins, c, heads, concat=not mean, add_self_loops=looped, share_weights=bool(share), **more)
+        names = ["lin_l.weight", "lin_l.bias"] + ([] if share else ["lin_r.weight", "lin_r.bias"])
+        names += ["lin_edge.weight"] * bool(edge_dim) + ["att", "bias"]
+    else:
+        layer = GATConv(ins, c, heads, concat=not mean, add_self_loops=looped, **more)
+        names = ["lin.weight"] if isinstance(ins, int) else ["lin_src.weight", "lin_dst.weight"]
+        names += ["lin_edge.weight"] * (kind == 2) + ["att_src", "att_dst"] + ["att_edge"] * (kind == 2) + ["bias"]
+    layer = layer.double()
+    tensors = dict(layer.named_parameters())
+    flat = torch.tensor(grid(2, sum(tensors[name].numel() for name in names)) / 4.0)
+    at = 0
+    for name in names:
+        tensors[name].data = flat[at:at + tensors[name].numel()].reshape(tensors[name].shape).clone()
+        tensors[name].grad = None
+        at += tensors[name].numel()
+    attr = edges if edge_dim else None
+    if looped and (kind == 3 or which == 3):  # by hand; the library refuses more destinations than sources
+        layer.add_self_loops = False
+        index, attr = gnn_loops(torch, index, attr, min(n_src, n_dst))
+    pair = x if which == 0 else (x, x_dst if own_x else x[:n_dst])
+    out, (seen, alpha) = layer(pair, index, attr, return_attention_weights=True)
+    if act:
+        out = torch.nn.functional.elu(out)
+    (out * torch.tensor(grid(4, *out.shape))).sum().backward()
+    entry = {(j, i): e for e, (j, i) in enumerate((j, i) for i, js in enumerate(lists) for j in js)}
+    weights, rings = numpy.zeros((heads, nnz)), numpy.zeros((heads, n_dst))
+    for e, (j, i) in enumerate(zip(*seen.tolist())):
+        if looped and i == j:
+            rings[:, i] = alpha[e].detach()
+        else:
+            weights[:, entry[j, i]] = alpha[e].detach()
+    d_params = numpy.concatenate([tensors[name].grad.reshape(-1) for name in names])
+    return "%d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %s, %s, %s, %s, %s, %s, %s" % (
+        row + (len(d_params), braces(out), braces(torch.tensor(weights)), braces(torch.tensor(rings)), braces(x.grad),
+               braces(x_dst.grad if own_x else torch.zeros(1)),
+               braces(edges.grad if edge_dim else torch.zeros(1)), braces(torch.tensor(d_params))))
+
+
+def gnn():
+    torch = torch_of()
+    import torch_geometric
+    header = Header("gnn", "PyTorch Geometric %s, torch %s, in float64, gradients by autograd; inputs from grid()." %
+                    (torch_geometric.__version__, torch.__version__))
+    cases = [  # kind, graph, edge_dim, loops, act, mean, share, beta, no_skip
+        (0, 0, 0, 0, 0, 0, 0, 0, 0), (0, 0, 0, 2, 0, 1, 0, 0, 0), (0, 0, 0, 0, 1, 0, 0, 0, 0),
+        (0, 1, 0, 0, 0, 0, 0, 0, 0), (0, 2, 0, 0, 0, 0, 0, 0, 0), (0, 2, 0, 0, 1, 1, 1, 0, 0),
+        (0, 3, 0, 0, 0, 0, 0, 0, 0), (1, 0, 0, 0, 0, 0, 0, 0, 0), (1, 0, 2, 0, 0, 0, 0, 0, 0),
+        (1, 0, 2, 0, 1, 0, 1, 0, 0), (1, 1, 0, 0, 0, 0, 1, 0, 0), (1, 2, 2, 0, 0, 0, 0, 0, 0),
+        (1, 2, 0, 2, 0, 0, 1, 0, 0), (1, 3, 2, 2, 0, 1, 0, 0, 0), (2, 0, 2, 0, 0, 0, 0, 0, 0),
+        (2, 0, 2, 2, 1, 0, 0, 0, 0), (2, 2, 2, 0, 0, 1, 0, 0, 0), (2, 3, 2, 0, 0, 0, 1, 0, 0),
+        (3, 0, 0, 0, 0, 0, 0, 0, 0), (3, 0, 2, 0, 0, 0, 0, 0, 0), (3, 0, 0, 0, 0, 0, 0, 1, 0),
+        (3, 0, 2, 0, 1, 1, 0, 1, 0), (3, 0, 0, 0, 0, 0, 0, 0, 1), (3, 2, 2, 0, 0, 0, 0, 1, 0),
+        (3, 3, 2, 1, 0, 0, 0, 0, 0), (3, 1, 0, 1, 0, 1, 0, 0, 0)]
+    header.table("struct { int kind, graph, edge_dim, loops, act, mean, share, beta, no_skip, n_params; "
+                 "double out[42], weights[32], rings[14], d_x[35], d_x_dst[35], d_edges[32], d_params[180]; } "
+                 "rv_golden_gnn[]", [gnn_case(torch, row) for row in cases])
+    header.write("gnn")
+
+
+def ten_digits(x):
+    """What a float can be held against, in half the space."""
+    return "{%s}" % ", ".join("%.10g" % value for value in x.detach().reshape(-1).tolist())
+
+
+def linear_features(torch, kind, x, w, factor, signs, eps):
+    """phi as in the papers, without any shift; kinds as in the test: elu, relu, performer, rff."""
+    if kind == 0:
+        return torch.nn.functional.elu(x) + 1
+    if kind == 1:
+        return torch.relu(x if w is None else x @ w.T / w.shape[0] ** 0.5) + eps
+    x = x * factor ** 0.5
+    p, half = x @ w.T, (x * x).sum(-1, keepdim=True) / 2
+    if kind == 2:
+        p = torch.cat([p, -p], -1) if signs else p
+        return torch.exp(p - half) / p.shape[-1] ** 0.5
+    return torch.exp(half) * torch.cat([torch.cos(p), torch.sin(p)], -1) / w.shape[0] ** 0.5
+
+
+def linear_maps(header, torch):
+    """The sums over all pairs of query and key, as the definition says; gradients by autograd."""
+    n_q, n_k, dim, dim_v, m, heads, kv, rows = 5, 7, 6, 4, 9, 2, 1, []
+    for kind in range(4):
+        for order in range(3):
+            for variant in range(2):
+                if kind in (0, 3) and variant:
+                    continue
+                q, k, v = leaves(grid(1, n_q, heads, dim), grid(2, n_k, kv, dim), grid(3, n_k, kv, dim_v))
+                w = None if kind == 1 and variant else torch.tensor(grid(5, m, dim))
+                factor = 0.125 if kind == 3 else dim ** -0.5
+                eps = 1e-3 if kind == 1 else 0.0
+                f_q, f_k = (linear_features(torch, kind, x, w, factor, variant, eps) for x in (q, k))
+                kernel = torch.einsum("ihf,jhf->hij", f_q, f_k.repeat_interleave(heads // kv, 1))
+                i, j = torch.arange(n_q)[:, None], torch.arange(n_k)[None]
+                sees = (i + n_k - n_q >= j) if order == 1 else (i + 1 >= j) if order == 2 else (i + j >= 0)
+                kernel = kernel * sees
+                whole = kernel.sum(-1, keepdim=True) + (1e-6 if kind == 0 else 0.0)
+                weights = kernel / whole
+                out = torch.einsum("hij,jhx->ihx", weights, v.repeat_interleave(heads // kv, 1))
+                (out * torch.tensor(grid(4, n_q, heads, dim_v))).sum().backward()
+                rows.append("%d, %d, %d, %s" % (kind, order, variant, ", ".join(
+                    ten_digits(x) for x in (out, weights, torch.log(whole), q.grad, k.grad, v.grad))))
+    header.table("struct { int kind, order, variant; double out[40], weights[70], lse[10], d_q[60], d_k[42], "
+                 "d_v[28]; } rv_golden_linear[]", rows)
+
+
+def linear_rules(header, torch):
+    """The recurrences in float64, with a state; gradients by autograd."""
+    n, dim, dim_v, heads, kv, rows = 5, 4, 3, 4, 2, []
+    for rule in range(4):
+        for variant in range(2):  # gates per head, betas shared
+            q, k, v = leaves(grid(1, n, heads, dim), grid(2, n, kv, dim), grid(3, n, kv, dim_v))
+            gates = -numpy.abs(grid(5, n, kv, 1 if variant else dim))
+            g, beta, state = leaves(gates, numpy.abs(grid(6, n, 1 if variant else kv)) / 2, grid(7, kv, dim, dim_v))
+            s, outs = state, []
+            for t in range(n):
+                if rule & 1:
+                    s = s * torch.exp(g[t])[..., None]
+                u = v[t]
+                if rule & 2:
+                    u = beta[t][:, None] * (u - torch.einsum("hdx,hd->hx", s, k[t] / 2))
+                s = s + (k[t] / 2)[..., None] * u[:, None]
+                outs.append(0.5 * torch.einsum("hdx,hd->hx", s.repeat_interleave(heads // kv, 0), q[t]))
+            out = torch.stack(outs)
+            (out * torch.tensor(grid(4, n, heads, dim_v))).sum().backward()
+            pad = [torch.zeros(size) if x.grad is None else torch.cat([x.grad.reshape(-1), torch.zeros(size)])[:size]
+                   for x, size in ((g, 40), (beta, 10))]
+            rows.append("%d, %d, %s" % (rule, variant, ", ".join(
+                ten_digits(x) for x in [out, s, q.grad, k.grad * 2, v.grad] + pad + [state.grad])))
+    header.table("struct { int rule, variant; double out[60], state[24], d_q[80], d_k[40], d_v[30], d_decay[40], "
+                 "d_beta[10], d_state[24]; } rv_golden_rules[]", rows)
+
+
+def linear_onnx(header):
+    """The 14 node tests of the operator LinearAttention, first of the batch, inputs from grid()."""
+    cases = [  # rule, heads, kv_heads, gate per head, beta shared, past state, tokens, half, scale
+        ("linear", 4, 4, 0, 0, 0, 4, 0, 0.0), ("gated", 4, 4, 0, 0, 0, 4, 0, 0.0), ("gated", 4, 4, 1, 0, 0, 4, 0, 0.0),
+        ("delta", 4, 4, 0, 0, 0, 4, 0, 0.0), ("gated_delta", 4, 4, 0, 0, 0, 4, 0, 0.0),
+        ("gated_delta", 4, 4, 0, 1, 0, 4, 0, 0.0), ("gated_delta", 8, 4, 0, 0, 0, 4, 0, 0.0),
+        ("gated_delta", 8, 1, 0, 0, 0, 4, 0, 0.0), ("gated_delta", 4, 4, 0, 0, 1, 1, 0, 0.0),
+        ("gated_delta", 4, 4, 0, 0, 1, 4, 0, 0.0), ("gated_delta", 4, 4, 0, 0, 2, 4, 0, 0.0),
+        ("gated_delta", 4, 4, 0, 0, 0, 4, 0, 0.25), ("gated_delta", 8, 4, 0, 0, 0, 4, 1, 0.0),
+        ("linear", 4, 4, 0, 0, 0, 1, 0, 0.0)]
+    import onnx
+    rules, rows = ("linear", "gated", "delta", "gated_delta"), []
+    for rule, heads, kv, per_head, shared, past, n, half, scale in cases:
+        dtype = numpy.float16 if half else numpy.float32
+        key = grid(2, n, kv, 8)
+        if "delta" in rule:
+            key = key / numpy.sqrt((key * key).sum(-1, keepdims=True))
+        feeds = {"query": grid(1, 1, n, heads * 8), "key": key.reshape(1, n, kv * 8), "value": grid(3, 1, n, kv * 8)}
+        if past:
+            feeds["past"] = grid(7, 1, kv, 8, 8) * (2 - past) / 8
+        if "gated" in rule:
+            feeds["decay"] = -numpy.abs(grid(5, 1, n, kv * (1 if per_head else 8))) / 8
+        if "delta" in rule:
+            feeds["beta"] = numpy.abs(grid(6, 1, n, 1 if shared else kv)) / 2
+        inputs = [name if name in feeds else "" for name in ("query", "key", "value", "past", "decay", "beta")]
+        while not inputs[-1]:
+            inputs.pop()
+        node = onnx.helper.make_node("LinearAttention", inputs, ["out", "state"], update_rule=rule, scale=scale,
+                                     q_num_heads=heads, kv_num_heads=kv)
+        out, state = onnx_run(node, 27, {name: x.astype(dtype) for name, x in feeds.items()}, 2)
+        size = 4 * heads * 8, kv * 64
+        rows.append("%d, %d, %d, %d, %d, %d, %d, %d, %s, {%s}, {%s}" % (
+            rules.index(rule), heads, kv, per_head, shared, past, n, half, literal(scale),
+            ", ".join("%.8g" % x for x in out.reshape(-1)), ", ".join("%.8g" % x for x in state.reshape(-1))))
+        assert out.size <= size[0] and state.size == size[1]
+    header.table("struct { int rule, heads, kv_heads, per_head, shared, past, tokens, half; double scale, out[256], "
+                 "state[256]; } rv_golden_onnx[]", rows)
+
+
+def attn_linear():
+    import onnx
+    torch = torch_of()
+    recipe = ("Torch %s in float64, gradients by autograd; inputs from grid().\n   rv_golden_onnx: the reference "
+              "evaluator of ONNX %s, in float32." % (torch.__version__, onnx.__version__))
+    header = Header("attn_linear", recipe)
+    linear_maps(header, torch)
+    linear_rules(header, torch)
+    linear_onnx(header)
+    header.write("attn_linear")
+
+
+def gated():
+    """Heads behind gates, from the formula in attn_gated.h."""
+    torch = torch_of()
+    header = Header("attn_gated", "Torch %s in float64, gradients by autograd; inputs from grid()." % torch.__version__)
+    rows, heads, dim, n_q, n_k, width = [], 4, 2, 4, 5, 8
+    for threshold, least, most in ((0.5, 1, 4), (0.375, 2, 2), (0.9375, 1, 4), (0.0009765625, 1, 4)):
+        sizes = ((3, width, width), (3, width), (width, width), (width,), (heads, width))
+        flat, at, w = grid(9, sum(int(numpy.prod(s)) for s in sizes)) / 4, 0, []
+        for s in sizes:
+            w.append(torch.tensor(flat[at:at + int(numpy.prod(s))].reshape(s), requires_grad=True))
+            at += int(numpy.prod(s))
+        x, y = leaves(grid(1, n_q, width), grid(2, n_k, width))
+        q, k, v = ((rows_in @ w[0][i].T + w[1][i]).reshape(-1, heads, dim) for i, rows_in in enumerate((x, y, y)))
+        o = torch.einsum("hij,jhd->ihd", torch.softmax(torch.einsum("ihd,jhd->hij", q, k) / dim ** 0.5, -1), v)
+        g = torch.sigmoid(x @ w[4].T)
+        count = (g > threshold).sum(1).clamp(least, most)
+        order = torch.argsort(torch.argsort(-g, dim=1, stable=True), dim=1, stable=True)
+        kept = g * (order < count[:, None])
+        c = heads * kept / kept.sum(1, keepdim=True)
+        out = (c[:, :, None] * o).reshape(n_q, width) @ w[2].T + w[3]
+        (out * torch.tensor(grid(4, n_q, width))).sum().backward()
+        rows.append("%s, %d, %d, %d, %s, %s, %s, %s, %s" % (
+            literal(threshold), least, most, at, braces(c), braces(out), braces(x.grad), braces(y.grad),
+            braces(*[t.grad for t in w])))
+    header.table("struct { double threshold; uint32_t least, most; size_t n_params; double gates[16], out[32], "
+                 "d_q[32], d_y[40], d_params[320]; } rv_golden_gated[]", rows)
+    header.write("attn_gated")
+
+
 HEADERS = {"mathx": mathx, "scalar": scalar, "half": half, "distance": distance, "quant": quant,
-           "hyperbolic": hyperbolic, "norm": norm, "loss": loss, "optim": optim, "affine": affine, "lowrank": lowrank}
+           "hyperbolic": hyperbolic, "norm": norm, "loss": loss, "optim": optim, "affine": affine,
+           "lowrank": lowrank, "info": info, "attn_info": attn_info, "topology": topology,
+           "attn_topology": attn_topology, "position": position, "attn_position": attn_position,
+           "attn_position_graph": attn_position_graph, "transport": transport, "attn_transport": attn_transport,
+           "diffusion": diffusion, "attn_diffusion": attn_diffusion, "attn_geometric": attn_geometric,
+           "attn_linear": attn_linear, "attn_sparse": attn_sparse, "attn_heads": heads, "attn_pair": pair,
+           "kv_cache": cache, "gnn": gnn, "attn_gated": gated}
 
 
 def main():

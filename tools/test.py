@@ -352,6 +352,9 @@ def macros(step):
 # What the examples of the module manuals take for granted.
 PRELUDE = """#include "ruvector.h"
 #include <stdlib.h>
+#include <string.h>
+extern rv_ctx *ctx;
+extern float keys[], values[], weights[], params[];
 extern float vector[], vectors[], query[], queries[], out[];
 extern rv_hit hit, hits[];
 extern size_t n, k, n_hits, bytes;
