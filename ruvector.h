@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 c9b4e8e5c84ebb607691f36376f31a9c78448c5dd1eda5e3f5c56bfbc9ea9daf */
+/* Version 0.1.0, parts sha256 564fbd7069852717c82c36812d4f531baac3ca30c315d179114ef4bad2513f76 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -55386,7 +55386,8 @@ static rv_status rv__gate_open(rv_ctx *ctx, const rv_attn_gated_config *config,
     rv_status status;
     memset(p, 0, sizeof *p);
     if (!config->heads.params) return rv__fail(ctx, RV_ERR_ARG, 0, "params must not be NULL");
-    p->threshold = config->threshold != 0.0f ? config->threshold : 0.5f;
+    /* by bits: of a NaN that equals zero under -ffast-math the check below would see a zero */
+    p->threshold = rv__bits_f32(config->threshold) & 0x7FFFFFFF ? config->threshold : 0.5f;
     p->least = config->least ? config->least : 1;
     p->most = config->most ? config->most : heads;
     if (!rv__finite_f32(config->threshold) || p->threshold < 0.0f || p->threshold >= 1.0f)
