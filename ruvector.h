@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 564fbd7069852717c82c36812d4f531baac3ca30c315d179114ef4bad2513f76 */
+/* Version 0.1.0, parts sha256 b7309ea1706c7c30644d5c7a85976f6f9118e45e55a8d13887cc8bac9b5544e6 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -7121,16 +7121,17 @@ RV__ISA RV__INLINE void RV__F(gnn_mix_as)(int kind, const float *w, size_t ld, c
     while (at < width) {
         RV__F(piece) p[4];
         size_t used = 0;
-        for (; used < 4 && at < width; used++) {
-            p[used].a = head;
-            p[used].b = head + step - 1;
-            p[used].at = at;
-            p[used].left = end - at < RV__LANES ? end - at : RV__LANES;
-            at += p[used].left;
+        do {
+            RV__F(piece) *next = p + used++;
+            next->a = head;
+            next->b = head + step - 1;
+            next->at = at;
+            next->left = end - at < RV__LANES ? end - at : RV__LANES;
+            at += next->left;
             if (at < end) continue;
             head += step;
             end += span;
-        }
+        } while (used < 4 && at < width);
         for (size_t i = used; i < 4; i++) p[i] = p[0];
         if (used > 2) RV__F(gnn_walk)(kind, 1, w, ld, ids, n, v, width, dim, p, used, out);
         else RV__F(gnn_walk)(kind, 0, w, ld, ids, n, v, width, dim, p, used, out);
@@ -10042,16 +10043,17 @@ RV__ISA RV__INLINE void RV__F(gnn_mix_as)(int kind, const float *w, size_t ld, c
     while (at < width) {
         RV__F(piece) p[4];
         size_t used = 0;
-        for (; used < 4 && at < width; used++) {
-            p[used].a = head;
-            p[used].b = head + step - 1;
-            p[used].at = at;
-            p[used].left = end - at < RV__LANES ? end - at : RV__LANES;
-            at += p[used].left;
+        do {
+            RV__F(piece) *next = p + used++;
+            next->a = head;
+            next->b = head + step - 1;
+            next->at = at;
+            next->left = end - at < RV__LANES ? end - at : RV__LANES;
+            at += next->left;
             if (at < end) continue;
             head += step;
             end += span;
-        }
+        } while (used < 4 && at < width);
         for (size_t i = used; i < 4; i++) p[i] = p[0];
         if (used > 2) RV__F(gnn_walk)(kind, 1, w, ld, ids, n, v, width, dim, p, used, out);
         else RV__F(gnn_walk)(kind, 0, w, ld, ids, n, v, width, dim, p, used, out);
@@ -13101,16 +13103,17 @@ RV__ISA RV__INLINE void RV__F(gnn_mix_as)(int kind, const float *w, size_t ld, c
     while (at < width) {
         RV__F(piece) p[4];
         size_t used = 0;
-        for (; used < 4 && at < width; used++) {
-            p[used].a = head;
-            p[used].b = head + step - 1;
-            p[used].at = at;
-            p[used].left = end - at < RV__LANES ? end - at : RV__LANES;
-            at += p[used].left;
+        do {
+            RV__F(piece) *next = p + used++;
+            next->a = head;
+            next->b = head + step - 1;
+            next->at = at;
+            next->left = end - at < RV__LANES ? end - at : RV__LANES;
+            at += next->left;
             if (at < end) continue;
             head += step;
             end += span;
-        }
+        } while (used < 4 && at < width);
         for (size_t i = used; i < 4; i++) p[i] = p[0];
         if (used > 2) RV__F(gnn_walk)(kind, 1, w, ld, ids, n, v, width, dim, p, used, out);
         else RV__F(gnn_walk)(kind, 0, w, ld, ids, n, v, width, dim, p, used, out);
@@ -18106,16 +18109,17 @@ RV__ISA RV__INLINE void RV__F(gnn_mix_as)(int kind, const float *w, size_t ld, c
     while (at < width) {
         RV__F(piece) p[4];
         size_t used = 0;
-        for (; used < 4 && at < width; used++) {
-            p[used].a = head;
-            p[used].b = head + step - 1;
-            p[used].at = at;
-            p[used].left = end - at < RV__LANES ? end - at : RV__LANES;
-            at += p[used].left;
+        do {
+            RV__F(piece) *next = p + used++;
+            next->a = head;
+            next->b = head + step - 1;
+            next->at = at;
+            next->left = end - at < RV__LANES ? end - at : RV__LANES;
+            at += next->left;
             if (at < end) continue;
             head += step;
             end += span;
-        }
+        } while (used < 4 && at < width);
         for (size_t i = used; i < 4; i++) p[i] = p[0];
         if (used > 2) RV__F(gnn_walk)(kind, 1, w, ld, ids, n, v, width, dim, p, used, out);
         else RV__F(gnn_walk)(kind, 0, w, ld, ids, n, v, width, dim, p, used, out);
@@ -22005,16 +22009,17 @@ RV__ISA RV__INLINE void RV__F(gnn_mix_as)(int kind, const float *w, size_t ld, c
     while (at < width) {
         RV__F(piece) p[4];
         size_t used = 0;
-        for (; used < 4 && at < width; used++) {
-            p[used].a = head;
-            p[used].b = head + step - 1;
-            p[used].at = at;
-            p[used].left = end - at < RV__LANES ? end - at : RV__LANES;
-            at += p[used].left;
+        do {
+            RV__F(piece) *next = p + used++;
+            next->a = head;
+            next->b = head + step - 1;
+            next->at = at;
+            next->left = end - at < RV__LANES ? end - at : RV__LANES;
+            at += next->left;
             if (at < end) continue;
             head += step;
             end += span;
-        }
+        } while (used < 4 && at < width);
         for (size_t i = used; i < 4; i++) p[i] = p[0];
         if (used > 2) RV__F(gnn_walk)(kind, 1, w, ld, ids, n, v, width, dim, p, used, out);
         else RV__F(gnn_walk)(kind, 0, w, ld, ids, n, v, width, dim, p, used, out);
@@ -23692,6 +23697,12 @@ RV__FN size_t rv__dense_room(size_t *total, size_t rows, size_t cols)
     const size_t here = *total;
     *total = rv__add(here, rv__round_up(rv__mul(rows, cols), RV__LINE / sizeof(float)));
     return here;
+}
+
+/* Such a place; layers are also asked for their shapes, before there is memory. */
+RV__FN const float *rv__dense_at(const float *base, size_t place)
+{
+    return base ? base + place : NULL;
 }
 
 typedef struct rv__dense {
@@ -54672,13 +54683,13 @@ static rv__dense rv__heads_layer(const rv__heads *m, int which)
     d.n = which == 0 ? io->n_q : io->n_k;
     d.n_in = which == 0 ? m->width_q : which == 1 ? m->width_k : m->width_v;
     d.n_out = which == 0 ? m->n_q : which == 1 ? m->n_k : m->n_v;
-    d.w = m->params + (which == 0 ? m->w_q : which == 1 ? m->w_k : m->w_v);
+    d.w = rv__dense_at(m->params, which == 0 ? m->w_q : which == 1 ? m->w_k : m->w_v);
     d.b = m->bias ? m->params + (which == 0 ? m->b_q : which == 1 ? m->b_k : m->b_v) : NULL;
     d.x = io->q;
     if (which == 0) return d;
     d.x = (const float *)(which == 1 ? io->k : io->v);
     if (io->type != RV_DTYPE_F32) {
-        d.x = m->memory + (which == 1 ? m->wide_k : m->wide_v);
+        d.x = rv__dense_at(m->memory, which == 1 ? m->wide_k : m->wide_v);
         d.ldx = d.n_in;
     }
     return d;
@@ -54687,8 +54698,8 @@ static rv__dense rv__heads_layer(const rv__heads *m, int which)
 static rv__dense rv__heads_last(const rv__heads *m)
 {
     rv__dense d;
-    d.x = m->memory + m->o;
-    d.w = m->params + m->w_o;
+    d.x = rv__dense_at(m->memory, m->o);
+    d.w = rv__dense_at(m->params, m->w_o);
     d.b = m->bias ? m->params + m->b_o : NULL;
     d.ldx = m->n_o;
     d.n = m->io.n_q;
@@ -55053,22 +55064,21 @@ static rv__dense rv__mla_layer_of(const rv__mla *m, int which)
 {
     const rv_attn_io *io = &m->io;
     const int narrow = io->type != RV_DTYPE_F32;
-    const float *u = m->latent_q ? m->memory + m->u : io->q;
-    const float *y = narrow ? m->memory + m->wide : (const float *)io->k;
+    const float *u = m->latent_q ? rv__dense_at(m->memory, m->u) : io->q;
+    const float *y = narrow ? rv__dense_at(m->memory, m->wide) : (const float *)io->k;
     const size_t wide_u = m->latent_q ? m->latent_q : m->width_q;
     const size_t ldu = m->latent_q ? m->latent_q : io->q_stride;
+    const size_t places[5] = {m->w_d, m->w_q, m->w_c, m->w_u, m->w_o};
+    const float *w = rv__dense_at(m->params, places[which]);
     if (which == 0)
-        return rv__mla_layer(io->q, io->q_stride, io->n_q, m->params + m->w_d, m->width_q,
-                             m->latent_q);
-    if (which == 1)
-        return rv__mla_layer(u, ldu, io->n_q, m->params + m->w_q, wide_u, m->heads * m->head_q);
+        return rv__mla_layer(io->q, io->q_stride, io->n_q, w, m->width_q, m->latent_q);
+    if (which == 1) return rv__mla_layer(u, ldu, io->n_q, w, wide_u, m->heads * m->head_q);
     if (which == 2)
-        return rv__mla_layer(y, narrow ? m->width_k : io->k_stride, io->n_k, m->params + m->w_c,
-                             m->width_k, m->row);
+        return rv__mla_layer(y, narrow ? m->width_k : io->k_stride, io->n_k, w, m->width_k, m->row);
     if (which == 3)
-        return rv__mla_layer(m->memory + m->c, m->row, io->n_k, m->params + m->w_u, m->latent,
+        return rv__mla_layer(rv__dense_at(m->memory, m->c), m->row, io->n_k, w, m->latent,
                              m->heads * m->head_u);
-    return rv__mla_layer(m->memory + m->o, m->heads * m->dim_v, io->n_q, m->params + m->w_o,
+    return rv__mla_layer(rv__dense_at(m->memory, m->o), m->heads * m->dim_v, io->n_q, w,
                          m->heads * m->dim_v, m->width_out);
 }
 
@@ -57935,11 +57945,11 @@ typedef struct rv__gnn_arena {
     size_t used;
 } rv__gnn_arena;
 
-static float *rv__gnn_take(rv__gnn_arena *arena, size_t n)
+static float *rv__gnn_take(rv__gnn_arena *place, size_t n)
 {
-    const size_t at = arena->used;
-    arena->used = rv__add(at, rv__round_up(n, 16));
-    return arena->base ? arena->base + at : NULL;
+    const size_t at = place->used;
+    place->used = rv__add(at, rv__round_up(n, 16));
+    return place->base ? place->base + at : NULL;
 }
 
 /* Memory of a lane: lists of a block, its weights, a row. */
@@ -57951,21 +57961,21 @@ typedef struct rv__gnn_lane {
     size_t begin[RV__GNN_ROWS + 1];
 } rv__gnn_lane;
 
-static void rv__gnn_lane_at(const rv__gnn *g, size_t lane, rv__gnn_arena *arena, rv__gnn_lane *l)
+static void rv__gnn_lane_at(const rv__gnn *g, size_t lane, rv__gnn_arena *place, rv__gnn_lane *l)
 {
     rv__gnn_arena own;
-    if (!arena) {
+    if (!place) {
         own.base = g->lane + lane * g->lane_floats;
         own.used = 0;
-        arena = &own;
+        place = &own;
     }
-    l->ids = (uint32_t *)(void *)rv__gnn_take(arena, g->cap);
-    l->eids = (uint32_t *)(void *)rv__gnn_take(arena, g->cap);
-    l->s = rv__gnn_take(arena, rv__mul(g->cap, g->ld));
-    l->ds = g->back ? rv__gnn_take(arena, rv__mul(g->cap, g->ld)) : NULL;
-    l->line = rv__gnn_take(arena, g->cap);
-    l->row = rv__gnn_take(arena, g->hc);
-    l->more = rv__gnn_take(arena, g->hc);
+    l->ids = (uint32_t *)(void *)rv__gnn_take(place, g->cap);
+    l->eids = (uint32_t *)(void *)rv__gnn_take(place, g->cap);
+    l->s = rv__gnn_take(place, rv__mul(g->cap, g->ld));
+    l->ds = g->back ? rv__gnn_take(place, rv__mul(g->cap, g->ld)) : NULL;
+    l->line = rv__gnn_take(place, g->cap);
+    l->row = rv__gnn_take(place, g->hc);
+    l->more = rv__gnn_take(place, g->hc);
 }
 
 /* ---- settings ---- */
@@ -58574,32 +58584,32 @@ static size_t rv__gnn_section(const rv__gnn *g, size_t edges, size_t rows)
 /* ---- a call ---- */
 
 /* Where everything lies. */
-static void rv__gnn_place(rv__gnn *g, size_t lanes, rv__gnn_arena *arena)
+static void rv__gnn_place(rv__gnn *g, size_t lanes, rv__gnn_arena *place)
 {
     const size_t rows = g->nnz + g->n_loops, n_src = rv__mul(g->n_src, g->hc);
     const size_t n_dst = rv__mul(g->n_dst, g->hc);
     const int shared = !g->tensor[RV__GNN_DST_W].rows && !g->io.x_dst;
     rv__gnn_lane lane;
     rv__gnn_arena none = {NULL, 0};
-    g->src = g->val = g->dst = rv__gnn_take(arena, n_src);
-    if (g->tensor[RV__GNN_VAL_W].rows) g->val = rv__gnn_take(arena, n_src);
+    g->src = g->val = g->dst = rv__gnn_take(place, n_src);
+    if (g->tensor[RV__GNN_VAL_W].rows) g->val = rv__gnn_take(place, n_src);
     if (g->gat) {
-        g->s_src = rv__gnn_take(arena, rv__mul(g->n_src, g->ld));
-        g->s_dst = rv__gnn_take(arena, rv__mul(g->n_dst, g->ld));
-        if (!shared) g->u_dst = rv__gnn_take(arena, rv__mul(g->heads, g->io.dim_dst));
-        if (g->io.edge_dim) g->u_edge = rv__gnn_take(arena, rv__mul(g->heads, g->io.edge_dim));
+        g->s_src = rv__gnn_take(place, rv__mul(g->n_src, g->ld));
+        g->s_dst = rv__gnn_take(place, rv__mul(g->n_dst, g->ld));
+        if (!shared) g->u_dst = rv__gnn_take(place, rv__mul(g->heads, g->io.dim_dst));
+        if (g->io.edge_dim) g->u_edge = rv__gnn_take(place, rv__mul(g->heads, g->io.edge_dim));
     } else if (!shared) {
-        g->dst = rv__gnn_take(arena, n_dst);
+        g->dst = rv__gnn_take(place, n_dst);
     }
-    if (g->io.edge_dim) g->edge = rv__gnn_take(arena, rv__mul(rows, g->gat ? g->ld : g->hc));
-    if (g->tensor[RV__GNN_SKIP_W].rows) g->skip = rv__gnn_take(arena, rv__mul(g->n_dst, g->width));
-    g->m = g->back ? rv__gnn_take(arena, rv__mul(g->n_dst, g->width)) : g->io.out;
-    g->spare = rv__gnn_take(arena, rv__mul(lanes, RV__GNN_PANEL));
-    g->pack = (unsigned char *)rv__gnn_take(arena,
+    if (g->io.edge_dim) g->edge = rv__gnn_take(place, rv__mul(rows, g->gat ? g->ld : g->hc));
+    if (g->tensor[RV__GNN_SKIP_W].rows) g->skip = rv__gnn_take(place, rv__mul(g->n_dst, g->width));
+    g->m = g->back ? rv__gnn_take(place, rv__mul(g->n_dst, g->width)) : g->io.out;
+    g->spare = rv__gnn_take(place, rv__mul(lanes, RV__GNN_PANEL));
+    g->pack = (unsigned char *)rv__gnn_take(place,
                                             rv__mul(lanes, rv__gram_f32_scratch() / sizeof(float)));
     rv__gnn_lane_at(g, 0, &none, &lane);
     g->lane_floats = none.used;
-    g->lane = rv__gnn_take(arena, rv__mul(lanes, g->lane_floats));
+    g->lane = rv__gnn_take(place, rv__mul(lanes, g->lane_floats));
 }
 
 /* Everything before the walk over the rows. */
@@ -58665,25 +58675,25 @@ static rv_status rv__gnn_project_edges(rv_ctx *ctx, const rv__gnn *g)
 RV_API rv_status rv_gnn_run(rv_ctx *ctx, const rv_gnn_config *config, const rv_gnn_io *io)
 {
     const rv_alloc alloc = rv__allocator(ctx);
-    rv__gnn_arena arena = {NULL, 0};
+    rv__gnn_arena place = {NULL, 0};
     size_t floats;
     rv__gnn g;
     rv_status status = rv__gnn_check(ctx, &g, config, io);
     if (status) return status;
     if (g.n_dst && !io->out) return rv__fail(ctx, RV_ERR_ARG, 0, "out is NULL");
     if (g.n_dst == 0) return rv__ok(ctx);
-    rv__gnn_place(&g, rv__lanes(ctx), &arena);
-    floats = arena.used;
-    arena.base = (float *)rv__get(&alloc, floats, sizeof(float));
-    if (!arena.base) return rv__no_memory(ctx, rv__mul(floats, sizeof(float)));
-    arena.used = 0;
-    rv__gnn_place(&g, rv__lanes(ctx), &arena);
+    rv__gnn_place(&g, rv__lanes(ctx), &place);
+    floats = place.used;
+    place.base = (float *)rv__get(&alloc, floats, sizeof(float));
+    if (!place.base) return rv__no_memory(ctx, rv__mul(floats, sizeof(float)));
+    place.used = 0;
+    rv__gnn_place(&g, rv__lanes(ctx), &place);
     status = rv__gnn_project(ctx, &g);
     if (!status && g.edge) status = rv__gnn_project_edges(ctx, &g);
     if (!status)
         status = rv__parallel_for(ctx, g.n_dst, RV__GNN_ROWS, rv__gnn_section(&g, g.nnz, g.n_dst),
                                   rv__gnn_range, &g);
-    rv__put(&alloc, arena.base, floats, sizeof(float));
+    rv__put(&alloc, place.base, floats, sizeof(float));
     return status ? status : rv__ok(ctx);
 }
 
@@ -59220,33 +59230,33 @@ static size_t rv__gnn_larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-static void rv__gnn_back_place(rv__gnn *g, rv__gnn_arena *arena)
+static void rv__gnn_back_place(rv__gnn *g, rv__gnn_arena *place)
 {
     rv__gnn_back *b = g->back;
     const size_t entries = g->nnz + g->n_loops, edge = rv__mul(entries, g->ld);
     const size_t n_src = rv__mul(g->n_src, g->hc), n_dst = rv__mul(g->n_dst, g->hc);
     const int former = g->former;
     size_t most = rv__gnn_larger(rv__gnn_larger(g->io.dim, g->io.dim_dst), g->io.edge_dim), sums;
-    b->d_o = rv__gnn_take(arena, n_dst);
-    b->d_pre = rv__gnn_take(arena, rv__mul(g->n_dst, g->width));
-    b->gate = rv__gnn_take(arena, g->n_dst);
-    b->alpha = rv__gnn_take(arena, edge);
-    b->ds = b->d_edge = rv__gnn_take(arena, edge);
+    b->d_o = rv__gnn_take(place, n_dst);
+    b->d_pre = rv__gnn_take(place, rv__mul(g->n_dst, g->width));
+    b->gate = rv__gnn_take(place, g->n_dst);
+    b->alpha = rv__gnn_take(place, edge);
+    b->ds = b->d_edge = rv__gnn_take(place, edge);
     if (!g->gat && (!former || g->io.edge_dim))
-        b->d_edge = rv__gnn_take(arena, rv__mul(entries, g->hc));
-    if (g->config.kind == RV_GNN_GATV2) b->part = rv__gnn_take(arena, n_dst);
-    b->d_src = b->d_val = rv__gnn_take(arena, n_src);
-    if (former) b->d_val = rv__gnn_take(arena, n_src);
-    if (!g->gat) b->d_dst = rv__gnn_take(arena, n_dst);
-    b->ds_src = rv__gnn_take(arena, g->gat ? rv__mul(g->n_src, g->ld) : 0);
-    b->ds_dst = rv__gnn_take(arena, g->gat ? rv__mul(g->n_dst, g->ld) : 0);
-    b->start = (uint32_t *)(void *)rv__gnn_take(arena, g->n_src + 1);
-    b->dst_of = (uint32_t *)(void *)rv__gnn_take(arena, entries);
-    b->eid = (uint32_t *)(void *)rv__gnn_take(arena, entries);
+        b->d_edge = rv__gnn_take(place, rv__mul(entries, g->hc));
+    if (g->config.kind == RV_GNN_GATV2) b->part = rv__gnn_take(place, n_dst);
+    b->d_src = b->d_val = rv__gnn_take(place, n_src);
+    if (former) b->d_val = rv__gnn_take(place, n_src);
+    if (!g->gat) b->d_dst = rv__gnn_take(place, n_dst);
+    b->ds_src = rv__gnn_take(place, g->gat ? rv__mul(g->n_src, g->ld) : 0);
+    b->ds_dst = rv__gnn_take(place, g->gat ? rv__mul(g->n_dst, g->ld) : 0);
+    b->start = (uint32_t *)(void *)rv__gnn_take(place, g->n_src + 1);
+    b->dst_of = (uint32_t *)(void *)rv__gnn_take(place, entries);
+    b->eid = (uint32_t *)(void *)rv__gnn_take(place, entries);
     sums = rv__add(rv__mul(g->heads, g->gat ? most : 0), rv__add(g->hc, g->hc));
-    b->sums = (double *)(void *)rv__gnn_take(arena, rv__mul(2, sums));
+    b->sums = (double *)(void *)rv__gnn_take(place, rv__mul(2, sums));
     most = rv__gnn_larger(rv__mul(RV__GNN_TURN, rv__add(g->hc, most)), rv__mul(g->hc, most));
-    b->turned = rv__gnn_take(arena, most);
+    b->turned = rv__gnn_take(place, most);
 }
 
 static rv_status rv__gnn_back_steps(rv_ctx *ctx, rv__gnn *g)
@@ -59276,7 +59286,7 @@ RV_API rv_status rv_gnn_backward(rv_ctx *ctx, const rv_gnn_config *config, const
                                  const rv_gnn_grad *grad)
 {
     const rv_alloc alloc = rv__allocator(ctx);
-    rv__gnn_arena arena = {NULL, 0};
+    rv__gnn_arena place = {NULL, 0};
     rv__gnn_back back;
     rv__gnn g;
     size_t floats;
@@ -59292,16 +59302,16 @@ RV_API rv_status rv_gnn_backward(rv_ctx *ctx, const rv_gnn_config *config, const
     back.grad = grad;
     g.back = &back;
     g.io.weights = g.io.loops = NULL;
-    rv__gnn_place(&g, rv__lanes(ctx), &arena);
-    rv__gnn_back_place(&g, &arena);
-    floats = arena.used;
-    arena.base = (float *)rv__get(&alloc, floats, sizeof(float));
-    if (!arena.base) return rv__no_memory(ctx, rv__mul(floats, sizeof(float)));
-    arena.used = 0;
-    rv__gnn_place(&g, rv__lanes(ctx), &arena);
-    rv__gnn_back_place(&g, &arena);
+    rv__gnn_place(&g, rv__lanes(ctx), &place);
+    rv__gnn_back_place(&g, &place);
+    floats = place.used;
+    place.base = (float *)rv__get(&alloc, floats, sizeof(float));
+    if (!place.base) return rv__no_memory(ctx, rv__mul(floats, sizeof(float)));
+    place.used = 0;
+    rv__gnn_place(&g, rv__lanes(ctx), &place);
+    rv__gnn_back_place(&g, &place);
     status = rv__gnn_back_steps(ctx, &g);
-    rv__put(&alloc, arena.base, floats, sizeof(float));
+    rv__put(&alloc, place.base, floats, sizeof(float));
     return status ? status : rv__ok(ctx);
 }
 
@@ -62339,8 +62349,9 @@ RV_API rv_status rv_attn_ring(rv_ctx *ctx, const rv_attn_ring_config *config, co
     float *space, *lse;
     size_t heads, kv_heads, shards, n_space, n_lse;
     rv_status status;
-    if (!config || !io || !io->out)
-        return rv__fail(ctx, RV_ERR_ARG, 0, "config, io or io->out is NULL");
+    if (!config || !io) return rv__fail(ctx, RV_ERR_ARG, 0, "config or io is NULL");
+    if (!io->q || !io->k || !io->v || !io->out)
+        return rv__fail(ctx, RV_ERR_ARG, 0, "q, k, v and out must not be NULL");
     status = rv__ring_check(ctx, config, io);
     if (status) return status;
     settled = *config;

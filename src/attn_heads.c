@@ -164,13 +164,13 @@ static rv__dense rv__heads_layer(const rv__heads *m, int which)
     d.n = which == 0 ? io->n_q : io->n_k;
     d.n_in = which == 0 ? m->width_q : which == 1 ? m->width_k : m->width_v;
     d.n_out = which == 0 ? m->n_q : which == 1 ? m->n_k : m->n_v;
-    d.w = m->params + (which == 0 ? m->w_q : which == 1 ? m->w_k : m->w_v);
+    d.w = rv__dense_at(m->params, which == 0 ? m->w_q : which == 1 ? m->w_k : m->w_v);
     d.b = m->bias ? m->params + (which == 0 ? m->b_q : which == 1 ? m->b_k : m->b_v) : NULL;
     d.x = io->q;
     if (which == 0) return d;
     d.x = (const float *)(which == 1 ? io->k : io->v);
     if (io->type != RV_DTYPE_F32) {
-        d.x = m->memory + (which == 1 ? m->wide_k : m->wide_v);
+        d.x = rv__dense_at(m->memory, which == 1 ? m->wide_k : m->wide_v);
         d.ldx = d.n_in;
     }
     return d;
@@ -179,8 +179,8 @@ static rv__dense rv__heads_layer(const rv__heads *m, int which)
 static rv__dense rv__heads_last(const rv__heads *m)
 {
     rv__dense d;
-    d.x = m->memory + m->o;
-    d.w = m->params + m->w_o;
+    d.x = rv__dense_at(m->memory, m->o);
+    d.w = rv__dense_at(m->params, m->w_o);
     d.b = m->bias ? m->params + m->b_o : NULL;
     d.ldx = m->n_o;
     d.n = m->io.n_q;

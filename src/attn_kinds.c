@@ -198,8 +198,9 @@ RV_API rv_status rv_attn_ring(rv_ctx *ctx, const rv_attn_ring_config *config, co
     float *space, *lse;
     size_t heads, kv_heads, shards, n_space, n_lse;
     rv_status status;
-    if (!config || !io || !io->out)
-        return rv__fail(ctx, RV_ERR_ARG, 0, "config, io or io->out is NULL");
+    if (!config || !io) return rv__fail(ctx, RV_ERR_ARG, 0, "config or io is NULL");
+    if (!io->q || !io->k || !io->v || !io->out)
+        return rv__fail(ctx, RV_ERR_ARG, 0, "q, k, v and out must not be NULL");
     status = rv__ring_check(ctx, config, io);
     if (status) return status;
     settled = *config;

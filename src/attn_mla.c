@@ -213,22 +213,21 @@ static rv__dense rv__mla_layer_of(const rv__mla *m, int which)
 {
     const rv_attn_io *io = &m->io;
     const int narrow = io->type != RV_DTYPE_F32;
-    const float *u = m->latent_q ? m->memory + m->u : io->q;
-    const float *y = narrow ? m->memory + m->wide : (const float *)io->k;
+    const float *u = m->latent_q ? rv__dense_at(m->memory, m->u) : io->q;
+    const float *y = narrow ? rv__dense_at(m->memory, m->wide) : (const float *)io->k;
     const size_t wide_u = m->latent_q ? m->latent_q : m->width_q;
     const size_t ldu = m->latent_q ? m->latent_q : io->q_stride;
+    const size_t places[5] = {m->w_d, m->w_q, m->w_c, m->w_u, m->w_o};
+    const float *w = rv__dense_at(m->params, places[which]);
     if (which == 0)
-        return rv__mla_layer(io->q, io->q_stride, io->n_q, m->params + m->w_d, m->width_q,
-                             m->latent_q);
-    if (which == 1)
-        return rv__mla_layer(u, ldu, io->n_q, m->params + m->w_q, wide_u, m->heads * m->head_q);
+        return rv__mla_layer(io->q, io->q_stride, io->n_q, w, m->width_q, m->latent_q);
+    if (which == 1) return rv__mla_layer(u, ldu, io->n_q, w, wide_u, m->heads * m->head_q);
     if (which == 2)
-        return rv__mla_layer(y, narrow ? m->width_k : io->k_stride, io->n_k, m->params + m->w_c,
-                             m->width_k, m->row);
+        return rv__mla_layer(y, narrow ? m->width_k : io->k_stride, io->n_k, w, m->width_k, m->row);
     if (which == 3)
-        return rv__mla_layer(m->memory + m->c, m->row, io->n_k, m->params + m->w_u, m->latent,
+        return rv__mla_layer(rv__dense_at(m->memory, m->c), m->row, io->n_k, w, m->latent,
                              m->heads * m->head_u);
-    return rv__mla_layer(m->memory + m->o, m->heads * m->dim_v, io->n_q, m->params + m->w_o,
+    return rv__mla_layer(rv__dense_at(m->memory, m->o), m->heads * m->dim_v, io->n_q, w,
                          m->heads * m->dim_v, m->width_out);
 }
 

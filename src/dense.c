@@ -15,6 +15,12 @@ RV__FN size_t rv__dense_room(size_t *total, size_t rows, size_t cols)
     return here;
 }
 
+/* Such a place; layers are also asked for their shapes, before there is memory. */
+RV__FN const float *rv__dense_at(const float *base, size_t place)
+{
+    return base ? base + place : NULL;
+}
+
 typedef struct rv__dense {
     const float *x;          /* [n, n_in], rows ldx apart                                         */
     const float *w;          /* [n_out, n_in]                                                     */

@@ -94,11 +94,11 @@ typedef struct rv__gnn_arena {
     size_t used;
 } rv__gnn_arena;
 
-static float *rv__gnn_take(rv__gnn_arena *arena, size_t n)
+static float *rv__gnn_take(rv__gnn_arena *place, size_t n)
 {
-    const size_t at = arena->used;
-    arena->used = rv__add(at, rv__round_up(n, 16));
-    return arena->base ? arena->base + at : NULL;
+    const size_t at = place->used;
+    place->used = rv__add(at, rv__round_up(n, 16));
+    return place->base ? place->base + at : NULL;
 }
 
 /* Memory of a lane: lists of a block, its weights, a row. */
@@ -110,21 +110,21 @@ typedef struct rv__gnn_lane {
     size_t begin[RV__GNN_ROWS + 1];
 } rv__gnn_lane;
 
-static void rv__gnn_lane_at(const rv__gnn *g, size_t lane, rv__gnn_arena *arena, rv__gnn_lane *l)
+static void rv__gnn_lane_at(const rv__gnn *g, size_t lane, rv__gnn_arena *place, rv__gnn_lane *l)
 {
     rv__gnn_arena own;
-    if (!arena) {
+    if (!place) {
         own.base = g->lane + lane * g->lane_floats;
         own.used = 0;
-        arena = &own;
+        place = &own;
     }
-    l->ids = (uint32_t *)(void *)rv__gnn_take(arena, g->cap);
-    l->eids = (uint32_t *)(void *)rv__gnn_take(arena, g->cap);
-    l->s = rv__gnn_take(arena, rv__mul(g->cap, g->ld));
-    l->ds = g->back ? rv__gnn_take(arena, rv__mul(g->cap, g->ld)) : NULL;
-    l->line = rv__gnn_take(arena, g->cap);
-    l->row = rv__gnn_take(arena, g->hc);
-    l->more = rv__gnn_take(arena, g->hc);
+    l->ids = (uint32_t *)(void *)rv__gnn_take(place, g->cap);
+    l->eids = (uint32_t *)(void *)rv__gnn_take(place, g->cap);
+    l->s = rv__gnn_take(place, rv__mul(g->cap, g->ld));
+    l->ds = g->back ? rv__gnn_take(place, rv__mul(g->cap, g->ld)) : NULL;
+    l->line = rv__gnn_take(place, g->cap);
+    l->row = rv__gnn_take(place, g->hc);
+    l->more = rv__gnn_take(place, g->hc);
 }
 
 /* ---- settings ---- */
@@ -733,32 +733,32 @@ static size_t rv__gnn_section(const rv__gnn *g, size_t edges, size_t rows)
 /* ---- a call ---- */
 
 /* Where everything lies. */
-static void rv__gnn_place(rv__gnn *g, size_t lanes, rv__gnn_arena *arena)
+static void rv__gnn_place(rv__gnn *g, size_t lanes, rv__gnn_arena *place)
 {
     const size_t rows = g->nnz + g->n_loops, n_src = rv__mul(g->n_src, g->hc);
     const size_t n_dst = rv__mul(g->n_dst, g->hc);
     const int shared = !g->tensor[RV__GNN_DST_W].rows && !g->io.x_dst;
     rv__gnn_lane lane;
     rv__gnn_arena none = {NULL, 0};
-    g->src = g->val = g->dst = rv__gnn_take(arena, n_src);
-    if (g->tensor[RV__GNN_VAL_W].rows) g->val = rv__gnn_take(arena, n_src);
+    g->src = g->val = g->dst = rv__gnn_take(place, n_src);
+    if (g->tensor[RV__GNN_VAL_W].rows) g->val = rv__gnn_take(place, n_src);
     if (g->gat) {
-        g->s_src = rv__gnn_take(arena, rv__mul(g->n_src, g->ld));
-        g->s_dst = rv__gnn_take(arena, rv__mul(g->n_dst, g->ld));
-        if (!shared) g->u_dst = rv__gnn_take(arena, rv__mul(g->heads, g->io.dim_dst));
-        if (g->io.edge_dim) g->u_edge = rv__gnn_take(arena, rv__mul(g->heads, g->io.edge_dim));
+        g->s_src = rv__gnn_take(place, rv__mul(g->n_src, g->ld));
+        g->s_dst = rv__gnn_take(place, rv__mul(g->n_dst, g->ld));
+        if (!shared) g->u_dst = rv__gnn_take(place, rv__mul(g->heads, g->io.dim_dst));
+        if (g->io.edge_dim) g->u_edge = rv__gnn_take(place, rv__mul(g->heads, g->io.edge_dim));
     } else if (!shared) {
-        g->dst = rv__gnn_take(arena, n_dst);
+        g->dst = rv__gnn_take(place, n_dst);
     }
-    if (g->io.edge_dim) g->edge = rv__gnn_take(arena, rv__mul(rows, g->gat ? g->ld : g->hc));
-    if (g->tensor[RV__GNN_SKIP_W].rows) g->skip = rv__gnn_take(arena, rv__mul(g->n_dst, g->width));
-    g->m = g->back ? rv__gnn_take(arena, rv__mul(g->n_dst, g->width)) : g->io.out;
-    g->spare = rv__gnn_take(arena, rv__mul(lanes, RV__GNN_PANEL));
-    g->pack = (unsigned char *)rv__gnn_take(arena,
+    if (g->io.edge_dim) g->edge = rv__gnn_take(place, rv__mul(rows, g->gat ? g->ld : g->hc));
+    if (g->tensor[RV__GNN_SKIP_W].rows) g->skip = rv__gnn_take(place, rv__mul(g->n_dst, g->width));
+    g->m = g->back ? rv__gnn_take(place, rv__mul(g->n_dst, g->width)) : g->io.out;
+    g->spare = rv__gnn_take(place, rv__mul(lanes, RV__GNN_PANEL));
+    g->pack = (unsigned char *)rv__gnn_take(place,
                                             rv__mul(lanes, rv__gram_f32_scratch() / sizeof(float)));
     rv__gnn_lane_at(g, 0, &none, &lane);
     g->lane_floats = none.used;
-    g->lane = rv__gnn_take(arena, rv__mul(lanes, g->lane_floats));
+    g->lane = rv__gnn_take(place, rv__mul(lanes, g->lane_floats));
 }
 
 /* Everything before the walk over the rows. */
@@ -824,25 +824,25 @@ static rv_status rv__gnn_project_edges(rv_ctx *ctx, const rv__gnn *g)
 RV_API rv_status rv_gnn_run(rv_ctx *ctx, const rv_gnn_config *config, const rv_gnn_io *io)
 {
     const rv_alloc alloc = rv__allocator(ctx);
-    rv__gnn_arena arena = {NULL, 0};
+    rv__gnn_arena place = {NULL, 0};
     size_t floats;
     rv__gnn g;
     rv_status status = rv__gnn_check(ctx, &g, config, io);
     if (status) return status;
     if (g.n_dst && !io->out) return rv__fail(ctx, RV_ERR_ARG, 0, "out is NULL");
     if (g.n_dst == 0) return rv__ok(ctx);
-    rv__gnn_place(&g, rv__lanes(ctx), &arena);
-    floats = arena.used;
-    arena.base = (float *)rv__get(&alloc, floats, sizeof(float));
-    if (!arena.base) return rv__no_memory(ctx, rv__mul(floats, sizeof(float)));
-    arena.used = 0;
-    rv__gnn_place(&g, rv__lanes(ctx), &arena);
+    rv__gnn_place(&g, rv__lanes(ctx), &place);
+    floats = place.used;
+    place.base = (float *)rv__get(&alloc, floats, sizeof(float));
+    if (!place.base) return rv__no_memory(ctx, rv__mul(floats, sizeof(float)));
+    place.used = 0;
+    rv__gnn_place(&g, rv__lanes(ctx), &place);
     status = rv__gnn_project(ctx, &g);
     if (!status && g.edge) status = rv__gnn_project_edges(ctx, &g);
     if (!status)
         status = rv__parallel_for(ctx, g.n_dst, RV__GNN_ROWS, rv__gnn_section(&g, g.nnz, g.n_dst),
                                   rv__gnn_range, &g);
-    rv__put(&alloc, arena.base, floats, sizeof(float));
+    rv__put(&alloc, place.base, floats, sizeof(float));
     return status ? status : rv__ok(ctx);
 }
 

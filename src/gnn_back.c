@@ -533,33 +533,33 @@ static size_t rv__gnn_larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-static void rv__gnn_back_place(rv__gnn *g, rv__gnn_arena *arena)
+static void rv__gnn_back_place(rv__gnn *g, rv__gnn_arena *place)
 {
     rv__gnn_back *b = g->back;
     const size_t entries = g->nnz + g->n_loops, edge = rv__mul(entries, g->ld);
     const size_t n_src = rv__mul(g->n_src, g->hc), n_dst = rv__mul(g->n_dst, g->hc);
     const int former = g->former;
     size_t most = rv__gnn_larger(rv__gnn_larger(g->io.dim, g->io.dim_dst), g->io.edge_dim), sums;
-    b->d_o = rv__gnn_take(arena, n_dst);
-    b->d_pre = rv__gnn_take(arena, rv__mul(g->n_dst, g->width));
-    b->gate = rv__gnn_take(arena, g->n_dst);
-    b->alpha = rv__gnn_take(arena, edge);
-    b->ds = b->d_edge = rv__gnn_take(arena, edge);
+    b->d_o = rv__gnn_take(place, n_dst);
+    b->d_pre = rv__gnn_take(place, rv__mul(g->n_dst, g->width));
+    b->gate = rv__gnn_take(place, g->n_dst);
+    b->alpha = rv__gnn_take(place, edge);
+    b->ds = b->d_edge = rv__gnn_take(place, edge);
     if (!g->gat && (!former || g->io.edge_dim))
-        b->d_edge = rv__gnn_take(arena, rv__mul(entries, g->hc));
-    if (g->config.kind == RV_GNN_GATV2) b->part = rv__gnn_take(arena, n_dst);
-    b->d_src = b->d_val = rv__gnn_take(arena, n_src);
-    if (former) b->d_val = rv__gnn_take(arena, n_src);
-    if (!g->gat) b->d_dst = rv__gnn_take(arena, n_dst);
-    b->ds_src = rv__gnn_take(arena, g->gat ? rv__mul(g->n_src, g->ld) : 0);
-    b->ds_dst = rv__gnn_take(arena, g->gat ? rv__mul(g->n_dst, g->ld) : 0);
-    b->start = (uint32_t *)(void *)rv__gnn_take(arena, g->n_src + 1);
-    b->dst_of = (uint32_t *)(void *)rv__gnn_take(arena, entries);
-    b->eid = (uint32_t *)(void *)rv__gnn_take(arena, entries);
+        b->d_edge = rv__gnn_take(place, rv__mul(entries, g->hc));
+    if (g->config.kind == RV_GNN_GATV2) b->part = rv__gnn_take(place, n_dst);
+    b->d_src = b->d_val = rv__gnn_take(place, n_src);
+    if (former) b->d_val = rv__gnn_take(place, n_src);
+    if (!g->gat) b->d_dst = rv__gnn_take(place, n_dst);
+    b->ds_src = rv__gnn_take(place, g->gat ? rv__mul(g->n_src, g->ld) : 0);
+    b->ds_dst = rv__gnn_take(place, g->gat ? rv__mul(g->n_dst, g->ld) : 0);
+    b->start = (uint32_t *)(void *)rv__gnn_take(place, g->n_src + 1);
+    b->dst_of = (uint32_t *)(void *)rv__gnn_take(place, entries);
+    b->eid = (uint32_t *)(void *)rv__gnn_take(place, entries);
     sums = rv__add(rv__mul(g->heads, g->gat ? most : 0), rv__add(g->hc, g->hc));
-    b->sums = (double *)(void *)rv__gnn_take(arena, rv__mul(2, sums));
+    b->sums = (double *)(void *)rv__gnn_take(place, rv__mul(2, sums));
     most = rv__gnn_larger(rv__mul(RV__GNN_TURN, rv__add(g->hc, most)), rv__mul(g->hc, most));
-    b->turned = rv__gnn_take(arena, most);
+    b->turned = rv__gnn_take(place, most);
 }
 
 static rv_status rv__gnn_back_steps(rv_ctx *ctx, rv__gnn *g)
@@ -589,7 +589,7 @@ RV_API rv_status rv_gnn_backward(rv_ctx *ctx, const rv_gnn_config *config, const
                                  const rv_gnn_grad *grad)
 {
     const rv_alloc alloc = rv__allocator(ctx);
-    rv__gnn_arena arena = {NULL, 0};
+    rv__gnn_arena place = {NULL, 0};
     rv__gnn_back back;
     rv__gnn g;
     size_t floats;
@@ -605,16 +605,16 @@ RV_API rv_status rv_gnn_backward(rv_ctx *ctx, const rv_gnn_config *config, const
     back.grad = grad;
     g.back = &back;
     g.io.weights = g.io.loops = NULL;
-    rv__gnn_place(&g, rv__lanes(ctx), &arena);
-    rv__gnn_back_place(&g, &arena);
-    floats = arena.used;
-    arena.base = (float *)rv__get(&alloc, floats, sizeof(float));
-    if (!arena.base) return rv__no_memory(ctx, rv__mul(floats, sizeof(float)));
-    arena.used = 0;
-    rv__gnn_place(&g, rv__lanes(ctx), &arena);
-    rv__gnn_back_place(&g, &arena);
+    rv__gnn_place(&g, rv__lanes(ctx), &place);
+    rv__gnn_back_place(&g, &place);
+    floats = place.used;
+    place.base = (float *)rv__get(&alloc, floats, sizeof(float));
+    if (!place.base) return rv__no_memory(ctx, rv__mul(floats, sizeof(float)));
+    place.used = 0;
+    rv__gnn_place(&g, rv__lanes(ctx), &place);
+    rv__gnn_back_place(&g, &place);
     status = rv__gnn_back_steps(ctx, &g);
-    rv__put(&alloc, arena.base, floats, sizeof(float));
+    rv__put(&alloc, place.base, floats, sizeof(float));
     return status ? status : rv__ok(ctx);
 }
 

@@ -92,16 +92,17 @@ RV__ISA RV__INLINE void RV__F(gnn_mix_as)(int kind, const float *w, size_t ld, c
     while (at < width) {
         RV__F(piece) p[4];
         size_t used = 0;
-        for (; used < 4 && at < width; used++) {
-            p[used].a = head;
-            p[used].b = head + step - 1;
-            p[used].at = at;
-            p[used].left = end - at < RV__LANES ? end - at : RV__LANES;
-            at += p[used].left;
+        do {
+            RV__F(piece) *next = p + used++;
+            next->a = head;
+            next->b = head + step - 1;
+            next->at = at;
+            next->left = end - at < RV__LANES ? end - at : RV__LANES;
+            at += next->left;
             if (at < end) continue;
             head += step;
             end += span;
-        }
+        } while (used < 4 && at < width);
         for (size_t i = used; i < 4; i++) p[i] = p[0];
         if (used > 2) RV__F(gnn_walk)(kind, 1, w, ld, ids, n, v, width, dim, p, used, out);
         else RV__F(gnn_walk)(kind, 0, w, ld, ids, n, v, width, dim, p, used, out);
