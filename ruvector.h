@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 b7309ea1706c7c30644d5c7a85976f6f9118e45e55a8d13887cc8bac9b5544e6 */
+/* Version 0.1.0, parts sha256 d9508c03dbde5a02707004a07881920a7e1877756a0a15e588d71bb1392c4833 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -4553,12 +4553,43 @@ RV__FN size_t rv__find_not_finite(const float *x, size_t n)
     return i;
 }
 
+RV__FN rv_status rv__check_finite(rv_ctx *ctx, const char *name, const float *x, size_t n)
+{
+    const size_t bad = rv__find_not_finite(x, n);
+    if (bad == n) return RV_OK;
+    return rv__fail(ctx, RV_ERR_ARG, bad, "%s[%z] is %f; it must be finite", name, bad,
+                    (double)x[bad]);
+}
+
 RV__FN float rv__infinity(void)
 {
     uint32_t bits = 0x7F800000u;
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
+}
+
+RV__FN float rv__nan(void)
+{
+    uint32_t bits = 0x7FC00000u;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Whether a field was set, that is, is not 0; by bits: under -ffast-math NaN may compare equal to
+   0, and what stands behind that comparison takes it for a 0. */
+RV__FN int rv__given(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits & 0x7FFFFFFFu) != 0;
+}
+
+/* A field left 0 takes its default. */
+RV__FN float rv__default(float x, float value)
+{
+    return rv__given(x) ? x : value;
 }
 
 /* Maps floats to integers of the same order (-0 before +0, NaN with sign clear last), so that
@@ -5319,7 +5350,7 @@ RV__FN float rv__cosine_wide(int ta, int tb, const unsigned char *a, const unsig
         bb += y * y;
     }
     if (!rv__finite_f64(ab) || !rv__finite_f64(aa) || !rv__finite_f64(bb)) {
-        return rv__from_bits_f32(0x7FC00000);
+        return rv__nan();
     }
     if (aa == 0.0 || bb == 0.0) return aa == bb ? 0.0f : 1.0f;
     return rv__cosine_clamp((float)(ab / (sqrt(aa) * sqrt(bb))));
@@ -23433,7 +23464,7 @@ RV__FN void rv__softmax(const rv__kernels *k, const float *x, float scale, float
     if (n == 0) return;
     top = k->max_f32(x, scale, n, &nan);
     if (nan || rv__bits_f32(top) == 0x7F800000) { /* infinity minus infinity */
-        for (size_t i = 0; i < n; i++) out[i] = rv__from_bits_f32(0x7FC00000);
+        for (size_t i = 0; i < n; i++) out[i] = rv__nan();
         return;
     }
     if (!rv__finite_f32(top)) {
@@ -23587,7 +23618,7 @@ RV__FN double rv__log(double x)
     memcpy(&bits, &x, sizeof bits);
     if ((bits & 0x7FFFFFFFFFFFFFFFull) == 0) return -(double)rv__infinity();
     if (bits >> 63 || (bits >> 52 & 0x7FFu) == 0x7FFu) { /* negative, infinite, NaN */
-        return bits == 0x7FF0000000000000ull ? x : (double)rv__from_bits_f32(0x7FC00000);
+        return bits == 0x7FF0000000000000ull ? x : (double)rv__nan();
     }
     if (bits >> 52 == 0) {
         x *= 18014398509481984.0; /* 2^54 */
@@ -23615,7 +23646,7 @@ RV__FN void rv__sincos(double x, double *sine, double *cosine)
     double f, r, z, s = 1.0, c = 1.0;
     int quadrant;
     if (!rv__finite_f64(x) || x < -1048576.0 || x > 1048576.0) {
-        *sine = *cosine = (double)rv__from_bits_f32(0x7FC00000);
+        *sine = *cosine = (double)rv__nan();
         return;
     }
     f = floor(x * 0.63661977236758134 + 0.5);
@@ -24032,8 +24063,9 @@ RV_API rv_status rv_csr_from_dense(rv_ctx *ctx, const float *dense, size_t rows,
                                    float threshold, uint32_t *start, uint32_t *index, float *value,
                                    size_t cap, size_t *count)
 {
+    const size_t n = rv__mul(rows, cols); /* what is no size is refused below */
     rv__csr_dense from;
-    size_t bad;
+    rv_status status;
     from.dense = dense;
     from.mask = NULL;
     from.threshold = threshold;
@@ -24042,11 +24074,8 @@ RV_API rv_status rv_csr_from_dense(rv_ctx *ctx, const float *dense, size_t rows,
         return rv__fail(ctx, RV_ERR_ARG, 0, "threshold is %f; it must be 0 or more and finite",
                         (double)threshold);
     }
-    bad = rv__find_not_finite(dense, rv__mul(rows, cols) == SIZE_MAX ? 0 : rows * cols);
-    if (rv__mul(rows, cols) != SIZE_MAX && bad < rows * cols) {
-        return rv__fail(ctx, RV_ERR_ARG, bad, "dense[%z] is %f; it must be finite", bad,
-                        (double)dense[bad]);
-    }
+    status = rv__check_finite(ctx, "dense", dense, n == SIZE_MAX ? 0 : n);
+    if (status) return status;
     return rv__csr_import(ctx, &from, rows, cols, start, index, value, cap, count);
 }
 
@@ -24505,7 +24534,7 @@ RV_API void rv_metric_gather(rv_metric metric, rv_dtype dtype, const void *query
 {
     rv__scan_fn scan = rv__scan_find(metric, dtype, RV_ISA_BEST);
     if (!scan) {
-        for (size_t i = 0; i < n_rows; i++) out[i] = rv__from_bits_f32(0x7FC00000);
+        for (size_t i = 0; i < n_rows; i++) out[i] = rv__nan();
         return;
     }
     if (stride == 0) stride = rv_dtype_bytes(dtype, dim);
@@ -24630,7 +24659,7 @@ RV__INLINE void rv__real_put(rv__outs v, size_t i, double value)
 
 RV__FN double rv__hyp_nan(void)
 {
-    return (double)rv__from_bits_f32(0x7FC00000);
+    return (double)rv__nan();
 }
 
 RV__FN void rv__hyp_fill(rv__outs out, size_t n, double value)
@@ -27055,8 +27084,7 @@ typedef struct rv__norm {
 static rv_status rv__norm_check(rv_ctx *ctx, const rv_norm_config *config, const rv_norm_io *io,
                                 rv__norm *norm)
 {
-    /* by bits: under -ffast-math NaN may compare equal to 0 */
-    float eps = config && rv__bits_f32(config->eps) & 0x7FFFFFFF ? config->eps : 1e-5f;
+    float eps = config && rv__given(config->eps) ? config->eps : 1e-5f;
     norm->kind = config ? config->kind : RV_NORM_LAYER;
     norm->io = io;
     norm->eps = (double)eps;
@@ -27751,13 +27779,8 @@ RV_API rv_status rv_t5_backward(rv_ctx *ctx, const rv_t5_config *config, const f
 /* x must be there and finite. */
 RV__FN rv_status rv__loss_check(rv_ctx *ctx, const char *name, const float *x, size_t n)
 {
-    size_t bad;
-    if (n == 0) return RV_OK;
-    if (!x) return rv__fail(ctx, RV_ERR_ARG, 0, "%s is NULL", name);
-    bad = rv__find_not_finite(x, n);
-    if (bad == n) return RV_OK;
-    return rv__fail(ctx, RV_ERR_ARG, bad, "%s[%z] is %f; it must be finite", name, bad,
-                    (double)x[bad]);
+    if (n && !x) return rv__fail(ctx, RV_ERR_ARG, 0, "%s is NULL", name);
+    return rv__check_finite(ctx, name, x, n);
 }
 
 /* n rows of dim elements must be a size, and dim not 0. */
@@ -27808,8 +27831,7 @@ typedef struct rv__infonce {
 
 static rv_status rv__infonce_check(rv_ctx *ctx, const rv_infonce_config *config, rv__infonce *nce)
 {
-    /* by bits: under -ffast-math NaN may compare equal to 0 */
-    const int given = config && rv__bits_f32(config->temperature) & 0x7FFFFFFF;
+    const int given = config && rv__given(config->temperature);
     float temperature = given ? config->temperature : 0.07f;
     nce->kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
     nce->temperature = (double)temperature;
@@ -29013,15 +29035,11 @@ RV_API rv_status rv_loss_gradnorm(rv_ctx *ctx, float alpha, float lr, const rv_g
 /* n rows of dim elements must be a size, and x finite. */
 static rv_status rv__info_check(rv_ctx *ctx, const char *name, const float *x, size_t n, size_t dim)
 {
-    size_t bad;
     if (dim == 0 && n) return rv__fail(ctx, RV_ERR_ARG, 0, "dim is 0; it must be 1 or more");
     if (rv__mul(n, dim) > SIZE_MAX / 64)
         return rv__fail(ctx, RV_ERR_ARG, 0, "n is %z rows of %z; that is no size", n, dim);
     if (n && !x) return rv__fail(ctx, RV_ERR_ARG, 0, "%s is NULL", name);
-    bad = n ? rv__find_not_finite(x, n * dim) : 0;
-    if (bad == n * dim) return RV_OK;
-    return rv__fail(ctx, RV_ERR_ARG, bad, "%s[%z] is %f; it must be finite", name, bad,
-                    (double)x[bad]);
+    return rv__check_finite(ctx, name, x, n * dim);
 }
 
 /* Rows of 0 or more; of sum 1, if so is wanted. */
@@ -29382,7 +29400,7 @@ typedef struct rv__vib {
 
 static int rv__vib_settle(const rv_vib_config *config, uint64_t step, rv__vib *vib)
 {
-    const float beta = config && rv__bits_f32(config->beta) & 0x7FFFFFFF ? config->beta : 0.1f;
+    const float beta = config && rv__given(config->beta) ? config->beta : 0.1f;
     const float least = config ? config->min_variance : 0.0f;
     const uint64_t anneal = config && config->anneal ? config->anneal : 1000u;
     vib->beta = step < anneal ? (double)beta * (double)step / (double)anneal : (double)beta;
@@ -29396,7 +29414,7 @@ static int rv__vib_settle(const rv_vib_config *config, uint64_t step, rv__vib *v
 RV_API double rv_vib_beta(const rv_vib_config *config, uint64_t step)
 {
     rv__vib vib;
-    if (rv__vib_settle(config, step, &vib)) return (double)rv__from_bits_f32(0x7FC00000);
+    if (rv__vib_settle(config, step, &vib)) return (double)rv__nan();
     return vib.beta;
 }
 
@@ -29713,11 +29731,6 @@ static rv_status rv__gate_range(rv_ctx *ctx, const char *name, float value, floa
                     (double)least, (double)most);
 }
 
-static void rv__gate_default(float *field, float value)
-{
-    if (!(rv__bits_f32(*field) & 0x7FFFFFFF)) *field = value;
-}
-
 static rv_status rv__gate_check(rv_ctx *ctx, const rv_gate_config *c)
 {
     rv_status status = rv__gate_range(ctx, "stable", c->stable, 1e-6f, 1.0f);
@@ -29745,12 +29758,12 @@ RV_API rv_status rv_gate_init(rv_ctx *ctx, rv_gate *gate, const rv_gate_config *
     if (!gate) return rv__fail(ctx, RV_ERR_ARG, 0, "gate is NULL");
     memset(&c, 0, sizeof c);
     if (config) c = *config;
-    rv__gate_default(&c.stable, 0.8f);
-    rv__gate_default(&c.cautious, 0.5f);
-    rv__gate_default(&c.freeze, 0.3f);
-    rv__gate_default(&c.hysteresis, 0.05f);
-    rv__gate_default(&c.width, 0.5f);
-    rv__gate_default(&c.sparsity, 2.0f);
+    c.stable = rv__default(c.stable, 0.8f);
+    c.cautious = rv__default(c.cautious, 0.5f);
+    c.freeze = rv__default(c.freeze, 0.3f);
+    c.hysteresis = rv__default(c.hysteresis, 0.05f);
+    c.width = rv__default(c.width, 0.5f);
+    c.sparsity = rv__default(c.sparsity, 2.0f);
     if (c.base == 0) c.base = 64;
     if (c.period == 0) c.period = 4;
     if (c.neighbours == 0) c.neighbours = 8;
@@ -29941,12 +29954,6 @@ static rv_status rv__optim_field(rv_ctx *ctx, const char *name, float x, float l
                     name, (double)x, (double)low, (double)high);
 }
 
-/* A field left 0 takes its default; by bits: under -ffast-math NaN may compare equal to 0. */
-static float rv__optim_default(float x, float value)
-{
-    return rv__bits_f32(x) & 0x7FFFFFFF ? x : value;
-}
-
 static rv_status rv__optim_resolve(rv_ctx *ctx, const rv_optim_config *config, rv_optim_config *c)
 {
     const struct {
@@ -29969,10 +29976,10 @@ static rv_status rv__optim_resolve(rv_ctx *ctx, const rv_optim_config *config, r
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "kind is %d; it must be one of rv_optim_kind, 0..4",
                         (int)c->kind);
     }
-    c->beta1 = rv__optim_default(c->beta1, 0.9f);
-    c->beta2 = rv__optim_default(c->beta2, 0.999f);
-    c->eps = rv__optim_default(c->eps, rv__optim_kinds[c->kind].eps);
-    c->weight_decay = rv__optim_default(c->weight_decay, rv__optim_kinds[c->kind].weight_decay);
+    c->beta1 = rv__default(c->beta1, 0.9f);
+    c->beta2 = rv__default(c->beta2, 0.999f);
+    c->eps = rv__default(c->eps, rv__optim_kinds[c->kind].eps);
+    c->weight_decay = rv__default(c->weight_decay, rv__optim_kinds[c->kind].weight_decay);
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         rv_status status = rv__optim_field(ctx, fields[i].name, *fields[i].x, 0.0f, fields[i].high,
                                            fields[i].open);
@@ -30005,18 +30012,14 @@ RV_API rv_status rv_optim_step(rv_ctx *ctx, const rv_optim_config *config, uint6
                                const float *grad, size_t n, float *state)
 {
     rv__optim o;
-    size_t bad;
     rv_status status = rv__optim_resolve(ctx, config, &o.c);
     if (status) return status;
     if (n == 0) return rv__ok(ctx);
     if (!param || !grad || !state) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "param, grad or state is NULL");
     }
-    bad = rv__find_not_finite(grad, n);
-    if (bad < n) {
-        return rv__fail(ctx, RV_ERR_ARG, bad, "grad[%z] is %f; it must be finite", bad,
-                        (double)grad[bad]);
-    }
+    status = rv__check_finite(ctx, "grad", grad, n);
+    if (status) return status;
     o.t = t;
     o.param = param;
     o.grad = grad;
@@ -30100,7 +30103,7 @@ RV_API rv_status rv_schedule_lr(rv_ctx *ctx, const rv_schedule_config *config, u
     c = *config;
     status = rv__optim_field(ctx, "lr", c.lr, 0.0f, 1e30f, 1);
     if (status) return status;
-    c.min_lr = rv__optim_default(c.min_lr, c.lr < 1e-7f ? c.lr : 1e-7f);
+    c.min_lr = rv__default(c.min_lr, c.lr < 1e-7f ? c.lr : 1e-7f);
     if (c.decay_steps == 0) c.decay_steps = 100000;
     status = rv__optim_field(ctx, "min_lr", c.min_lr, 0.0f, c.lr, 0);
     if (status) return status;
@@ -30425,10 +30428,9 @@ static rv_status rv__negatives_resolve(rv_ctx *ctx, const rv_negatives_config *c
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
                         "kind is %d; it must be one of rv_negatives_kind, 0..5", (int)c->kind);
     }
-    /* by bits: under -ffast-math NaN may compare equal to 0 */
-    if (!(rv__bits_f32(c->margin) & 0x7FFFFFFF)) c->margin = 0.1f;
-    if (!(rv__bits_f32(c->cutoff) & 0x7FFFFFFF)) c->cutoff = 0.5f;
-    if (!(rv__bits_f32(c->hard_share) & 0x7FFFFFFF)) c->hard_share = 0.5f;
+    c->margin = rv__default(c->margin, 0.1f);
+    c->cutoff = rv__default(c->cutoff, 0.5f);
+    c->hard_share = rv__default(c->hard_share, 0.5f);
     status = rv__negatives_field(ctx, "margin", c->margin, 2.0f, 0);
     if (!status) status = rv__negatives_field(ctx, "cutoff", c->cutoff, 1.414f, 1);
     if (!status) status = rv__negatives_field(ctx, "hard_share", c->hard_share, 1.0f, 0);
@@ -30704,7 +30706,7 @@ RV_API rv_status rv_affine_find(rv_ctx *ctx, rv_affine_type type, int asymmetric
                                 const rv_affine_shape *shape, float *scale, int32_t *zero)
 {
     rv_alloc alloc = rv__allocator(ctx);
-    size_t bad, n, m;
+    size_t n, m;
     float *range;
     rv_status status = rv__affine_check(ctx, type, x, shape, scale);
     if (status) return status;
@@ -30715,11 +30717,8 @@ RV_API rv_status rv_affine_find(rv_ctx *ctx, rv_affine_type type, int asymmetric
                         rv__affine_infos[type].name);
     }
     if (asymmetric && m && !zero) return rv__fail(ctx, RV_ERR_ARG, 0, "zero is NULL");
-    bad = rv__find_not_finite(x, n);
-    if (bad < n) {
-        return rv__fail(ctx, RV_ERR_ARG, bad, "x[%z] is %f; it must be finite", bad,
-                        (double)x[bad]);
-    }
+    status = rv__check_finite(ctx, "x", x, n);
+    if (status) return status;
     range = (float *)rv__get(&alloc, m, 2 * sizeof *range);
     if (!range) return rv__no_memory(ctx, rv__mul(m, 2 * sizeof *range));
     status = rv__affine_find_run(ctx, &rv__affine_infos[type], asymmetric, x, shape, range, scale,
@@ -30907,14 +30906,11 @@ static void rv__affine_pack_row(const rv_affine_component *parts, size_t n_parts
 RV_API rv_status rv_affine_pack(rv_ctx *ctx, const rv_affine_component *parts, size_t n_parts,
                                 const float *x, size_t n, uint8_t *codes)
 {
-    size_t dim, bytes, bad;
+    size_t dim, bytes;
     rv_status status = rv__affine_check_parts(ctx, parts, n_parts, n, x, codes, &dim);
     if (status) return status;
-    bad = rv__find_not_finite(x, n * dim);
-    if (bad < n * dim) {
-        return rv__fail(ctx, RV_ERR_ARG, bad, "x[%z] is %f; it must be finite", bad,
-                        (double)x[bad]);
-    }
+    status = rv__check_finite(ctx, "x", x, n * dim);
+    if (status) return status;
     bytes = rv_affine_pack_bytes(parts, n_parts);
     for (size_t i = 0; i < n; i++) {
         rv__affine_pack_row(parts, n_parts, x + i * dim, codes + i * bytes);
@@ -32608,7 +32604,7 @@ static rv_status rv__transport_settle(rv_ctx *ctx, const rv_sliced_config *confi
     memset(out, 0, sizeof *out);
     if (config) *out = *config;
     if (out->projections == 0) out->projections = 16;
-    if ((rv__bits_f32(out->p) & 0x7FFFFFFF) == 0) out->p = 2.0f;
+    out->p = rv__default(out->p, 2.0f);
     if (out->projections > 1048576u)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "projections is %z, allowed: 1 to 1048576",
                         (size_t)out->projections);
@@ -32700,7 +32696,7 @@ RV_API rv_status rv_transport_costs(rv_ctx *ctx, float p, size_t dim, const rv_c
     const rv__kernels *kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
     size_t left = 0, from, to;
     rv_status status;
-    if ((rv__bits_f32(p) & 0x7FFFFFFF) == 0) p = 2.0f;
+    p = rv__default(p, 2.0f);
     status = rv__transport_check_p(ctx, p);
     if (!status) status = rv__transport_check_cloud(ctx, "x", x, dim);
     if (!status) status = rv__transport_check_cloud(ctx, "y", y, dim);
@@ -32917,8 +32913,8 @@ static rv_status rv__sinkhorn_check(rv_ctx *ctx, const rv_sinkhorn_config *confi
     float epsilon = 0.1f, tolerance = 1e-6f, low = io->cost[0], high = low;
     size_t left = RV__WORK;
     s->iterations = 1000;
-    if (config && rv__bits_f32(config->epsilon) & 0x7FFFFFFF) epsilon = config->epsilon;
-    if (config && rv__bits_f32(config->tolerance) & 0x7FFFFFFF) tolerance = config->tolerance;
+    if (config && rv__given(config->epsilon)) epsilon = config->epsilon;
+    if (config && rv__given(config->tolerance)) tolerance = config->tolerance;
     if (config && config->iterations) s->iterations = config->iterations;
     if (!rv__finite_f32(epsilon) || epsilon < 1e-30f)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "epsilon is %f; it must be finite and above 0",
@@ -33109,7 +33105,7 @@ static rv_status rv__exact_run(rv_ctx *ctx, rv__exact *e)
     }
     for (size_t i = 0; i < e->n; i++) {
         while (e->supply[i] > 0) {
-            size_t target;
+            size_t target = 0; /* set by each search; gcc -O1 cannot see it */
             rv_status status = rv__exact_search(ctx, e, i, &target);
             if (status) return status;
             rv__exact_augment(e, i, target);
@@ -33543,7 +33539,7 @@ RV_API rv_status rv_diffusion_create(rv_ctx *ctx, const rv_diffusion_config *con
     memset(&c, 0, sizeof c);
     memset(&p, 0, sizeof p);
     if (config) c = *config;
-    if ((rv__bits_f32(c.sigma) & 0x7FFFFFFF) == 0) c.sigma = 1.0f;
+    c.sigma = rv__default(c.sigma, 1.0f);
     p.kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
     p.points = out ? points : NULL;
     p.stride = stride ? stride : dim;
@@ -33870,7 +33866,7 @@ RV_API rv_status rv_diffusion_heat(rv_ctx *ctx, const rv_diffusion *graph,
     rv_status status = rv__heat_check(ctx, graph, x, y, cols);
     if (!status && n_times && !times) status = rv__fail(ctx, RV_ERR_ARG, 0, "times is NULL");
     if (status) return status;
-    if (config && rv__bits_f32(config->tolerance) & 0x7FFFFFFF) tolerance = config->tolerance;
+    if (config && rv__given(config->tolerance)) tolerance = config->tolerance;
     if (!rv__finite_f32(tolerance) || tolerance < 0.9e-15f || tolerance > 1.0f)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "tolerance is %f, allowed: 1e-15 to 1",
                         (double)tolerance);
@@ -47357,10 +47353,9 @@ static void rv__attn_settle(rv__attn *a)
     if (c->heads == 0) c->heads = 1;
     if (c->kv_heads == 0) c->kv_heads = c->heads;
     if (io->dim_v == 0) io->dim_v = io->dim;
-    /* zeros by bits: under -ffast-math NaN may compare equal to 0 */
-    if (!(rv__bits_f32(c->scale) & 0x7FFFFFFF))
+    if (!rv__given(c->scale))
         c->scale = (float)(1.0 / sqrt((double)(io->dim ? io->dim : 1)));
-    if (!(rv__bits_f32(c->temperature) & 0x7FFFFFFF)) c->temperature = 1.0f;
+    c->temperature = rv__default(c->temperature, 1.0f);
     if (io->q_stride == 0) io->q_stride = c->heads * io->dim;
     if (io->k_stride == 0) io->k_stride = c->kv_heads * io->dim;
     if (io->v_stride == 0) io->v_stride = c->kv_heads * io->dim_v;
@@ -49329,7 +49324,7 @@ static rv_status rv__geo_open(rv_ctx *ctx, const rv_attn_config *config, const r
 
 static rv_status rv__geo_no_scale(rv_ctx *ctx, const rv_attn_config *config)
 {
-    if (!config || !(rv__bits_f32(config->scale) & 0x7FFFFFFF)) return RV_OK;
+    if (!config || !rv__given(config->scale)) return RV_OK;
     return rv__fail(ctx, RV_ERR_CONFIG, 0,
                     "scale is %f, it has no meaning for distances and must be 0; use temperature",
                     (double)config->scale);
@@ -49338,7 +49333,7 @@ static rv_status rv__geo_no_scale(rv_ctx *ctx, const rv_attn_config *config)
 /* Positive curvature, or its default 1. */
 static rv_status rv__geo_curvature(rv_ctx *ctx, const char *name, float given, double *out)
 {
-    const double c = rv__bits_f32(given) & 0x7FFFFFFF ? (double)given : 1.0;
+    const double c = rv__given(given) ? (double)given : 1.0;
     *out = c;
     if (rv__finite_f64(c) && c >= (double)1e-20f && c <= (double)1e20f) return RV_OK;
     return rv__fail(ctx, RV_ERR_CONFIG, 0, "%s is %f, allowed: 1e-20..1e20", name, c);
@@ -49745,7 +49740,7 @@ static rv_status rv__geo_poincare(rv_ctx *ctx, const rv_attn_poincare_config *co
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
                         "iterations and tolerance must be 0 unless aggregate is FRECHET");
     g.iterations = c.iterations ? c.iterations : 50;
-    g.tolerance = rv__bits_f32(c.tolerance) & 0x7FFFFFFF ? (double)c.tolerance : 1e-5;
+    g.tolerance = rv__given(c.tolerance) ? (double)c.tolerance : 1e-5;
     if (g.iterations > 100000)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "iterations is %z, allowed: 1..100000",
                         (size_t)g.iterations);
@@ -49868,7 +49863,7 @@ static rv_status rv__geo_manifold(rv_ctx *ctx, const rv_attn_manifold_config *co
     status = rv__geo_open(ctx, &c.base, io, grad, &g);
     if (!status) status = rv__geo_no_scale(ctx, &c.base);
     if (status) return status;
-    given = (rv__bits_f32(c.kappa) & 0x7FFFFFFF) != 0;
+    given = rv__given(c.kappa);
     kappa = given ? (double)c.kappa : c.flat ? 0.0 : -1.0;
     if (given && c.flat)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "kappa is %f, with flat it must be 0", kappa);
@@ -49918,7 +49913,7 @@ static rv_status rv__geo_shares(rv_ctx *ctx, float *euclid, float *hyperbolic)
 /* A curvature below 0, default -1. */
 static rv_status rv__geo_negative(rv_ctx *ctx, const char *name, float given, double *out)
 {
-    const double kappa = rv__bits_f32(given) & 0x7FFFFFFF ? (double)given : -1.0;
+    const double kappa = rv__given(given) ? (double)given : -1.0;
     *out = kappa;
     if (rv__finite_f64(kappa) && kappa <= -(double)1e-20f && kappa >= -(double)1e20f) return RV_OK;
     return rv__fail(ctx, RV_ERR_CONFIG, 0, "%s is %f, allowed: -1e20..-1e-20", name, kappa);
@@ -50537,8 +50532,8 @@ static rv_status rv__geo_cascade_open(rv_ctx *ctx, rv__geo_cascade *s, const rv_
     if (!io) return rv__fail(ctx, RV_ERR_ARG, 0, "io must not be NULL");
     plain = *io;
     plain.out_stride = 0;
-    if (!(rv__bits_f32(c->c_least) & 0x7FFFFFFF)) c->c_least = 0.1f;
-    if (!(rv__bits_f32(c->c_most) & 0x7FFFFFFF)) c->c_most = 2.0f;
+    c->c_least = rv__default(c->c_least, 0.1f);
+    c->c_most = rv__default(c->c_most, 2.0f);
     status = rv__geo_open(ctx, &c->base, &plain, grad, &s->g);
     if (!status) status = rv__geo_no_scale(ctx, &c->base);
     if (!status) status = rv__geo_curvature(ctx, "c_least", c->c_least, &least);
@@ -50749,7 +50744,7 @@ static rv_status rv__sphere_run(rv_ctx *ctx, const rv_attn_config *config, const
     size_t n_u, n_v;
     status = rv__attn_open(ctx, config, io, NULL, &s.a);
     if (status) return status;
-    if (config && rv__bits_f32(config->scale) & 0x7FFFFFFF)
+    if (config && rv__given(config->scale))
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
                         "scale is %f; Fisher attention has none, it must be 0",
                         (double)config->scale);
@@ -50818,7 +50813,7 @@ static rv_status rv__rate_check(rv_ctx *ctx, const rv_attn_bottleneck_config *co
     if (io->mask && io->mask->add)
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
                         "mask->add has no meaning for the information bottleneck");
-    if (rv__bits_f32(config->vib.min_variance) & 0x7FFFFFFF)
+    if (rv__given(config->vib.min_variance))
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
                         "vib.min_variance is %f; attention has no variances, it must be 0",
                         (double)config->vib.min_variance);
@@ -51327,7 +51322,7 @@ static rv_status rv__report_energy(rv_ctx *ctx, const rv_report_input *in, float
     const rv_isa isa = ctx ? ctx->isa : RV_ISA_BEST;
     const rv__scan_fn scan = rv__scan_find(RV_METRIC_L2, RV_DTYPE_F32, isa);
     const rv__kernels *kernels = rv__kernels_for(isa);
-    const double sigma = rv__bits_f32(in->sigma) & 0x7FFFFFFF ? (double)in->sigma : 1.0;
+    const double sigma = rv__given(in->sigma) ? (double)in->sigma : 1.0;
     const size_t stride = in->key_stride ? in->key_stride : in->dim;
     size_t left = 0;
     *energy = 0.0;
@@ -51352,18 +51347,14 @@ static rv_status rv__report_energy(rv_ctx *ctx, const rv_report_input *in, float
 static rv_status rv__report_check(rv_ctx *ctx, const rv_report_input *in,
                                   const rv_report_metrics *metrics)
 {
-    size_t bad;
     if (!in || !metrics) return rv__fail(ctx, RV_ERR_ARG, 0, "in and metrics must not be NULL");
     if (in->n == 0 || in->n > 65536u)
         return rv__fail(ctx, RV_ERR_ARG, 0, "n is %z; it must be 1..65536", in->n);
-    if (rv__bits_f32(in->sigma) & 0x7FFFFFFF &&
+    if (rv__given(in->sigma) &&
         (!rv__finite_f32(in->sigma) || in->sigma < 1e-15f || in->sigma > 1e15f))
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "sigma is %f; it must be 1e-15 to 1e15",
                         (double)in->sigma);
-    bad = in->signal ? rv__find_not_finite(in->signal, in->n) : in->n;
-    if (bad == in->n) return RV_OK;
-    return rv__fail(ctx, RV_ERR_ARG, bad, "signal[%z] is %f; it must be finite", bad,
-                    (double)in->signal[bad]);
+    return in->signal ? rv__check_finite(ctx, "signal", in->signal, in->n) : RV_OK;
 }
 
 RV_API rv_status rv_attn_report_measure(rv_ctx *ctx, const rv_report_input *in,
@@ -51724,7 +51715,7 @@ static float rv__graph_far(float x, float most)
 static rv_status rv__graph_check(rv_ctx *ctx, const rv_attn_graph_rope_config *c, size_t n,
                                  float *most)
 {
-    const int given = (rv__bits_f32(c->max_distance) & 0x7FFFFFFF) != 0;
+    const int given = rv__given(c->max_distance);
     *most = given ? c->max_distance : 1048576.0f;
     if (!rv__finite_f32(*most) || *most < 0.0f || *most > 1048576.0f)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "max_distance is %f, allowed: above 0 to 2^20",
@@ -51972,7 +51963,7 @@ static rv_status rv__t5_attend(rv_ctx *ctx, const rv_attn_t5_config *config, con
     rv_status status;
     if (!config || !config->params) return rv__fail(ctx, RV_ERR_ARG, 0, "params is NULL");
     base = config->base;
-    if (!(rv__bits_f32(base.scale) & 0x7FFFFFFF)) base.scale = 1.0f;
+    base.scale = rv__default(base.scale, 1.0f);
     status = rv__position_open(ctx, &base, io, grad, &p);
     if (!status) status = rv__t5_check(ctx, &config->t5, &t5);
     if (!status) status = rv__t5_all(ctx, &config->t5, io->n_q, io->n_k, p.a.past, &bucket);
@@ -53325,7 +53316,7 @@ static rv_status rv__sliced_settle(rv_ctx *ctx, const rv_attn_sliced_config *con
     rv_status status;
     memset(&c, 0, sizeof c);
     if (config) c = *config;
-    if ((rv__bits_f32(c.base.scale) & 0x7FFFFFFF) != 0)
+    if (rv__given(c.base.scale))
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
                         "scale is %f; sliced attention has none, it must be 0 (temperature acts)",
                         (double)c.base.scale);
@@ -53334,7 +53325,7 @@ static rv_status rv__sliced_settle(rv_ctx *ctx, const rv_attn_sliced_config *con
     w->m = c.points ? c.points : 1;
     w->projections = c.projections ? c.projections : 16;
     w->candidates = c.candidates ? c.candidates : 64;
-    w->p = (rv__bits_f32(c.p) & 0x7FFFFFFF) == 0 ? 2.0 : (double)c.p;
+    w->p = !rv__given(c.p) ? 2.0 : (double)c.p;
     w->share = 1.0 / (double)w->a.config.temperature;
     w->directions = c.directions;
     if (io->dim % w->m != 0)
@@ -53838,8 +53829,8 @@ static rv_status rv__centroid_check_base(rv_ctx *ctx, const rv__centroid *w,
                                          const rv_attn_config *base, const rv_attn_io *io)
 {
     const char *field = NULL;
-    if (rv__bits_f32(base->scale) & 0x7FFFFFFF) field = "scale";
-    else if (rv__bits_f32(base->temperature) & 0x7FFFFFFF) field = "temperature";
+    if (rv__given(base->scale)) field = "scale";
+    else if (rv__given(base->temperature)) field = "temperature";
     else if (base->order != RV_ATTN_ANY) field = "order";
     else if (base->past) field = "past";
     if (field) {
@@ -53849,7 +53840,7 @@ static rv_status rv__centroid_check_base(rv_ctx *ctx, const rv__centroid *w,
     if (!w->balanced) return RV_OK;
     if (io->mask) field = "mask";
     else if (base->windowed) field = "windowed";
-    else if (rv__bits_f32(base->softcap) & 0x7FFFFFFF) field = "softcap";
+    else if (rv__given(base->softcap)) field = "softcap";
     else if (base->slopes) field = "slopes";
     else if (base->sinks) field = "sinks";
     else if (io->lse) field = "lse";
@@ -53877,7 +53868,7 @@ static rv_status rv__centroid_settle(rv_ctx *ctx, const rv_attn_centroid_config 
     status = rv__centroid_check_base(ctx, w, &c.base, io);
     if (!status) status = rv__attn_open(ctx, &c.base, io, NULL, &w->a);
     if (status) return status;
-    epsilon = rv__bits_f32(c.epsilon) & 0x7FFFFFFF ? c.epsilon : 0.1f;
+    epsilon = rv__default(c.epsilon, 0.1f);
     w->clusters = c.clusters ? c.clusters : 16;
     w->sinkhorn = c.sinkhorn ? c.sinkhorn : 20;
     w->kmeans.iterations = c.iterations ? c.iterations : 10;
@@ -54409,7 +54400,7 @@ static rv_status rv__attn_heat_settle(rv_ctx *ctx, const rv_attn_diffusion_confi
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "lse has no meaning for %z times; it must be NULL",
                         w->n_times);
     w->graph.kind = c.kind;
-    w->graph.sigma = rv__bits_f32(c.sigma) & 0x7FFFFFFF ? c.sigma : 1.0f;
+    w->graph.sigma = rv__default(c.sigma, 1.0f);
     w->graph.neighbours = c.neighbours;
     w->graph.dense = c.dense;
     w->over = 1.0 / ((double)w->graph.sigma * (double)w->graph.sigma);
@@ -55396,8 +55387,7 @@ static rv_status rv__gate_open(rv_ctx *ctx, const rv_attn_gated_config *config,
     rv_status status;
     memset(p, 0, sizeof *p);
     if (!config->heads.params) return rv__fail(ctx, RV_ERR_ARG, 0, "params must not be NULL");
-    /* by bits: of a NaN that equals zero under -ffast-math the check below would see a zero */
-    p->threshold = rv__bits_f32(config->threshold) & 0x7FFFFFFF ? config->threshold : 0.5f;
+    p->threshold = rv__default(config->threshold, 0.5f);
     p->least = config->least ? config->least : 1;
     p->most = config->most ? config->most : heads;
     if (!rv__finite_f32(config->threshold) || p->threshold < 0.0f || p->threshold >= 1.0f)
@@ -57188,8 +57178,8 @@ static float rv__sparse_softmax(const rv__kernels *k, const float *s, size_t n, 
     int nan = 0;
     float top = n ? k->max_f32(s, 1.0f, n, &nan) : -rv__infinity(), sum, rest = 0.0f;
     if (nan || rv__bits_f32(top) == 0x7F800000) {
-        for (size_t e = 0; e < n; e++) w[e] = rv__from_bits_f32(0x7FC00000);
-        return rv__from_bits_f32(0x7FC00000);
+        for (size_t e = 0; e < n; e++) w[e] = rv__nan();
+        return rv__nan();
     }
     if (sink > top) top = sink;
     if (!(top >= -3.4e38f)) {
@@ -58019,7 +58009,7 @@ static void rv__gnn_settle(rv__gnn *g, const rv_gnn_config *config, const rv_gnn
     g->io = *io;
     if (!g->config.heads) g->config.heads = 4;
     if (!g->config.dim_out) g->config.dim_out = io->dim;
-    if (!(rv__bits_f32(g->config.slope) & 0x7FFFFFFF)) g->config.slope = 0.2f;
+    g->config.slope = rv__default(g->config.slope, 0.2f);
     if (!g->io.dim_dst) g->io.dim_dst = io->dim;
     g->former = g->config.kind == RV_GNN_TRANSFORMER;
     g->gat = g->config.kind == RV_GNN_GAT || g->config.kind == RV_GNN_EDGE_GAT;
@@ -58060,7 +58050,7 @@ static rv_status rv__gnn_check_config(rv_ctx *ctx, const rv__gnn *g, const rv_gn
     if ((unsigned)c->act > (unsigned)RV_GNN_ACT_ELU)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "act is %d; it must be one of rv_gnn_act, 0..1",
                         (int)c->act);
-    if (former && given && rv__bits_f32(given->slope) & 0x7FFFFFFF)
+    if (former && given && rv__given(given->slope))
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "slope is %f; TRANSFORMER has none",
                         (double)given->slope);
     if (former && c->share)
@@ -59395,12 +59385,12 @@ static rv_status rv__linear_refuse(rv_ctx *ctx, const rv_attn_config *base, cons
                                    const rv_attn_grad *grad)
 {
     const char *sums = "sums over keys have no logits";
-    if (rv__bits_f32(base->softcap) & 0x7FFFFFFF) return rv__linear_nothing(ctx, "softcap", sums);
+    if (rv__given(base->softcap)) return rv__linear_nothing(ctx, "softcap", sums);
     if (base->windowed || base->left || base->right)
         return rv__linear_nothing(ctx, "windowed", "sums over keys never forget one");
     if (base->slopes) return rv__linear_nothing(ctx, "slopes", sums);
     if (base->sinks) return rv__linear_nothing(ctx, "sinks", sums);
-    if (rv__bits_f32(base->dropout) & 0x7FFFFFFF || base->training || base->stream)
+    if (rv__given(base->dropout) || base->training || base->stream)
         return rv__linear_nothing(ctx, "dropout", "sums over keys have no weights to drop");
     if (base->raw) return rv__linear_nothing(ctx, "raw", sums);
     if (io->mask && (io->mask->allow || io->mask->add || io->mask->visible))
@@ -59416,9 +59406,9 @@ static rv_status rv__linear_check_map(rv_ctx *ctx, const rv__linear *a)
     const rv_attn_linear_config *c = a->config;
     const int random = a->map == RV__LINEAR_EXP || a->map == RV__LINEAR_WAVE;
     const char *only = "only linear_relu, performer and rff have such features";
-    if (!random && rv__bits_f32(c->base.scale) & 0x7FFFFFFF)
+    if (!random && rv__given(c->base.scale))
         return rv__linear_nothing(ctx, "scale", "elu and relu have none");
-    if (!random && rv__bits_f32(c->base.temperature) & 0x7FFFFFFF)
+    if (!random && rv__given(c->base.temperature))
         return rv__linear_nothing(ctx, "temperature", "elu and relu have none");
     if (a->map == RV__LINEAR_ELU) {
         if (c->features) return rv__linear_nothing(ctx, "features", only);
@@ -59438,7 +59428,7 @@ static rv_status rv__linear_check_map(rv_ctx *ctx, const rv__linear *a)
     if (rv__attn_bad(c->eps, 0.0f))
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "eps is %f, must be finite and not negative",
                         (double)c->eps);
-    if (a->map == RV__LINEAR_EXP && rv__bits_f32(c->eps) & 0x7FFFFFFF)
+    if (a->map == RV__LINEAR_EXP && rv__given(c->eps))
         return rv__linear_nothing(ctx, "eps", "performer's features are above 0");
     return RV_OK;
 }
@@ -59503,7 +59493,7 @@ static rv_status rv__linear_settle(rv_ctx *ctx, int map, const rv_attn_linear_co
                             (double)a->base.scale);
         a->root = (float)sqrt(factor);
     }
-    a->eps = rv__bits_f32(config->eps) & 0x7FFFFFFF ? config->eps
+    a->eps = rv__given(config->eps) ? config->eps
              : map == RV__LINEAR_ELU                ? 1e-6f
                                                     : 1e-3f;
     rv__linear_shape(a);
@@ -60867,7 +60857,7 @@ static rv_status rv__delta_check(rv_ctx *ctx, const rv__delta *a)
     const rv_attn_delta_config *c = a->config;
     if ((unsigned)c->rule > (unsigned)RV_ATTN_RULE_GATED_DELTA)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "rule is %z, allowed: 0..3", (size_t)c->rule);
-    if (rv__bits_f32(c->base.temperature) & 0x7FFFFFFF)
+    if (rv__given(c->base.temperature))
         return rv__linear_nothing(ctx, "temperature", "there is no softmax");
     if (c->base.past) return rv__linear_nothing(ctx, "past", "the state is all of the past");
     if (!a->gated && (c->decay || c->per_head || c->d_decay))

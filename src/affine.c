@@ -170,7 +170,7 @@ RV_API rv_status rv_affine_find(rv_ctx *ctx, rv_affine_type type, int asymmetric
                                 const rv_affine_shape *shape, float *scale, int32_t *zero)
 {
     rv_alloc alloc = rv__allocator(ctx);
-    size_t bad, n, m;
+    size_t n, m;
     float *range;
     rv_status status = rv__affine_check(ctx, type, x, shape, scale);
     if (status) return status;
@@ -181,11 +181,8 @@ RV_API rv_status rv_affine_find(rv_ctx *ctx, rv_affine_type type, int asymmetric
                         rv__affine_infos[type].name);
     }
     if (asymmetric && m && !zero) return rv__fail(ctx, RV_ERR_ARG, 0, "zero is NULL");
-    bad = rv__find_not_finite(x, n);
-    if (bad < n) {
-        return rv__fail(ctx, RV_ERR_ARG, bad, "x[%z] is %f; it must be finite", bad,
-                        (double)x[bad]);
-    }
+    status = rv__check_finite(ctx, "x", x, n);
+    if (status) return status;
     range = (float *)rv__get(&alloc, m, 2 * sizeof *range);
     if (!range) return rv__no_memory(ctx, rv__mul(m, 2 * sizeof *range));
     status = rv__affine_find_run(ctx, &rv__affine_infos[type], asymmetric, x, shape, range, scale,
@@ -373,14 +370,11 @@ static void rv__affine_pack_row(const rv_affine_component *parts, size_t n_parts
 RV_API rv_status rv_affine_pack(rv_ctx *ctx, const rv_affine_component *parts, size_t n_parts,
                                 const float *x, size_t n, uint8_t *codes)
 {
-    size_t dim, bytes, bad;
+    size_t dim, bytes;
     rv_status status = rv__affine_check_parts(ctx, parts, n_parts, n, x, codes, &dim);
     if (status) return status;
-    bad = rv__find_not_finite(x, n * dim);
-    if (bad < n * dim) {
-        return rv__fail(ctx, RV_ERR_ARG, bad, "x[%z] is %f; it must be finite", bad,
-                        (double)x[bad]);
-    }
+    status = rv__check_finite(ctx, "x", x, n * dim);
+    if (status) return status;
     bytes = rv_affine_pack_bytes(parts, n_parts);
     for (size_t i = 0; i < n; i++) {
         rv__affine_pack_row(parts, n_parts, x + i * dim, codes + i * bytes);

@@ -167,10 +167,9 @@ static void rv__attn_settle(rv__attn *a)
     if (c->heads == 0) c->heads = 1;
     if (c->kv_heads == 0) c->kv_heads = c->heads;
     if (io->dim_v == 0) io->dim_v = io->dim;
-    /* zeros by bits: under -ffast-math NaN may compare equal to 0 */
-    if (!(rv__bits_f32(c->scale) & 0x7FFFFFFF))
+    if (!rv__given(c->scale))
         c->scale = (float)(1.0 / sqrt((double)(io->dim ? io->dim : 1)));
-    if (!(rv__bits_f32(c->temperature) & 0x7FFFFFFF)) c->temperature = 1.0f;
+    c->temperature = rv__default(c->temperature, 1.0f);
     if (io->q_stride == 0) io->q_stride = c->heads * io->dim;
     if (io->k_stride == 0) io->k_stride = c->kv_heads * io->dim;
     if (io->v_stride == 0) io->v_stride = c->kv_heads * io->dim_v;

@@ -390,8 +390,8 @@ static rv_status rv__centroid_check_base(rv_ctx *ctx, const rv__centroid *w,
                                          const rv_attn_config *base, const rv_attn_io *io)
 {
     const char *field = NULL;
-    if (rv__bits_f32(base->scale) & 0x7FFFFFFF) field = "scale";
-    else if (rv__bits_f32(base->temperature) & 0x7FFFFFFF) field = "temperature";
+    if (rv__given(base->scale)) field = "scale";
+    else if (rv__given(base->temperature)) field = "temperature";
     else if (base->order != RV_ATTN_ANY) field = "order";
     else if (base->past) field = "past";
     if (field) {
@@ -401,7 +401,7 @@ static rv_status rv__centroid_check_base(rv_ctx *ctx, const rv__centroid *w,
     if (!w->balanced) return RV_OK;
     if (io->mask) field = "mask";
     else if (base->windowed) field = "windowed";
-    else if (rv__bits_f32(base->softcap) & 0x7FFFFFFF) field = "softcap";
+    else if (rv__given(base->softcap)) field = "softcap";
     else if (base->slopes) field = "slopes";
     else if (base->sinks) field = "sinks";
     else if (io->lse) field = "lse";
@@ -429,7 +429,7 @@ static rv_status rv__centroid_settle(rv_ctx *ctx, const rv_attn_centroid_config 
     status = rv__centroid_check_base(ctx, w, &c.base, io);
     if (!status) status = rv__attn_open(ctx, &c.base, io, NULL, &w->a);
     if (status) return status;
-    epsilon = rv__bits_f32(c.epsilon) & 0x7FFFFFFF ? c.epsilon : 0.1f;
+    epsilon = rv__default(c.epsilon, 0.1f);
     w->clusters = c.clusters ? c.clusters : 16;
     w->sinkhorn = c.sinkhorn ? c.sinkhorn : 20;
     w->kmeans.iterations = c.iterations ? c.iterations : 10;

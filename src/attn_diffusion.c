@@ -396,7 +396,7 @@ static rv_status rv__attn_heat_settle(rv_ctx *ctx, const rv_attn_diffusion_confi
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "lse has no meaning for %z times; it must be NULL",
                         w->n_times);
     w->graph.kind = c.kind;
-    w->graph.sigma = rv__bits_f32(c.sigma) & 0x7FFFFFFF ? c.sigma : 1.0f;
+    w->graph.sigma = rv__default(c.sigma, 1.0f);
     w->graph.neighbours = c.neighbours;
     w->graph.dense = c.dense;
     w->over = 1.0 / ((double)w->graph.sigma * (double)w->graph.sigma);

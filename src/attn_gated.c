@@ -29,8 +29,7 @@ static rv_status rv__gate_open(rv_ctx *ctx, const rv_attn_gated_config *config,
     rv_status status;
     memset(p, 0, sizeof *p);
     if (!config->heads.params) return rv__fail(ctx, RV_ERR_ARG, 0, "params must not be NULL");
-    /* by bits: of a NaN that equals zero under -ffast-math the check below would see a zero */
-    p->threshold = rv__bits_f32(config->threshold) & 0x7FFFFFFF ? config->threshold : 0.5f;
+    p->threshold = rv__default(config->threshold, 0.5f);
     p->least = config->least ? config->least : 1;
     p->most = config->most ? config->most : heads;
     if (!rv__finite_f32(config->threshold) || p->threshold < 0.0f || p->threshold >= 1.0f)

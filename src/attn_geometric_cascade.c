@@ -238,8 +238,8 @@ static rv_status rv__geo_cascade_open(rv_ctx *ctx, rv__geo_cascade *s, const rv_
     if (!io) return rv__fail(ctx, RV_ERR_ARG, 0, "io must not be NULL");
     plain = *io;
     plain.out_stride = 0;
-    if (!(rv__bits_f32(c->c_least) & 0x7FFFFFFF)) c->c_least = 0.1f;
-    if (!(rv__bits_f32(c->c_most) & 0x7FFFFFFF)) c->c_most = 2.0f;
+    c->c_least = rv__default(c->c_least, 0.1f);
+    c->c_most = rv__default(c->c_most, 2.0f);
     status = rv__geo_open(ctx, &c->base, &plain, grad, &s->g);
     if (!status) status = rv__geo_no_scale(ctx, &c->base);
     if (!status) status = rv__geo_curvature(ctx, "c_least", c->c_least, &least);

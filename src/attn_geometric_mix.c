@@ -28,7 +28,7 @@ static rv_status rv__geo_shares(rv_ctx *ctx, float *euclid, float *hyperbolic)
 /* A curvature below 0, default -1. */
 static rv_status rv__geo_negative(rv_ctx *ctx, const char *name, float given, double *out)
 {
-    const double kappa = rv__bits_f32(given) & 0x7FFFFFFF ? (double)given : -1.0;
+    const double kappa = rv__given(given) ? (double)given : -1.0;
     *out = kappa;
     if (rv__finite_f64(kappa) && kappa <= -(double)1e-20f && kappa >= -(double)1e20f) return RV_OK;
     return rv__fail(ctx, RV_ERR_CONFIG, 0, "%s is %f, allowed: -1e20..-1e-20", name, kappa);

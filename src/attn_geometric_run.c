@@ -45,7 +45,7 @@ static rv_status rv__geo_open(rv_ctx *ctx, const rv_attn_config *config, const r
 
 static rv_status rv__geo_no_scale(rv_ctx *ctx, const rv_attn_config *config)
 {
-    if (!config || !(rv__bits_f32(config->scale) & 0x7FFFFFFF)) return RV_OK;
+    if (!config || !rv__given(config->scale)) return RV_OK;
     return rv__fail(ctx, RV_ERR_CONFIG, 0,
                     "scale is %f, it has no meaning for distances and must be 0; use temperature",
                     (double)config->scale);
@@ -54,7 +54,7 @@ static rv_status rv__geo_no_scale(rv_ctx *ctx, const rv_attn_config *config)
 /* Positive curvature, or its default 1. */
 static rv_status rv__geo_curvature(rv_ctx *ctx, const char *name, float given, double *out)
 {
-    const double c = rv__bits_f32(given) & 0x7FFFFFFF ? (double)given : 1.0;
+    const double c = rv__given(given) ? (double)given : 1.0;
     *out = c;
     if (rv__finite_f64(c) && c >= (double)1e-20f && c <= (double)1e20f) return RV_OK;
     return rv__fail(ctx, RV_ERR_CONFIG, 0, "%s is %f, allowed: 1e-20..1e20", name, c);
@@ -461,7 +461,7 @@ static rv_status rv__geo_poincare(rv_ctx *ctx, const rv_attn_poincare_config *co
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
                         "iterations and tolerance must be 0 unless aggregate is FRECHET");
     g.iterations = c.iterations ? c.iterations : 50;
-    g.tolerance = rv__bits_f32(c.tolerance) & 0x7FFFFFFF ? (double)c.tolerance : 1e-5;
+    g.tolerance = rv__given(c.tolerance) ? (double)c.tolerance : 1e-5;
     if (g.iterations > 100000)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "iterations is %z, allowed: 1..100000",
                         (size_t)g.iterations);
@@ -584,7 +584,7 @@ static rv_status rv__geo_manifold(rv_ctx *ctx, const rv_attn_manifold_config *co
     status = rv__geo_open(ctx, &c.base, io, grad, &g);
     if (!status) status = rv__geo_no_scale(ctx, &c.base);
     if (status) return status;
-    given = (rv__bits_f32(c.kappa) & 0x7FFFFFFF) != 0;
+    given = rv__given(c.kappa);
     kappa = given ? (double)c.kappa : c.flat ? 0.0 : -1.0;
     if (given && c.flat)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "kappa is %f, with flat it must be 0", kappa);

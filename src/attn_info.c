@@ -136,7 +136,7 @@ static rv_status rv__sphere_run(rv_ctx *ctx, const rv_attn_config *config, const
     size_t n_u, n_v;
     status = rv__attn_open(ctx, config, io, NULL, &s.a);
     if (status) return status;
-    if (config && rv__bits_f32(config->scale) & 0x7FFFFFFF)
+    if (config && rv__given(config->scale))
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
                         "scale is %f; Fisher attention has none, it must be 0",
                         (double)config->scale);
@@ -205,7 +205,7 @@ static rv_status rv__rate_check(rv_ctx *ctx, const rv_attn_bottleneck_config *co
     if (io->mask && io->mask->add)
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
                         "mask->add has no meaning for the information bottleneck");
-    if (rv__bits_f32(config->vib.min_variance) & 0x7FFFFFFF)
+    if (rv__given(config->vib.min_variance))
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
                         "vib.min_variance is %f; attention has no variances, it must be 0",
                         (double)config->vib.min_variance);

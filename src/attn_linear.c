@@ -73,12 +73,12 @@ static rv_status rv__linear_refuse(rv_ctx *ctx, const rv_attn_config *base, cons
                                    const rv_attn_grad *grad)
 {
     const char *sums = "sums over keys have no logits";
-    if (rv__bits_f32(base->softcap) & 0x7FFFFFFF) return rv__linear_nothing(ctx, "softcap", sums);
+    if (rv__given(base->softcap)) return rv__linear_nothing(ctx, "softcap", sums);
     if (base->windowed || base->left || base->right)
         return rv__linear_nothing(ctx, "windowed", "sums over keys never forget one");
     if (base->slopes) return rv__linear_nothing(ctx, "slopes", sums);
     if (base->sinks) return rv__linear_nothing(ctx, "sinks", sums);
-    if (rv__bits_f32(base->dropout) & 0x7FFFFFFF || base->training || base->stream)
+    if (rv__given(base->dropout) || base->training || base->stream)
         return rv__linear_nothing(ctx, "dropout", "sums over keys have no weights to drop");
     if (base->raw) return rv__linear_nothing(ctx, "raw", sums);
     if (io->mask && (io->mask->allow || io->mask->add || io->mask->visible))
@@ -94,9 +94,9 @@ static rv_status rv__linear_check_map(rv_ctx *ctx, const rv__linear *a)
     const rv_attn_linear_config *c = a->config;
     const int random = a->map == RV__LINEAR_EXP || a->map == RV__LINEAR_WAVE;
     const char *only = "only linear_relu, performer and rff have such features";
-    if (!random && rv__bits_f32(c->base.scale) & 0x7FFFFFFF)
+    if (!random && rv__given(c->base.scale))
         return rv__linear_nothing(ctx, "scale", "elu and relu have none");
-    if (!random && rv__bits_f32(c->base.temperature) & 0x7FFFFFFF)
+    if (!random && rv__given(c->base.temperature))
         return rv__linear_nothing(ctx, "temperature", "elu and relu have none");
     if (a->map == RV__LINEAR_ELU) {
         if (c->features) return rv__linear_nothing(ctx, "features", only);
@@ -116,7 +116,7 @@ static rv_status rv__linear_check_map(rv_ctx *ctx, const rv__linear *a)
     if (rv__attn_bad(c->eps, 0.0f))
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "eps is %f, must be finite and not negative",
                         (double)c->eps);
-    if (a->map == RV__LINEAR_EXP && rv__bits_f32(c->eps) & 0x7FFFFFFF)
+    if (a->map == RV__LINEAR_EXP && rv__given(c->eps))
         return rv__linear_nothing(ctx, "eps", "performer's features are above 0");
     return RV_OK;
 }
@@ -181,7 +181,7 @@ static rv_status rv__linear_settle(rv_ctx *ctx, int map, const rv_attn_linear_co
                             (double)a->base.scale);
         a->root = (float)sqrt(factor);
     }
-    a->eps = rv__bits_f32(config->eps) & 0x7FFFFFFF ? config->eps
+    a->eps = rv__given(config->eps) ? config->eps
              : map == RV__LINEAR_ELU                ? 1e-6f
                                                     : 1e-3f;
     rv__linear_shape(a);

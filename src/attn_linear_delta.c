@@ -93,7 +93,7 @@ static rv_status rv__delta_check(rv_ctx *ctx, const rv__delta *a)
     const rv_attn_delta_config *c = a->config;
     if ((unsigned)c->rule > (unsigned)RV_ATTN_RULE_GATED_DELTA)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "rule is %z, allowed: 0..3", (size_t)c->rule);
-    if (rv__bits_f32(c->base.temperature) & 0x7FFFFFFF)
+    if (rv__given(c->base.temperature))
         return rv__linear_nothing(ctx, "temperature", "there is no softmax");
     if (c->base.past) return rv__linear_nothing(ctx, "past", "the state is all of the past");
     if (!a->gated && (c->decay || c->per_head || c->d_decay))

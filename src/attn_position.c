@@ -318,7 +318,7 @@ static float rv__graph_far(float x, float most)
 static rv_status rv__graph_check(rv_ctx *ctx, const rv_attn_graph_rope_config *c, size_t n,
                                  float *most)
 {
-    const int given = (rv__bits_f32(c->max_distance) & 0x7FFFFFFF) != 0;
+    const int given = rv__given(c->max_distance);
     *most = given ? c->max_distance : 1048576.0f;
     if (!rv__finite_f32(*most) || *most < 0.0f || *most > 1048576.0f)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "max_distance is %f, allowed: above 0 to 2^20",
@@ -566,7 +566,7 @@ static rv_status rv__t5_attend(rv_ctx *ctx, const rv_attn_t5_config *config, con
     rv_status status;
     if (!config || !config->params) return rv__fail(ctx, RV_ERR_ARG, 0, "params is NULL");
     base = config->base;
-    if (!(rv__bits_f32(base.scale) & 0x7FFFFFFF)) base.scale = 1.0f;
+    base.scale = rv__default(base.scale, 1.0f);
     status = rv__position_open(ctx, &base, io, grad, &p);
     if (!status) status = rv__t5_check(ctx, &config->t5, &t5);
     if (!status) status = rv__t5_all(ctx, &config->t5, io->n_q, io->n_k, p.a.past, &bucket);

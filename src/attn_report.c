@@ -194,7 +194,7 @@ static rv_status rv__report_energy(rv_ctx *ctx, const rv_report_input *in, float
     const rv_isa isa = ctx ? ctx->isa : RV_ISA_BEST;
     const rv__scan_fn scan = rv__scan_find(RV_METRIC_L2, RV_DTYPE_F32, isa);
     const rv__kernels *kernels = rv__kernels_for(isa);
-    const double sigma = rv__bits_f32(in->sigma) & 0x7FFFFFFF ? (double)in->sigma : 1.0;
+    const double sigma = rv__given(in->sigma) ? (double)in->sigma : 1.0;
     const size_t stride = in->key_stride ? in->key_stride : in->dim;
     size_t left = 0;
     *energy = 0.0;
@@ -219,18 +219,14 @@ static rv_status rv__report_energy(rv_ctx *ctx, const rv_report_input *in, float
 static rv_status rv__report_check(rv_ctx *ctx, const rv_report_input *in,
                                   const rv_report_metrics *metrics)
 {
-    size_t bad;
     if (!in || !metrics) return rv__fail(ctx, RV_ERR_ARG, 0, "in and metrics must not be NULL");
     if (in->n == 0 || in->n > 65536u)
         return rv__fail(ctx, RV_ERR_ARG, 0, "n is %z; it must be 1..65536", in->n);
-    if (rv__bits_f32(in->sigma) & 0x7FFFFFFF &&
+    if (rv__given(in->sigma) &&
         (!rv__finite_f32(in->sigma) || in->sigma < 1e-15f || in->sigma > 1e15f))
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "sigma is %f; it must be 1e-15 to 1e15",
                         (double)in->sigma);
-    bad = in->signal ? rv__find_not_finite(in->signal, in->n) : in->n;
-    if (bad == in->n) return RV_OK;
-    return rv__fail(ctx, RV_ERR_ARG, bad, "signal[%z] is %f; it must be finite", bad,
-                    (double)in->signal[bad]);
+    return in->signal ? rv__check_finite(ctx, "signal", in->signal, in->n) : RV_OK;
 }
 
 RV_API rv_status rv_attn_report_measure(rv_ctx *ctx, const rv_report_input *in,

@@ -168,8 +168,8 @@ static float rv__sparse_softmax(const rv__kernels *k, const float *s, size_t n, 
     int nan = 0;
     float top = n ? k->max_f32(s, 1.0f, n, &nan) : -rv__infinity(), sum, rest = 0.0f;
     if (nan || rv__bits_f32(top) == 0x7F800000) {
-        for (size_t e = 0; e < n; e++) w[e] = rv__from_bits_f32(0x7FC00000);
-        return rv__from_bits_f32(0x7FC00000);
+        for (size_t e = 0; e < n; e++) w[e] = rv__nan();
+        return rv__nan();
     }
     if (sink > top) top = sink;
     if (!(top >= -3.4e38f)) {

@@ -226,7 +226,7 @@ static rv_status rv__sliced_settle(rv_ctx *ctx, const rv_attn_sliced_config *con
     rv_status status;
     memset(&c, 0, sizeof c);
     if (config) c = *config;
-    if ((rv__bits_f32(c.base.scale) & 0x7FFFFFFF) != 0)
+    if (rv__given(c.base.scale))
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
                         "scale is %f; sliced attention has none, it must be 0 (temperature acts)",
                         (double)c.base.scale);
@@ -235,7 +235,7 @@ static rv_status rv__sliced_settle(rv_ctx *ctx, const rv_attn_sliced_config *con
     w->m = c.points ? c.points : 1;
     w->projections = c.projections ? c.projections : 16;
     w->candidates = c.candidates ? c.candidates : 64;
-    w->p = (rv__bits_f32(c.p) & 0x7FFFFFFF) == 0 ? 2.0 : (double)c.p;
+    w->p = !rv__given(c.p) ? 2.0 : (double)c.p;
     w->share = 1.0 / (double)w->a.config.temperature;
     w->directions = c.directions;
     if (io->dim % w->m != 0)

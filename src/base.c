@@ -356,12 +356,43 @@ RV__FN size_t rv__find_not_finite(const float *x, size_t n)
     return i;
 }
 
+RV__FN rv_status rv__check_finite(rv_ctx *ctx, const char *name, const float *x, size_t n)
+{
+    const size_t bad = rv__find_not_finite(x, n);
+    if (bad == n) return RV_OK;
+    return rv__fail(ctx, RV_ERR_ARG, bad, "%s[%z] is %f; it must be finite", name, bad,
+                    (double)x[bad]);
+}
+
 RV__FN float rv__infinity(void)
 {
     uint32_t bits = 0x7F800000u;
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
+}
+
+RV__FN float rv__nan(void)
+{
+    uint32_t bits = 0x7FC00000u;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Whether a field was set, that is, is not 0; by bits: under -ffast-math NaN may compare equal to
+   0, and what stands behind that comparison takes it for a 0. */
+RV__FN int rv__given(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (bits & 0x7FFFFFFFu) != 0;
+}
+
+/* A field left 0 takes its default. */
+RV__FN float rv__default(float x, float value)
+{
+    return rv__given(x) ? x : value;
 }
 
 /* Maps floats to integers of the same order (-0 before +0, NaN with sign clear last), so that

@@ -210,8 +210,9 @@ RV_API rv_status rv_csr_from_dense(rv_ctx *ctx, const float *dense, size_t rows,
                                    float threshold, uint32_t *start, uint32_t *index, float *value,
                                    size_t cap, size_t *count)
 {
+    const size_t n = rv__mul(rows, cols); /* what is no size is refused below */
     rv__csr_dense from;
-    size_t bad;
+    rv_status status;
     from.dense = dense;
     from.mask = NULL;
     from.threshold = threshold;
@@ -220,11 +221,8 @@ RV_API rv_status rv_csr_from_dense(rv_ctx *ctx, const float *dense, size_t rows,
         return rv__fail(ctx, RV_ERR_ARG, 0, "threshold is %f; it must be 0 or more and finite",
                         (double)threshold);
     }
-    bad = rv__find_not_finite(dense, rv__mul(rows, cols) == SIZE_MAX ? 0 : rows * cols);
-    if (rv__mul(rows, cols) != SIZE_MAX && bad < rows * cols) {
-        return rv__fail(ctx, RV_ERR_ARG, bad, "dense[%z] is %f; it must be finite", bad,
-                        (double)dense[bad]);
-    }
+    status = rv__check_finite(ctx, "dense", dense, n == SIZE_MAX ? 0 : n);
+    if (status) return status;
     return rv__csr_import(ctx, &from, rows, cols, start, index, value, cap, count);
 }
 

@@ -362,7 +362,7 @@ RV_API rv_status rv_diffusion_create(rv_ctx *ctx, const rv_diffusion_config *con
     memset(&c, 0, sizeof c);
     memset(&p, 0, sizeof p);
     if (config) c = *config;
-    if ((rv__bits_f32(c.sigma) & 0x7FFFFFFF) == 0) c.sigma = 1.0f;
+    c.sigma = rv__default(c.sigma, 1.0f);
     p.kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
     p.points = out ? points : NULL;
     p.stride = stride ? stride : dim;
@@ -689,7 +689,7 @@ RV_API rv_status rv_diffusion_heat(rv_ctx *ctx, const rv_diffusion *graph,
     rv_status status = rv__heat_check(ctx, graph, x, y, cols);
     if (!status && n_times && !times) status = rv__fail(ctx, RV_ERR_ARG, 0, "times is NULL");
     if (status) return status;
-    if (config && rv__bits_f32(config->tolerance) & 0x7FFFFFFF) tolerance = config->tolerance;
+    if (config && rv__given(config->tolerance)) tolerance = config->tolerance;
     if (!rv__finite_f32(tolerance) || tolerance < 0.9e-15f || tolerance > 1.0f)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "tolerance is %f, allowed: 1e-15 to 1",
                         (double)tolerance);

@@ -283,7 +283,7 @@ RV_API void rv_metric_gather(rv_metric metric, rv_dtype dtype, const void *query
 {
     rv__scan_fn scan = rv__scan_find(metric, dtype, RV_ISA_BEST);
     if (!scan) {
-        for (size_t i = 0; i < n_rows; i++) out[i] = rv__from_bits_f32(0x7FC00000);
+        for (size_t i = 0; i < n_rows; i++) out[i] = rv__nan();
         return;
     }
     if (stride == 0) stride = rv_dtype_bytes(dtype, dim);

@@ -168,7 +168,7 @@ static void rv__gnn_settle(rv__gnn *g, const rv_gnn_config *config, const rv_gnn
     g->io = *io;
     if (!g->config.heads) g->config.heads = 4;
     if (!g->config.dim_out) g->config.dim_out = io->dim;
-    if (!(rv__bits_f32(g->config.slope) & 0x7FFFFFFF)) g->config.slope = 0.2f;
+    g->config.slope = rv__default(g->config.slope, 0.2f);
     if (!g->io.dim_dst) g->io.dim_dst = io->dim;
     g->former = g->config.kind == RV_GNN_TRANSFORMER;
     g->gat = g->config.kind == RV_GNN_GAT || g->config.kind == RV_GNN_EDGE_GAT;
@@ -209,7 +209,7 @@ static rv_status rv__gnn_check_config(rv_ctx *ctx, const rv__gnn *g, const rv_gn
     if ((unsigned)c->act > (unsigned)RV_GNN_ACT_ELU)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "act is %d; it must be one of rv_gnn_act, 0..1",
                         (int)c->act);
-    if (former && given && rv__bits_f32(given->slope) & 0x7FFFFFFF)
+    if (former && given && rv__given(given->slope))
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "slope is %f; TRANSFORMER has none",
                         (double)given->slope);
     if (former && c->share)

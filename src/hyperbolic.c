@@ -107,7 +107,7 @@ RV__INLINE void rv__real_put(rv__outs v, size_t i, double value)
 
 RV__FN double rv__hyp_nan(void)
 {
-    return (double)rv__from_bits_f32(0x7FC00000);
+    return (double)rv__nan();
 }
 
 RV__FN void rv__hyp_fill(rv__outs out, size_t n, double value)

@@ -26,15 +26,11 @@
 /* n rows of dim elements must be a size, and x finite. */
 static rv_status rv__info_check(rv_ctx *ctx, const char *name, const float *x, size_t n, size_t dim)
 {
-    size_t bad;
     if (dim == 0 && n) return rv__fail(ctx, RV_ERR_ARG, 0, "dim is 0; it must be 1 or more");
     if (rv__mul(n, dim) > SIZE_MAX / 64)
         return rv__fail(ctx, RV_ERR_ARG, 0, "n is %z rows of %z; that is no size", n, dim);
     if (n && !x) return rv__fail(ctx, RV_ERR_ARG, 0, "%s is NULL", name);
-    bad = n ? rv__find_not_finite(x, n * dim) : 0;
-    if (bad == n * dim) return RV_OK;
-    return rv__fail(ctx, RV_ERR_ARG, bad, "%s[%z] is %f; it must be finite", name, bad,
-                    (double)x[bad]);
+    return rv__check_finite(ctx, name, x, n * dim);
 }
 
 /* Rows of 0 or more; of sum 1, if so is wanted. */
@@ -395,7 +391,7 @@ typedef struct rv__vib {
 
 static int rv__vib_settle(const rv_vib_config *config, uint64_t step, rv__vib *vib)
 {
-    const float beta = config && rv__bits_f32(config->beta) & 0x7FFFFFFF ? config->beta : 0.1f;
+    const float beta = config && rv__given(config->beta) ? config->beta : 0.1f;
     const float least = config ? config->min_variance : 0.0f;
     const uint64_t anneal = config && config->anneal ? config->anneal : 1000u;
     vib->beta = step < anneal ? (double)beta * (double)step / (double)anneal : (double)beta;
@@ -409,7 +405,7 @@ static int rv__vib_settle(const rv_vib_config *config, uint64_t step, rv__vib *v
 RV_API double rv_vib_beta(const rv_vib_config *config, uint64_t step)
 {
     rv__vib vib;
-    if (rv__vib_settle(config, step, &vib)) return (double)rv__from_bits_f32(0x7FC00000);
+    if (rv__vib_settle(config, step, &vib)) return (double)rv__nan();
     return vib.beta;
 }
 

@@ -29,13 +29,8 @@
 /* x must be there and finite. */
 RV__FN rv_status rv__loss_check(rv_ctx *ctx, const char *name, const float *x, size_t n)
 {
-    size_t bad;
-    if (n == 0) return RV_OK;
-    if (!x) return rv__fail(ctx, RV_ERR_ARG, 0, "%s is NULL", name);
-    bad = rv__find_not_finite(x, n);
-    if (bad == n) return RV_OK;
-    return rv__fail(ctx, RV_ERR_ARG, bad, "%s[%z] is %f; it must be finite", name, bad,
-                    (double)x[bad]);
+    if (n && !x) return rv__fail(ctx, RV_ERR_ARG, 0, "%s is NULL", name);
+    return rv__check_finite(ctx, name, x, n);
 }
 
 /* n rows of dim elements must be a size, and dim not 0. */
@@ -86,8 +81,7 @@ typedef struct rv__infonce {
 
 static rv_status rv__infonce_check(rv_ctx *ctx, const rv_infonce_config *config, rv__infonce *nce)
 {
-    /* by bits: under -ffast-math NaN may compare equal to 0 */
-    const int given = config && rv__bits_f32(config->temperature) & 0x7FFFFFFF;
+    const int given = config && rv__given(config->temperature);
     float temperature = given ? config->temperature : 0.07f;
     nce->kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
     nce->temperature = (double)temperature;

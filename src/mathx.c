@@ -39,7 +39,7 @@ RV__FN void rv__softmax(const rv__kernels *k, const float *x, float scale, float
     if (n == 0) return;
     top = k->max_f32(x, scale, n, &nan);
     if (nan || rv__bits_f32(top) == 0x7F800000) { /* infinity minus infinity */
-        for (size_t i = 0; i < n; i++) out[i] = rv__from_bits_f32(0x7FC00000);
+        for (size_t i = 0; i < n; i++) out[i] = rv__nan();
         return;
     }
     if (!rv__finite_f32(top)) {
@@ -193,7 +193,7 @@ RV__FN double rv__log(double x)
     memcpy(&bits, &x, sizeof bits);
     if ((bits & 0x7FFFFFFFFFFFFFFFull) == 0) return -(double)rv__infinity();
     if (bits >> 63 || (bits >> 52 & 0x7FFu) == 0x7FFu) { /* negative, infinite, NaN */
-        return bits == 0x7FF0000000000000ull ? x : (double)rv__from_bits_f32(0x7FC00000);
+        return bits == 0x7FF0000000000000ull ? x : (double)rv__nan();
     }
     if (bits >> 52 == 0) {
         x *= 18014398509481984.0; /* 2^54 */
@@ -221,7 +221,7 @@ RV__FN void rv__sincos(double x, double *sine, double *cosine)
     double f, r, z, s = 1.0, c = 1.0;
     int quadrant;
     if (!rv__finite_f64(x) || x < -1048576.0 || x > 1048576.0) {
-        *sine = *cosine = (double)rv__from_bits_f32(0x7FC00000);
+        *sine = *cosine = (double)rv__nan();
         return;
     }
     f = floor(x * 0.63661977236758134 + 0.5);

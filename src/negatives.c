@@ -201,10 +201,9 @@ static rv_status rv__negatives_resolve(rv_ctx *ctx, const rv_negatives_config *c
         return rv__fail(ctx, RV_ERR_CONFIG, 0,
                         "kind is %d; it must be one of rv_negatives_kind, 0..5", (int)c->kind);
     }
-    /* by bits: under -ffast-math NaN may compare equal to 0 */
-    if (!(rv__bits_f32(c->margin) & 0x7FFFFFFF)) c->margin = 0.1f;
-    if (!(rv__bits_f32(c->cutoff) & 0x7FFFFFFF)) c->cutoff = 0.5f;
-    if (!(rv__bits_f32(c->hard_share) & 0x7FFFFFFF)) c->hard_share = 0.5f;
+    c->margin = rv__default(c->margin, 0.1f);
+    c->cutoff = rv__default(c->cutoff, 0.5f);
+    c->hard_share = rv__default(c->hard_share, 0.5f);
     status = rv__negatives_field(ctx, "margin", c->margin, 2.0f, 0);
     if (!status) status = rv__negatives_field(ctx, "cutoff", c->cutoff, 1.414f, 1);
     if (!status) status = rv__negatives_field(ctx, "hard_share", c->hard_share, 1.0f, 0);

@@ -45,8 +45,7 @@ typedef struct rv__norm {
 static rv_status rv__norm_check(rv_ctx *ctx, const rv_norm_config *config, const rv_norm_io *io,
                                 rv__norm *norm)
 {
-    /* by bits: under -ffast-math NaN may compare equal to 0 */
-    float eps = config && rv__bits_f32(config->eps) & 0x7FFFFFFF ? config->eps : 1e-5f;
+    float eps = config && rv__given(config->eps) ? config->eps : 1e-5f;
     norm->kind = config ? config->kind : RV_NORM_LAYER;
     norm->io = io;
     norm->eps = (double)eps;

@@ -129,12 +129,6 @@ static rv_status rv__optim_field(rv_ctx *ctx, const char *name, float x, float l
                     name, (double)x, (double)low, (double)high);
 }
 
-/* A field left 0 takes its default; by bits: under -ffast-math NaN may compare equal to 0. */
-static float rv__optim_default(float x, float value)
-{
-    return rv__bits_f32(x) & 0x7FFFFFFF ? x : value;
-}
-
 static rv_status rv__optim_resolve(rv_ctx *ctx, const rv_optim_config *config, rv_optim_config *c)
 {
     const struct {
@@ -157,10 +151,10 @@ static rv_status rv__optim_resolve(rv_ctx *ctx, const rv_optim_config *config, r
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "kind is %d; it must be one of rv_optim_kind, 0..4",
                         (int)c->kind);
     }
-    c->beta1 = rv__optim_default(c->beta1, 0.9f);
-    c->beta2 = rv__optim_default(c->beta2, 0.999f);
-    c->eps = rv__optim_default(c->eps, rv__optim_kinds[c->kind].eps);
-    c->weight_decay = rv__optim_default(c->weight_decay, rv__optim_kinds[c->kind].weight_decay);
+    c->beta1 = rv__default(c->beta1, 0.9f);
+    c->beta2 = rv__default(c->beta2, 0.999f);
+    c->eps = rv__default(c->eps, rv__optim_kinds[c->kind].eps);
+    c->weight_decay = rv__default(c->weight_decay, rv__optim_kinds[c->kind].weight_decay);
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         rv_status status = rv__optim_field(ctx, fields[i].name, *fields[i].x, 0.0f, fields[i].high,
                                            fields[i].open);
@@ -193,18 +187,14 @@ RV_API rv_status rv_optim_step(rv_ctx *ctx, const rv_optim_config *config, uint6
                                const float *grad, size_t n, float *state)
 {
     rv__optim o;
-    size_t bad;
     rv_status status = rv__optim_resolve(ctx, config, &o.c);
     if (status) return status;
     if (n == 0) return rv__ok(ctx);
     if (!param || !grad || !state) {
         return rv__fail(ctx, RV_ERR_ARG, 0, "param, grad or state is NULL");
     }
-    bad = rv__find_not_finite(grad, n);
-    if (bad < n) {
-        return rv__fail(ctx, RV_ERR_ARG, bad, "grad[%z] is %f; it must be finite", bad,
-                        (double)grad[bad]);
-    }
+    status = rv__check_finite(ctx, "grad", grad, n);
+    if (status) return status;
     o.t = t;
     o.param = param;
     o.grad = grad;
@@ -288,7 +278,7 @@ RV_API rv_status rv_schedule_lr(rv_ctx *ctx, const rv_schedule_config *config, u
     c = *config;
     status = rv__optim_field(ctx, "lr", c.lr, 0.0f, 1e30f, 1);
     if (status) return status;
-    c.min_lr = rv__optim_default(c.min_lr, c.lr < 1e-7f ? c.lr : 1e-7f);
+    c.min_lr = rv__default(c.min_lr, c.lr < 1e-7f ? c.lr : 1e-7f);
     if (c.decay_steps == 0) c.decay_steps = 100000;
     status = rv__optim_field(ctx, "min_lr", c.min_lr, 0.0f, c.lr, 0);
     if (status) return status;

@@ -440,7 +440,7 @@ RV__FN float rv__cosine_wide(int ta, int tb, const unsigned char *a, const unsig
         bb += y * y;
     }
     if (!rv__finite_f64(ab) || !rv__finite_f64(aa) || !rv__finite_f64(bb)) {
-        return rv__from_bits_f32(0x7FC00000);
+        return rv__nan();
     }
     if (aa == 0.0 || bb == 0.0) return aa == bb ? 0.0f : 1.0f;
     return rv__cosine_clamp((float)(ab / (sqrt(aa) * sqrt(bb))));

@@ -226,11 +226,6 @@ static rv_status rv__gate_range(rv_ctx *ctx, const char *name, float value, floa
                     (double)least, (double)most);
 }
 
-static void rv__gate_default(float *field, float value)
-{
-    if (!(rv__bits_f32(*field) & 0x7FFFFFFF)) *field = value;
-}
-
 static rv_status rv__gate_check(rv_ctx *ctx, const rv_gate_config *c)
 {
     rv_status status = rv__gate_range(ctx, "stable", c->stable, 1e-6f, 1.0f);
@@ -258,12 +253,12 @@ RV_API rv_status rv_gate_init(rv_ctx *ctx, rv_gate *gate, const rv_gate_config *
     if (!gate) return rv__fail(ctx, RV_ERR_ARG, 0, "gate is NULL");
     memset(&c, 0, sizeof c);
     if (config) c = *config;
-    rv__gate_default(&c.stable, 0.8f);
-    rv__gate_default(&c.cautious, 0.5f);
-    rv__gate_default(&c.freeze, 0.3f);
-    rv__gate_default(&c.hysteresis, 0.05f);
-    rv__gate_default(&c.width, 0.5f);
-    rv__gate_default(&c.sparsity, 2.0f);
+    c.stable = rv__default(c.stable, 0.8f);
+    c.cautious = rv__default(c.cautious, 0.5f);
+    c.freeze = rv__default(c.freeze, 0.3f);
+    c.hysteresis = rv__default(c.hysteresis, 0.05f);
+    c.width = rv__default(c.width, 0.5f);
+    c.sparsity = rv__default(c.sparsity, 2.0f);
     if (c.base == 0) c.base = 64;
     if (c.period == 0) c.period = 4;
     if (c.neighbours == 0) c.neighbours = 8;

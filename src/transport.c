@@ -413,7 +413,7 @@ static rv_status rv__transport_settle(rv_ctx *ctx, const rv_sliced_config *confi
     memset(out, 0, sizeof *out);
     if (config) *out = *config;
     if (out->projections == 0) out->projections = 16;
-    if ((rv__bits_f32(out->p) & 0x7FFFFFFF) == 0) out->p = 2.0f;
+    out->p = rv__default(out->p, 2.0f);
     if (out->projections > 1048576u)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "projections is %z, allowed: 1 to 1048576",
                         (size_t)out->projections);

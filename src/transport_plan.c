@@ -37,7 +37,7 @@ RV_API rv_status rv_transport_costs(rv_ctx *ctx, float p, size_t dim, const rv_c
     const rv__kernels *kernels = rv__kernels_for(ctx ? ctx->isa : RV_ISA_BEST);
     size_t left = 0, from, to;
     rv_status status;
-    if ((rv__bits_f32(p) & 0x7FFFFFFF) == 0) p = 2.0f;
+    p = rv__default(p, 2.0f);
     status = rv__transport_check_p(ctx, p);
     if (!status) status = rv__transport_check_cloud(ctx, "x", x, dim);
     if (!status) status = rv__transport_check_cloud(ctx, "y", y, dim);
@@ -254,8 +254,8 @@ static rv_status rv__sinkhorn_check(rv_ctx *ctx, const rv_sinkhorn_config *confi
     float epsilon = 0.1f, tolerance = 1e-6f, low = io->cost[0], high = low;
     size_t left = RV__WORK;
     s->iterations = 1000;
-    if (config && rv__bits_f32(config->epsilon) & 0x7FFFFFFF) epsilon = config->epsilon;
-    if (config && rv__bits_f32(config->tolerance) & 0x7FFFFFFF) tolerance = config->tolerance;
+    if (config && rv__given(config->epsilon)) epsilon = config->epsilon;
+    if (config && rv__given(config->tolerance)) tolerance = config->tolerance;
     if (config && config->iterations) s->iterations = config->iterations;
     if (!rv__finite_f32(epsilon) || epsilon < 1e-30f)
         return rv__fail(ctx, RV_ERR_CONFIG, 0, "epsilon is %f; it must be finite and above 0",
@@ -446,7 +446,7 @@ static rv_status rv__exact_run(rv_ctx *ctx, rv__exact *e)
     }
     for (size_t i = 0; i < e->n; i++) {
         while (e->supply[i] > 0) {
-            size_t target;
+            size_t target = 0; /* set by each search; gcc -O1 cannot see it */
             rv_status status = rv__exact_search(ctx, e, i, &target);
             if (status) return status;
             rv__exact_augment(e, i, target);
