@@ -15,7 +15,6 @@ THREADS  ?= -DRV_THREADS -pthread
 EXE      ?=
 EXTRA    ?=
 LINK     ?=
-ISA      ?=
 
 WARNINGS = -Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual \
            -Wcast-align -Wundef -Wdouble-promotion -Wvla
@@ -24,13 +23,10 @@ WARNINGS += -Wstrict-prototypes -Wmissing-prototypes -Wdeclaration-after-stateme
 endif
 
 COMPILE   = $(CC) $(STANDARD) $(OPTIMIZE) $(WARNINGS) $(THREADS) $(EXTRA) $(CFLAGS)
-TEST_DEFS = $(if $(ISA),-DRV_TEST_ISA=$(ISA))
 LIBRARY   = $(B)/ruvector.o
 FINISH    = $(LINK) -lm
 PARTS    := $(shell find src -type f)
 SUPPORT  := $(wildcard tests/*.h tests/golden/*.h)
-# The instruction set forced in a test is part of its name, the library is shared by all of them.
-SUFFIX   := $(if $(ISA),-$(ISA))
 
 TESTS    ?= $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
 WHITES   ?= $(patsubst tests/%.c,%,$(wildcard tests/white_*.c))
@@ -38,7 +34,7 @@ REPLAYS  ?= $(patsubst tests/fuzz_%.c,replay_%,$(filter-out tests/fuzz_main.c,\
                 $(wildcard tests/fuzz_*.c)))
 EXAMPLES ?= $(patsubst examples/%.c,example_%,$(wildcard examples/*.c))
 BENCHES  := $(patsubst bench/%.c,%,$(wildcard bench/bench_$(or $(ONLY),*).c))
-PROGRAMS  = $(TESTS:%=$(B)/%$(SUFFIX)$(EXE)) $(WHITES:%=$(B)/%$(EXE))
+PROGRAMS  = $(TESTS:%=$(B)/%$(EXE)) $(WHITES:%=$(B)/%$(EXE))
 
 .PHONY: all amalgamate library tests replays examples check check-all test bench bench-peers fuzz \
         fuzzer coverage demo format new pg pg-install pg-check clean help FORCE
@@ -67,12 +63,12 @@ $(LIBRARY): ruvector.h $(ROOT)/ruvector.h $(B)/flags
 	$(COMPILE) -DRUVECTOR_IMPLEMENTATION -x $(LANGUAGE) -c $(ROOT)/ruvector.h -o $@
 
 tests: $(PROGRAMS)
-$(B)/test_%$(SUFFIX)$(EXE): tests/test_%.c $(SUPPORT) $(LIBRARY)
-	$(COMPILE) $(TEST_DEFS) -I$(ROOT) -Itests -x $(LANGUAGE) $< -x none $(LIBRARY) -o $@ $(FINISH)
+$(B)/test_%$(EXE): tests/test_%.c $(SUPPORT) $(LIBRARY)
+	$(COMPILE) -I$(ROOT) -Itests -x $(LANGUAGE) $< -x none $(LIBRARY) -o $@ $(FINISH)
 
 # White-box tests include one part and link without the library.
 $(B)/white_%$(EXE): tests/white_%.c $(SUPPORT) $(PARTS) $(B)/flags
-	$(COMPILE) -Isrc -Itests -x $(LANGUAGE) $< -x none -o $@ $(FINISH)
+	$(COMPILE) -DRV_TEST_WHITE -Isrc -Itests -x $(LANGUAGE) $< -x none -o $@ $(FINISH)
 
 replays: $(REPLAYS:%=$(B)/%$(EXE))
 $(B)/replay_%$(EXE): tests/fuzz_%.c tests/fuzz_main.c $(SUPPORT) $(LIBRARY)
@@ -80,8 +76,13 @@ $(B)/replay_%$(EXE): tests/fuzz_%.c tests/fuzz_main.c $(SUPPORT) $(LIBRARY)
 	    -x none $(LIBRARY) -o $@ $(FINISH)
 
 # An example holds the implementation, as its user's program does. Here it is given declarations
-# only and the one object, because compiling the library anew for each takes minutes.
+# only and the one object, because compiling the library anew for each takes minutes. Those with
+# RV_STATIC keep the implementation: of it they compile what they call, which is faster than all.
+ALONE    := $(patsubst examples/%.c,$(B)/example_%$(EXE),$(shell grep -l 'define RV_STATIC' examples/*.c))
 examples: $(EXAMPLES:%=$(B)/%$(EXE))
+$(ALONE): $(B)/example_%$(EXE): examples/%.c $(wildcard examples/*.h examples/data/*.h) \
+        ruvector.h $(B)/flags
+	$(COMPILE) -I. -x $(LANGUAGE) $< -x none -o $@ $(FINISH)
 $(B)/declare/ruvector.h: $(B)/flags
 	@mkdir -p $(B)/declare
 	@printf '%s\n' '#ifndef RV_STATIC' '#undef RUVECTOR_IMPLEMENTATION' '#endif' \

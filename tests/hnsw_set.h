@@ -7,7 +7,7 @@
 
 /* Rows of a test: n, fewer when an instruction set is forced, which is to show that its kernels
    serve the index and changes nothing about the graph. */
-#define HNSW_ROWS(n, forced, least) RV_SCALED(RV_TEST_FORCED ? (forced) : (n), least)
+#define HNSW_ROWS(n, forced, least) RV_SCALED(rv_test_forced() ? (forced) : (n), least)
 
 typedef struct hnsw_set {
     size_t n, n_queries, dim;

@@ -10,8 +10,11 @@
    }
 
    Set from outside by tools/test.py:
-   RV_TEST_SCALE  1 = full size; larger numbers shrink work for emulators: RV_SCALED(n, least).
-   RV_TEST_ISA    the rv_isa to force, default RV_ISA_BEST; rv_test_ctx() puts it in a context. */
+   RV_TEST_SCALE  a macro, 1 = full size; larger numbers shrink work for emulators:
+                  RV_SCALED(n, least).
+   RV_TEST_WHITE  a macro, defined in white-box tests, which link without the library.
+   RV_TEST_ISA    in the environment: the name of the instruction set to force, by default the
+                  best; rv_test_ctx() puts it in a context. One build serves all of them. */
 #ifndef RV_TEST_H
 #define RV_TEST_H
 
@@ -24,12 +27,6 @@
 
 #ifndef RV_TEST_SCALE
 #define RV_TEST_SCALE 1
-#endif
-#ifdef RV_TEST_ISA
-#define RV_TEST_FORCED 1
-#else
-#define RV_TEST_FORCED 0
-#define RV_TEST_ISA RV_ISA_BEST
 #endif
 #if defined(__GNUC__)
 #define RV_TEST_FN static __attribute__((unused))
@@ -47,6 +44,7 @@ typedef struct rv_test_state {
     const char *stem, *test, *row;          /* program, running test, table row or NULL        */
     unsigned long long seed, index;         /* printed on failure when row or seed is set      */
     unsigned passed, failed, skipped, bad;  /* tests; bad: failed checks of the running test   */
+    rv_isa isa;                             /* forced, or RV_ISA_BEST                          */
 } rv_test_state;
 static rv_test_state rv_test;
 
@@ -105,16 +103,35 @@ RV_TEST_FN void rv_test_row(const char *name, size_t index)
 
 /* ---- the program ---- */
 
+/* The forced instruction set, or RV_ISA_BEST. */
+RV_TEST_FN rv_isa rv_test_isa(void)
+{
+    return rv_test.isa;
+}
+
+/* Tests that compare every combination may compare fewer when they run once per set. */
+RV_TEST_FN int rv_test_forced(void)
+{
+    return rv_test.isa != RV_ISA_BEST;
+}
+
 RV_TEST_FN void rv_test_begin(const char *stem)
 {
-    rv_test.stem = stem;
-#if RV_TEST_FORCED
-    if (rv_isa_resolve(RV_TEST_ISA) != RV_TEST_ISA) {
-        printf("%s skipped: no %s on this processor\n", stem, rv_isa_name(RV_TEST_ISA));
-        printf("%s: 0 passed, 0 failed, 1 skipped\n", stem);
-        exit(0);
+#ifndef RV_TEST_WHITE /* those see one part, in which no set may be forced */
+    const char *name = getenv("RV_TEST_ISA");
+    int isa = RV_ISA_BEST;
+    if (name && name[0]) {
+        for (isa = RV_ISA_WASM; isa > RV_ISA_BEST; isa--)
+            if (strcmp(name, rv_isa_name((rv_isa)isa)) == 0) break;
+        rv_test.isa = (rv_isa)isa;
+        if (isa == RV_ISA_BEST || rv_isa_resolve(rv_test.isa) != rv_test.isa) {
+            printf("%s skipped: no %s on this processor\n", stem, name);
+            printf("%s: 0 passed, 0 failed, 1 skipped\n", stem);
+            exit(0);
+        }
     }
 #endif
+    rv_test.stem = stem;
 }
 
 #define RV_RUN(test_fn) rv_test_run((test_fn), #test_fn)
@@ -258,7 +275,7 @@ RV_TEST_FN int rv_test_poll(void *user)
 RV_TEST_FN void rv_test_ctx(rv_ctx *ctx)
 {
     memset(ctx, 0, sizeof *ctx);
-    ctx->isa = RV_TEST_ISA;
+    ctx->isa = rv_test_isa();
 }
 
 /* A context over faults, which is cleared. */

@@ -415,7 +415,7 @@ static void test_slopes(void)
     room *r = new_room();
     frame *f = (frame *)calloc(1, sizeof *f);
     if (!f) exit(2);
-    for (size_t t = 0; t < FORMS * KINDS * RV_COUNT_OF(kappas); t++) {
+    for (size_t t = 0; t < (size_t)FORMS * KINDS * RV_COUNT_OF(kappas); t++) {
         const int form = (int)(t % FORMS), kind = (int)(t / FORMS % KINDS);
         call c;
         rv_ctx ctx;

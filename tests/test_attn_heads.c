@@ -330,7 +330,8 @@ typedef struct mla_problem {
     float x[15], y[16], d_out[9], params[160];
 } mla_problem;
 
-enum { LQ = 3, LK = 4, LH = 2, LD = 2, LDV = 3, L_IN = 5, L_K = 4, L_OUT = 3 };
+enum { LQ = 3, LK = 4, LH = 2, LD = 2, LDV = 3, L_IN = 5, L_K = 4, L_OUT = 3,
+       L_C = 3, L_UQ = 4, L_R = 2 };
 
 static void mla_make(mla_problem *p, size_t row)
 {
@@ -421,39 +422,38 @@ static void test_mla_golden(void)
 static double mla_loss(void *arg)
 {
     const mla_problem *p = (const mla_problem *)arg;
-    enum { C = 3, UQ = 4, R = 2 };
-    const float *w_d = p->params, *w_q = w_d + UQ * L_IN, *w_c = w_q + LH * (LD + R) * UQ;
-    const float *w_u = w_c + (C + R) * L_K, *w_o = w_u + LH * (LD + LDV) * C;
-    double u[LQ * UQ], c[LK * (C + R)], loss = 0.0;
-    layer(p->x, w_d, NULL, LQ, L_IN, UQ, u);
-    layer(p->y, w_c, NULL, LK, L_K, C + R, c);
+    const float *w_d = p->params, *w_q = w_d + L_UQ * L_IN, *w_c = w_q + LH * (LD + L_R) * L_UQ;
+    const float *w_u = w_c + (L_C + L_R) * L_K, *w_o = w_u + LH * (LD + LDV) * L_C;
+    double u[LQ * L_UQ], c[LK * (L_C + L_R)], loss = 0.0;
+    layer(p->x, w_d, NULL, LQ, L_IN, L_UQ, u);
+    layer(p->y, w_c, NULL, LK, L_K, L_C + L_R, c);
     for (size_t i = 0; i < LQ; i++) {
         double mean[LH * LDV];
         for (size_t h = 0; h < LH; h++) {
-            double q[LD + R], s[LK];
-            for (size_t a = 0; a < LD + R; a++) {
+            double q[LD + L_R], s[LK];
+            for (size_t a = 0; a < LD + L_R; a++) {
                 q[a] = 0.0;
-                for (size_t b = 0; b < UQ; b++)
-                    q[a] += u[i * UQ + b] * (double)w_q[(h * (LD + R) + a) * UQ + b];
+                for (size_t b = 0; b < L_UQ; b++)
+                    q[a] += u[i * L_UQ + b] * (double)w_q[(h * (LD + L_R) + a) * L_UQ + b];
             }
             for (size_t j = 0; j < LK; j++) {
                 /* turning q by i and k by j is turning k by j - i; one pair, angle 1 per place */
-                const double *k = c + j * (C + R) + C, angle = (double)j - (double)i;
+                const double *k = c + j * (L_C + L_R) + L_C, angle = (double)j - (double)i;
                 s[j] = q[LD] * (k[0] * cos(angle) - k[1] * sin(angle)) +
                        q[LD + 1] * (k[0] * sin(angle) + k[1] * cos(angle));
                 for (size_t a = 0; a < LD; a++)
-                    for (size_t b = 0; b < C; b++)
-                        s[j] += q[a] * (double)w_u[(h * (LD + LDV) + a) * C + b] *
-                                c[j * (C + R) + b];
-                s[j] /= sqrt((double)(LD + R));
+                    for (size_t b = 0; b < L_C; b++)
+                        s[j] += q[a] * (double)w_u[(h * (LD + LDV) + a) * L_C + b] *
+                                c[j * (L_C + L_R) + b];
+                s[j] /= sqrt((double)(LD + L_R));
             }
             soften(s, LK, -HUGE_VAL);
             for (size_t a = 0; a < LDV; a++) {
                 mean[h * LDV + a] = 0.0;
                 for (size_t j = 0; j < LK; j++)
-                    for (size_t b = 0; b < C; b++)
-                        mean[h * LDV + a] += s[j] * c[j * (C + R) + b] *
-                                             (double)w_u[(h * (LD + LDV) + LD + a) * C + b];
+                    for (size_t b = 0; b < L_C; b++)
+                        mean[h * LDV + a] += s[j] * c[j * (L_C + L_R) + b] *
+                                             (double)w_u[(h * (LD + LDV) + LD + a) * L_C + b];
             }
         }
         for (size_t o = 0; o < L_OUT; o++)

@@ -105,8 +105,8 @@ static void test_path(void)
    against sparse. */
 static void test_laws(void)
 {
-    enum { N = 16 };
-    float w[N * N], x[N * COLS], z[N * COLS], y[N * COLS], back[N * COLS];
+    enum { N = 16, SIZE = 3 * N };
+    float w[N * N], x[SIZE], z[SIZE], y[SIZE], back[SIZE];
     uint32_t start[N + 1], index[N * N];
     float value[N * N];
     for (int row = 0; row < 6; row++) {
@@ -123,8 +123,8 @@ static void test_laws(void)
         rv_test_ctx(&ctx);
         rv_test_row("row", (size_t)row);
         make_weights(w, N, cut);
-        grid(1, x, N * COLS);
-        grid(2, z, N * COLS);
+        grid(1, x, SIZE);
+        grid(2, z, SIZE);
         RV_OKAY(&ctx, rv_diffusion_create_dense(&ctx, kind, w, N, &graph));
         RV_OKAY(&ctx, rv_csr_from_dense(&ctx, w, N, N, 0, start, index, value, N * N, &kept));
         memset(&view, 0, sizeof view);
@@ -138,7 +138,7 @@ static void test_laws(void)
         for (size_t i = 0; i < N; i++) RV_NEAR(degree[i], rv_diffusion_degrees(sparse)[i], 0);
         RV_OKAY(&ctx, rv_diffusion_heat(&ctx, graph, NULL, &t, 1, x, COLS, y, NULL));
         RV_OKAY(&ctx, rv_diffusion_heat(&ctx, sparse, NULL, &t, 1, x, COLS, back, NULL));
-        for (size_t e = 0; e < N * COLS; e++) RV_NEAR(y[e], back[e], 1e-6);
+        for (size_t e = 0; e < SIZE; e++) RV_NEAR(y[e], back[e], 1e-6);
         for (size_t c = 0; c < COLS; c++) {
             double before = 0.0, after = 0.0;
             for (size_t i = 0; i < N; i++) {
@@ -151,7 +151,7 @@ static void test_laws(void)
             RV_CHECK(y[(N - 1) * COLS + c] == x[(N - 1) * COLS + c]); /* has no weight */
         }
         RV_OKAY(&ctx, rv_diffusion_heat(&ctx, graph, &transposed, &t, 1, z, COLS, back, NULL));
-        for (size_t e = 0; e < N * COLS; e++) {
+        for (size_t e = 0; e < SIZE; e++) {
             along += (double)z[e] * (double)y[e];
             other += (double)back[e] * (double)x[e];
             square += (double)x[e] * (double)x[e];
@@ -178,9 +178,9 @@ static void test_laws(void)
             const int parted = cut && i == N / 2;
             RV_CHECK((fabsf(y[i * COLS] - y[(i - 1) * COLS]) > 1e-4f) == parted);
         }
-        for (size_t e = 0; e < N * COLS; e++) x[e] = 2.5f; /* stays */
+        for (size_t e = 0; e < SIZE; e++) x[e] = 2.5f; /* stays */
         RV_OKAY(&ctx, rv_diffusion_heat(&ctx, graph, NULL, &t, 1, x, COLS, y, NULL));
-        for (size_t e = 0; e < N * COLS && kind != RV_LAPLACIAN_SYM; e++) RV_NEAR(y[e], 2.5, 1e-8);
+        for (size_t e = 0; e < SIZE && kind != RV_LAPLACIAN_SYM; e++) RV_NEAR(y[e], 2.5, 1e-8);
         rv_diffusion_destroy(graph);
         rv_diffusion_destroy(sparse);
     }

@@ -73,7 +73,7 @@ static void test_golden(void)
         golden_vectors(n);
         for (int metric = 0; metric < 5; metric++) {
             const double bound = golden_bound(row, metric), want = value[metric];
-            rv_distance_f32 fn = rv_metric_find_f32(metrics[metric], RV_TEST_ISA);
+            rv_distance_f32 fn = rv_metric_find_f32(metrics[metric], rv_test_isa());
             float out[3];
             rv_test_row(rv_metric_name(metrics[metric]), n);
             RV_CHECK(fn != NULL);

@@ -152,7 +152,7 @@ static void test_golden(void)
         CHECK_SLOPE(l.d_params, row, d_params, l.n_params);
         if (l.io.x_dst)
             CHECK_SLOPE(l.d_x_dst, row, d_x_dst,
-                        l.graph.rows * (l.io.dim_dst ? l.io.dim_dst : DIM));
+                        l.graph.rows * (l.io.dim_dst ? l.io.dim_dst : (size_t)DIM));
         if (l.io.edge_dim)
             CHECK_SLOPE(l.d_edges, row, d_edges, l.nnz * l.io.edge_dim);
         /* what is not wanted changes nothing */
@@ -411,7 +411,7 @@ static void test_slopes(void)
         check_slopes(loss, &l, l.params, l.d_params, l.n_params, h, 1e-5);
         if (l.io.x_dst)
             check_slopes(loss, &l, l.x_dst, l.d_x_dst,
-                         l.graph.rows * (l.io.dim_dst ? l.io.dim_dst : DIM), h, 1e-5);
+                         l.graph.rows * (l.io.dim_dst ? l.io.dim_dst : (size_t)DIM), h, 1e-5);
         if (l.io.edge_dim)
             check_slopes(loss, &l, l.edges, l.d_edges, l.nnz * l.io.edge_dim, h, 1e-5);
         layer_free(&l);
@@ -810,6 +810,7 @@ static void test_init(void)
 
 static void test_config_errors(void)
 {
+    static volatile int beyond = 4; /* C++ compilers refuse the constant */
     layer l;
     rv_ctx ctx;
     rv_gnn_config c;
@@ -817,7 +818,7 @@ static void test_config_errors(void)
     layer_small(&l, RV_GNN_GAT);
 #define FAILS(fault, word) RV_FAILS(&ctx, rv_gnn_run(&ctx, &c, &l.io), fault, word)
     c = l.config;
-    c.kind = (rv_gnn_kind)4;
+    c.kind = (rv_gnn_kind)beyond;
     FAILS(RV_ERR_CONFIG, "kind is 4");
     RV_FAILS(&ctx, rv_gnn_init(&ctx, &c, &l.io, l.params), RV_ERR_CONFIG, "kind is 4");
     c = l.config;
@@ -835,8 +836,8 @@ static void test_config_errors(void)
     c.loops = (rv_gnn_loops)3;
     FAILS(RV_ERR_CONFIG, "loops is 3");
     c = l.config;
-    c.act = (rv_gnn_act)2;
-    FAILS(RV_ERR_CONFIG, "act is 2");
+    c.act = (rv_gnn_act)beyond;
+    FAILS(RV_ERR_CONFIG, "act is 4");
     c = l.config;
     c.beta = 1;
     FAILS(RV_ERR_CONFIG, "beta is 1");

@@ -121,7 +121,7 @@ static void test_recall_of_all(void)
             /* narrow rows and codes meet only where candidates are measured again: a forced set
                need not see each with each */
             const int last =
-                RV_TEST_FORCED && type ? (int)RV_HNSW_CODES_NONE : (int)RV_HNSW_CODES_RABITQ;
+                rv_test_forced() && type ? (int)RV_HNSW_CODES_NONE : (int)RV_HNSW_CODES_RABITQ;
             for (int codes = 0; codes <= last; codes++) {
                 rv_test_row(rv_metric_name(metric), (size_t)(10 * type + codes));
                 one_combination(&set, kth, metric, (rv_dtype)type, (rv_hnsw_codes)codes, 0);

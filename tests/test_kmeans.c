@@ -341,7 +341,7 @@ static void test_large_clusters(void)
     ctx.workers = 3;
     RV_OKAY(&ctx, body_wide(&ctx, &w));
     RV_CHECK(memcmp(one, other, 2 * dim * sizeof(float)) == 0);
-    if (!RV_TEST_FORCED) RV_CHECK(rv_test_cancel_sweep(body_wide, &w) > 10);
+    if (!rv_test_forced()) RV_CHECK(rv_test_cancel_sweep(body_wide, &w) > 10);
     free(rows);
     free(one);
     free(other);

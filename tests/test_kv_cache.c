@@ -205,7 +205,7 @@ static void test_any(void)
         for (size_t t = 0; t < N; t += 23) RV_OKAY(&ctx, append(&ctx, cache, s, t, 23));
         RV_OKAY(&ctx, attend(&ctx, cache, &config, s, 0, N)); /* more queries than are held */
         io.n_q = N;
-        io.n_k = window ? window : N;
+        io.n_k = window ? window : (size_t)N;
         io.dim = DIM;
         io.dim_v = DIM_V;
         io.q = s->q;
@@ -242,9 +242,9 @@ static void test_any(void)
 /* Masks and weights: the columns are the tokens that are held. */
 static void test_mask(void)
 {
-    enum { NQ = 5, NK = 70 };
+    enum { NQ = 5, NK = 70, SIZE = 4 * NQ * NK };
     sequence *s;
-    float weights[HEADS * NQ * NK], weights_want[HEADS * NQ * NK];
+    float weights[SIZE], weights_want[SIZE];
     uint8_t allow[NQ * NK];
     rv_attn_mask mask;
     rv_attn_config config;
@@ -277,8 +277,8 @@ static void test_mask(void)
     io.weights = weights_want;
     config.kv_heads = KV;
     RV_OKAY(&ctx, rv_attn(&ctx, &config, &io));
-    for (size_t i = 0; i < NQ * HEADS * DIM_V; i++) RV_NEAR(s->out[i], s->want[i], 2e-6);
-    for (size_t i = 0; i < HEADS * NQ * NK; i++) RV_NEAR(weights[i], weights_want[i], 2e-6);
+    for (size_t i = 0; i < (size_t)NQ * HEADS * DIM_V; i++) RV_NEAR(s->out[i], s->want[i], 2e-6);
+    for (size_t i = 0; i < SIZE; i++) RV_NEAR(weights[i], weights_want[i], 2e-6);
     for (size_t i = 0; i < HEADS * DIM_V; i++)
         RV_CHECK(s->out[2 * HEADS * DIM_V + i] == 0.0f);
     rv_kv_cache_destroy(cache);

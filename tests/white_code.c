@@ -76,7 +76,7 @@ static double spread(const box *b, const float *x)
 /* Estimates of rows 0..n-1 for the query that row q is. */
 static void estimate(const box *b, const float *x, size_t n, float *out)
 {
-    const rv__kernels *kernels = rv__kernels_for(RV_TEST_ISA);
+    const rv__kernels *kernels = rv__kernels_for(rv_test_isa());
     size_t elements = rv__round_up(rv__code_elements(&b->code), 64),
            floats = rv__code_scratch(&b->code);
     int8_t *element = (int8_t *)rv__get(&b->code.alloc, elements, 1);
@@ -280,7 +280,7 @@ static void test_places(void)
 
 int main(void)
 {
-    rv_test_begin("code");
+    rv_test_begin("white_code");
     RV_RUN(test_estimates);
     RV_RUN(test_own_distance);
     RV_RUN(test_decode);

@@ -1,6 +1,7 @@
 /* The inverted file. The iterator against a model that knows the lists: which rows it may give and
    in which order, and how many wait or have been measured by then. Lists that are work enough for
    all lanes with one row. What the proof of the invariants finds. */
+#define RV_NO_SIMD /* looks above the kernels, which take long to compile */
 #include "ivf_image.c"
 #include "rv_test.h"
 

@@ -1,5 +1,6 @@
 /* The row store the indexes share: slots, keys, map, encodings, moves, images. White box: what an
    index relies on and no public function shows. */
+#define RV_NO_SIMD /* looks above the kernels, which take long to compile */
 #include "rv_test.h"
 #include "store.c"
 

@@ -12,7 +12,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COLUMNS, TOOL_COLUMNS, PART_LINES, FUNCTION_LINES, EXAMPLE_LINES = 100, 120, 1500, 120, 80
 PUBLIC_LINES, WHOLE_LINES = 6000, 65000
 OPTIONS = set("""RV_STATIC RV_API RV_NO_SIMD RV_NO_STDLIB RV_THREADS RV_ASSERT RV_EXPERIMENTAL RV_VERSION_MAJOR
-    RV_VERSION_MINOR RV_VERSION_PATCH RV_TEST_SCALE RV_TEST_ISA RV_TEST_H RV_BENCH_H""".split())
+    RV_VERSION_MINOR RV_VERSION_PATCH RV_TEST_SCALE RV_TEST_WHITE RV_TEST_H RV_BENCH_H""".split())
 PROSE = {"README.md", "CHANGELOG.md"}
 SYSTEM_INCLUDES = {"src/base.h", "src/base.c", "src/simd.c", "src/pg/compat.h"}
 HEAP = {"malloc", "calloc", "realloc", "free", "posix_memalign", "aligned_alloc"}

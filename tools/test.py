@@ -59,18 +59,20 @@ class Step:
     def get(self, name, default):
         return self.values.get(name, default)
 
-    def run(self, command, limit=LIMIT_S, check=True, **options):
+    def run(self, command, limit=LIMIT_S, check=True, **environment):
         """Runs a command, keeps its output in the log, and returns (status, output)."""
-        self.log.append("$ " + " ".join(command))
+        start = time.time()
         try:
             done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, timeout=limit,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                  env=dict(os.environ, **ENVIRONMENT), **options)
+                                  env=dict(os.environ, **ENVIRONMENT, **environment))
             status, output = done.returncode, done.stdout.decode("utf-8", "replace")
         except subprocess.TimeoutExpired as error:
             status, output = 124, (error.stdout or b"").decode("utf-8", "replace")
             output += "\nno end after %d s\n" % limit
         output = output.replace("\r\n", "\n")
+        words = ["%s=%s" % pair for pair in environment.items()] + list(command)
+        self.log.append("$ %s  # %.1f s" % (" ".join(words), time.time() - start))
         self.log.append(output)
         if check and status:
             raise Failed("%s ended with status %d" % (command[0], status))
@@ -117,10 +119,10 @@ def make(step, goal, **more):
     step.run(["make", "-s", "--no-print-directory", goal] + ["%s=%s" % pair for pair in sorted(values.items())])
 
 
-def run_program(step, path, arguments=()):
-    """Runs a test program; what it prints last is its count."""
+def run_program(step, path, arguments=(), isa=""):
+    """Runs a test program, on the named instruction set if any; what it prints last is its count."""
     command = step.get("runner", []) + [path] + list(arguments)
-    status, output = step.run(command, check=False)
+    status, output = step.run(command, check=False, **({"RV_TEST_ISA": isa} if isa else {}))
     found = PASSED.findall(output)
     if not found:
         step.log.append("%s: no line of counts, status %d" % (path, status))
@@ -157,13 +159,14 @@ def unit(step):
     if step.get("root", ".") != ".":
         step.run([sys.executable, "tools/amalgamate.py", "--line", "-o", step.root])
     tests, whites = programs(step, "test_"), programs(step, "white_")
-    for turn, isa in enumerate(step.get("isas", ("",))):
-        chosen = whites if turn == 0 else []  # white-box tests see one part and no dispatch
-        make(step, "tests", ISA=isa, TESTS=" ".join(tests), WHITES=" ".join(chosen))
-        for stem in tests + chosen:
-            suffix = ("-" + isa if isa and stem in tests else "") + step.get("exe", "")
-            for i, n in enumerate(run_program(step, "%s/%s/%s%s" % (BUILD, step.name, stem, suffix))):
-                counts[i] += n
+    whites = [stem for stem in whites if stem in step.get("whites", whites)]
+    make(step, "tests", TESTS=" ".join(tests), WHITES=" ".join(whites))
+    # White-box tests see one part and no dispatch.
+    runs = [(stem, "") for stem in whites] + [(stem, isa) for isa in step.get("isas", ("",)) for stem in tests]
+    for stem, isa in runs:
+        program = "%s/%s/%s%s" % (BUILD, step.name, stem, step.get("exe", ""))
+        for i, n in enumerate(run_program(step, program, isa=isa)):
+            counts[i] += n
     for extra in step.get("also", ()):
         for i, n in enumerate(extra(step)):
             counts[i] += n
@@ -436,7 +439,7 @@ def fuzz(step):
 
 # ---- the table ----
 
-X86 = ("RV_ISA_SCALAR", "RV_ISA_AVX2", "RV_ISA_AVX512")
+X86 = ("scalar", "avx2", "avx512")
 
 
 def table():
@@ -445,7 +448,9 @@ def table():
     def add(name, action, groups, needs=(), **values):
         steps.append(Step(name, action, groups.split(), needs, **values))
 
-    add("gcc-c99-O2", unit, "check", ["gcc"], cc="gcc", isas=("", "RV_ISA_SCALAR"), also=(symbols, replay, examples))
+    light = ("white_base", "white_simd")
+    add("gcc-c99-O2", unit, "check", ["gcc"], cc="gcc", isas=("", "scalar"), whites=light + ("white_ivf", "white_store"),
+        also=(symbols, replay, examples))
     add("gcc-c99-isas", unit, "all", ["gcc"], cc="gcc", isas=X86, also=(symbols, replay, examples))
     add("lint", script, "check all", arguments=["tools/lint.py"])
     add("tools", tools, "check all", ["cc", "git"])
@@ -456,7 +461,8 @@ def table():
     add("budget", budget, "all", ["gcc"])
     add("manual", fenced, "check all", ["cc"])
 
-    # Languages, compilers, levels. The library and every test compile as each of them.
+    # Languages, compilers, levels. The library and every test compile as each of them; of the
+    # white-box tests, which hold a copy of the kernels each, those that look at one expression.
     for family, standard, level, scale in (
             ("gcc", "c11", "-O0", 4), ("gcc", "c17", "-O3", 2), ("gcc", "c++11", "-O2", 4),
             ("gcc", "c++17", "-O0", 8), ("gcc", "c++20", "-O1", 8), ("clang", "c99", "-O2", 2),
@@ -465,8 +471,8 @@ def table():
         language = "c++" if "++" in standard else "c"
         cc = {"gccc++": "g++", "clangc++": "clang++"}.get(family + language, family)
         add("%s-%s%s" % (family, standard, level), unit, "all", [cc], cc=cc, language=language,
-            standard="-std=" + standard, optimize=level, scale=scale)
-    add("fast-math", unit, "all", ["gcc"], cc="gcc", optimize="-O2 -ffast-math", scale=2, isas=("", "RV_ISA_SCALAR"))
+            standard="-std=" + standard, optimize=level, scale=scale, whites=light)
+    add("fast-math", unit, "all", ["gcc"], cc="gcc", optimize="-O2 -ffast-math", scale=2, isas=("", "scalar"))
 
     # Sanitizers, with #line so that reports name the parts.
     add("asan-ubsan", unit, "all", ["clang"], cc="clang", optimize="-O1", scale=4, root=BUILD + "/line", probe=True,
@@ -475,20 +481,20 @@ def table():
         flags="-fsanitize=thread " + SANITIZE)
     add("msan", unit, "all", ["clang"], cc="clang", optimize="-O1", scale=8, root=BUILD + "/line", probe=True,
         target="msan",
-        flags="-fsanitize=memory -fsanitize-memory-track-origins " + SANITIZE, isas=("RV_ISA_SCALAR", "RV_ISA_AVX2"))
+        flags="-fsanitize=memory -fsanitize-memory-track-origins " + SANITIZE, isas=("scalar", "avx2"))
 
     # Targets.
     add("i386", unit, "all", ["gcc"], cc="gcc", flags="-m32 -msse2 -mfpmath=sse", target="i386", scale=4, probe=True,
-        isas=("", "RV_ISA_SCALAR"))
+        isas=("", "scalar"))
     add("aarch64", unit, "all", ["aarch64-linux-gnu-gcc", "qemu-aarch64"], cc="aarch64-linux-gnu-gcc", link="-static",
         runner=["qemu-aarch64", "-cpu", "max"], target="aarch64", scale=8, probe=True,
-        isas=("RV_ISA_NEON", "RV_ISA_SCALAR"))
+        isas=("neon", "scalar"))
     add("s390x", unit, "all", ["s390x-linux-gnu-gcc", "qemu-s390x"], cc="s390x-linux-gnu-gcc", link="-static",
         runner=["qemu-s390x"], target="s390x", scale=8, probe=True,
         flags="-fexcess-precision=fast")  # gcc's strict C mode computes floats in double there
     add("wasm32", unit, "all", ["clang", "wasm-ld", "node"], cc="clang", flags="--target=wasm32-wasi -msimd128",
         link="-Wl,-z,stack-size=1048576", threads="", exe=".wasm", target="wasm32", scale=4, probe=True,
-        runner=["node", "--no-warnings", "tests/targets/wasi_run.mjs"], isas=("RV_ISA_WASM", "RV_ISA_SCALAR"),
+        runner=["node", "--no-warnings", "tests/targets/wasi_run.mjs"], isas=("wasm", "scalar"),
         also=(target_examples,))
     add("windows", unit, "all", ["x86_64-w64-mingw32-gcc", "wine"], cc="x86_64-w64-mingw32-gcc", threads="-DRV_THREADS",
         link="-static", exe=".exe", runner=["wine"], target="windows", scale=4, probe=True)
@@ -497,7 +503,7 @@ def table():
         link="--specs=rdimon.specs -nostartfiles -T tests/targets/mps2.ld tests/targets/mps2_start.c",
         exe=".elf", runner=QEMU_ARM, target="cortex-m4f", scale=32, probe=True, also=(target_examples,))
 
-    add("coverage", coverage, "all", ["gcc", "gcov"], cc="gcc", optimize="-O0", scale=2, root=BUILD + "/line",
+    add("coverage", coverage, "all", ["gcc", "gcov"], cc="gcc", optimize="-O1", scale=2, root=BUILD + "/line",
         flags="--coverage -fprofile-update=atomic", isas=X86, also=(replay,))
     for path in sorted(glob.glob(ROOT + "/tests/fuzz_*.c")):
         stem = os.path.basename(path)[5:-2]
