@@ -11,7 +11,8 @@
    A head of keys serves `group` heads of queries; all their queries are rows of one product. Rows
    are taken 48 at a time, six of them and 64 keys make a tile. Keys are packed once, transposed, so
    that a tile of logits is made of whole vectors; values are read as they lie, unless their type or
-   width asks for a copy. So few rows that packing would not pay read the keys as they lie, and deal
+   width asks for a copy. Heads are packed few at a time, a round: what is packed stays in the
+   caches, and the heap neither grows nor shrinks by much in a call. So few rows that packing would not pay read the keys as they lie, and deal
    the keys out in shards, whose parts are joined in order: the bits depend on neither workers nor
    threads. */
 
@@ -19,6 +20,8 @@
 #define RV__ATTN_FEW 5u       /* rows for which keys are not packed, at most                      */
 #define RV__ATTN_SHARD 512u   /* keys of a shard, a multiple of RV__ATTN_KEYS                     */
 #define RV__ATTN_WIDE 32u     /* outputs are padded to multiples of two of the longest vectors    */
+#define RV__ATTN_NEAR 8u      /* keys that few rows read before the next head                     */
+#define RV__ATTN_PACK 65536u  /* bytes packed in a round, per lane, unless a head needs more     */
 #define RV__ATTN_WORK 20000000.0 /* products between two polls, per lane                          */
 #define RV__LOG2E 1.44269504f
 #define RV__LN2 0.69314718f
@@ -54,8 +57,10 @@ typedef struct rv__attn {
     uint64_t drop_key;
     float kept;                     /* 1 / (1 - dropout)                                          */
     int plain;                      /* logits are only scaled                                     */
-    float *keys;                    /* [kv_heads][key blocks][KEYS * dim], or NULL                */
-    float *values;                  /* [kv_heads][key blocks][KEYS * width], NULL: as they lie    */
+    size_t tiles;                   /* of the keys                                                */
+    size_t round, first;            /* heads of keys in a round, the first of this one            */
+    float *keys;                    /* [round][tiles][KEYS * dim], or NULL                        */
+    float *values;                  /* [round][tiles][KEYS * width], NULL: as they lie            */
     float *part;                    /* few: [kv_heads * shards][ROWS * (width + 2)]               */
     float *lse;                     /* [heads * n_q] in powers of two                             */
     float *scratch;
@@ -82,7 +87,7 @@ static size_t rv__attn_lane_at(const rv__attn *a, size_t lane, rv__attn_lane *l)
     const size_t rows = a->few ? a->config.kv_heads * a->rows : RV__ATTN_ROWS;
     const size_t most = rows > RV__ATTN_KEYS ? rows : RV__ATTN_KEYS;
     l->q = rv__attn_piece(base, &at, most * a->io.dim); /* keys are widened here, too */
-    l->s = rv__attn_piece(base, &at, 6 * RV__ATTN_KEYS);
+    l->s = rv__attn_piece(base, &at, (a->few ? rows : 6) * RV__ATTN_KEYS);
     l->sum = rv__attn_piece(base, &at, rows * 16);
     l->top = rv__attn_piece(base, &at, rv__round_up(rows, 16));
     l->out = rv__attn_piece(base, &at, rows * a->width);
@@ -250,12 +255,12 @@ static size_t rv__attn_keys(const rv__attn *a, size_t j)
     return a->io.n_k - j < RV__ATTN_KEYS ? a->io.n_k - j : RV__ATTN_KEYS;
 }
 
-/* Logits as they are before softcap, slopes and masks, of n <= 6 rows and the keys from j on:
-   s[n][RV__ATTN_KEYS]. packed: these keys, or NULL. q: rows ldq apart. */
+/* Logits as they are before softcap, slopes and masks, of n <= 6 rows and of `keys` keys from j on:
+   s[n][RV__ATTN_KEYS]. packed: the keys of the tile, or NULL. q: rows ldq apart. */
 static void rv__attn_raw(const rv__attn *a, size_t lane, size_t kv, size_t row, size_t n, size_t j,
-                         const float *packed, const float *q, size_t ldq, float *s)
+                         size_t keys, const float *packed, const float *q, size_t ldq, float *s)
 {
-    const size_t dim = a->io.dim, keys = rv__attn_keys(a, j);
+    const size_t dim = a->io.dim;
     if (a->score) {
         for (size_t r = 0; r < n; r++) {
             size_t i, head = rv__attn_head(a, kv, row + r, &i);
@@ -291,10 +296,9 @@ static void rv__attn_finish_tile(const rv__attn *a, size_t kv, size_t row, size_
 static void rv__attn_tile(const rv__attn *a, size_t lane, size_t kv, size_t row, size_t n, size_t j,
                           const float *q, float *s)
 {
-    const size_t dim = a->io.dim, blocks = (a->io.n_k + RV__ATTN_KEYS - 1) / RV__ATTN_KEYS;
-    const float *packed = NULL;
-    if (a->keys) packed = a->keys + (kv * blocks + j / RV__ATTN_KEYS) * RV__ATTN_KEYS * dim;
-    rv__attn_raw(a, lane, kv, row, n, j, packed, q, dim, s);
+    const size_t dim = a->io.dim, tile = (kv - a->first) * a->tiles + j / RV__ATTN_KEYS;
+    const float *packed = a->keys ? a->keys + tile * RV__ATTN_KEYS * dim : NULL;
+    rv__attn_raw(a, lane, kv, row, n, j, rv__attn_keys(a, j), packed, q, dim, s);
     rv__attn_finish_tile(a, kv, row, n, j, s);
 }
 
@@ -430,17 +434,27 @@ static void rv__attn_clear(const rv__attn *a, size_t n, const rv__attn_lane *l)
     for (size_t r = 0; r < n; r++) l->top[r] = -rv__infinity();
 }
 
-/* Rows of keys or values of all heads, which are neighbours in memory, while heads are walked one
-   after another. */
-static void rv__attn_touch(const rv__attn *a, const void *rows, size_t stride, size_t dim, size_t j,
-                           size_t n)
+/* Sums of the values of a tile, weighed, for all heads. */
+static void rv__attn_few_values(const rv__attn *a, size_t j, const rv__attn_lane *l)
 {
-    const unsigned char *at = (const unsigned char *)rows + j * stride * a->elem;
-    for (size_t k = 0; k < n && a->config.kv_heads > 1; k++, at += stride * a->elem)
-        rv__touch(at, a->config.kv_heads * dim * a->elem);
+    const size_t kv_heads = a->config.kv_heads, n = a->rows, w = a->width;
+    const size_t keys = rv__attn_keys(a, j), step = n == 1 ? RV__ATTN_NEAR : RV__ATTN_KEYS;
+    for (size_t k = 0; k < keys; k += step) {
+        const size_t m = keys - k < step ? keys - k : step;
+        for (size_t kv = 0; kv < kv_heads; kv++) {
+            const float *s = l->s + kv * n * RV__ATTN_KEYS + k;
+            float *out = l->out + kv * n * w;
+            size_t ld;
+            const float *values = rv__attn_widen(a, a->io.v, a->io.v_stride, kv, a->io.dim_v, w,
+                                                 j + k, m, l->wide, &ld);
+            if (n == 1) a->kernels->attn_mix_one(s, values, ld, m, out, w);
+            else a->kernels->attn_mix(s, n, values, ld, m, out, w, w);
+        }
+    }
 }
 
-/* One shard of the keys, all heads, few rows each. */
+/* One shard of the keys, all heads, few rows each. Rows of keys and values hold all heads: they are
+   read a few rows at a time and in these head after head, in the order of the memory. */
 static void rv__attn_few(const rv__attn *a, size_t lane, size_t shard, const rv__attn_lane *l)
 {
     const size_t kv_heads = a->config.kv_heads, n = a->rows, w = a->width, dim = a->io.dim;
@@ -451,21 +465,20 @@ static void rv__attn_few(const rv__attn *a, size_t lane, size_t shard, const rv_
     if (begin < shard * RV__ATTN_SHARD) begin = shard * RV__ATTN_SHARD;
     if (end > (shard + 1) * RV__ATTN_SHARD) end = (shard + 1) * RV__ATTN_SHARD;
     for (size_t j = begin; j < end; j += RV__ATTN_KEYS) {
-        const size_t keys = rv__attn_keys(a, j);
-        rv__attn_touch(a, a->io.k, a->io.k_stride, dim, j, keys);
-        rv__attn_touch(a, a->io.v, a->io.v_stride, a->io.dim_v, j, keys);
+        const size_t keys = rv__attn_keys(a, j), step = a->score ? RV__ATTN_KEYS : RV__ATTN_NEAR;
+        for (size_t k = 0; k < keys; k += step)
+            for (size_t kv = 0; kv < kv_heads; kv++)
+                rv__attn_raw(a, lane, kv, 0, n, j + k, keys - k < step ? keys - k : step, NULL,
+                             l->q + kv * n * dim, dim, l->s + kv * n * RV__ATTN_KEYS + k);
         for (size_t kv = 0; kv < kv_heads; kv++) {
             const size_t r = kv * n;
-            size_t ld;
-            const float *values = rv__attn_widen(a, a->io.v, a->io.v_stride, kv, a->io.dim_v, w, j,
-                                                 keys, l->wide, &ld);
-            rv__attn_tile(a, lane, kv, 0, n, j, l->q + r * dim, l->s);
-            a->kernels->attn_soften(l->s, n, a->slack, l->top + r, l->sum + r * 16, l->out + r * w,
-                                    w, w);
-            rv__attn_drop(a, kv, 0, n, j, l->s);
-            if (n == 1) a->kernels->attn_mix_one(l->s, values, ld, keys, l->out + r * w, w);
-            else a->kernels->attn_mix(l->s, n, values, ld, keys, l->out + r * w, w, w);
+            float *s = l->s + r * RV__ATTN_KEYS;
+            rv__attn_finish_tile(a, kv, 0, n, j, s);
+            a->kernels->attn_soften(s, n, a->slack, l->top + r, l->sum + r * 16, l->out + r * w, w,
+                                    w);
+            rv__attn_drop(a, kv, 0, n, j, s);
         }
+        rv__attn_few_values(a, j, l);
     }
     for (size_t kv = 0; kv < kv_heads; kv++) {
         const size_t r = kv * n;
@@ -477,9 +490,9 @@ static void rv__attn_few(const rv__attn *a, size_t lane, size_t shard, const rv_
 /* One block of rows. */
 static void rv__attn_unit(const rv__attn *a, size_t lane, size_t unit, const rv__attn_lane *l)
 {
-    const size_t kv = unit / a->blocks, row = unit % a->blocks * RV__ATTN_ROWS, w = a->width;
+    const size_t local = unit / a->blocks, kv = a->first + local, w = a->width;
+    const size_t row = unit % a->blocks * RV__ATTN_ROWS;
     const size_t n = a->rows - row < RV__ATTN_ROWS ? a->rows - row : RV__ATTN_ROWS;
-    const size_t tiles = (a->io.n_k + RV__ATTN_KEYS - 1) / RV__ATTN_KEYS;
     rv__attn_sight sight[RV__ATTN_ROWS / 6];
     size_t begin, end;
     rv__attn_queries(a, kv, row, n, l->q);
@@ -489,7 +502,7 @@ static void rv__attn_unit(const rv__attn *a, size_t lane, size_t unit, const rv_
         rv__attn_look(a, row + r, n - r < 6 ? n - r : 6, sight + r / 6);
     for (size_t j = begin; j < end; j += RV__ATTN_KEYS) {
         const size_t keys = rv__attn_keys(a, j);
-        const size_t tile = kv * tiles + j / RV__ATTN_KEYS;
+        const size_t tile = local * a->tiles + j / RV__ATTN_KEYS;
         const float *packed = a->keys ? a->keys + tile * RV__ATTN_KEYS * a->io.dim : NULL;
         size_t ld = w;
         const float *values = a->values
@@ -545,7 +558,7 @@ static void rv__attn_weights(void *arg, size_t lane, size_t begin, size_t end)
     rv__attn_lane l;
     (void)rv__attn_lane_at(a, lane, &l);
     for (size_t unit = begin; unit < end; unit++) {
-        const size_t kv = unit / a->blocks, row = unit % a->blocks * RV__ATTN_ROWS;
+        const size_t kv = a->first + unit / a->blocks, row = unit % a->blocks * RV__ATTN_ROWS;
         const size_t n = a->rows - row < RV__ATTN_ROWS ? a->rows - row : RV__ATTN_ROWS;
         rv__attn_queries(a, kv, row, n, l.q);
         for (size_t r = 0; r < n; r += 6) {
@@ -574,11 +587,11 @@ static void rv__attn_weights(void *arg, size_t lane, size_t begin, size_t end)
 static void rv__attn_pack_range(void *arg, size_t lane, size_t begin, size_t end)
 {
     const rv__attn *a = (const rv__attn *)arg;
-    const size_t blocks = (a->io.n_k + RV__ATTN_KEYS - 1) / RV__ATTN_KEYS, dim = a->io.dim;
+    const size_t dim = a->io.dim;
     rv__attn_lane l;
     (void)rv__attn_lane_at(a, lane, &l);
     for (size_t unit = begin; unit < end; unit++) {
-        const size_t kv = unit / blocks, j = unit % blocks * RV__ATTN_KEYS;
+        const size_t kv = a->first + unit / a->tiles, j = unit % a->tiles * RV__ATTN_KEYS;
         const size_t n = rv__attn_keys(a, j);
         float *space;
         size_t ld;
@@ -605,24 +618,30 @@ static double rv__attn_cost(const rv__attn *a)
 
 static rv_status rv__attn_steps(rv_ctx *ctx, rv__attn *a)
 {
-    const size_t kv_heads = a->config.kv_heads, units = kv_heads * a->blocks;
-    const size_t packs = kv_heads * ((a->io.n_k + RV__ATTN_KEYS - 1) / RV__ATTN_KEYS);
+    const size_t kv_heads = a->config.kv_heads;
     const size_t rows = a->rows < RV__ATTN_ROWS ? a->rows : RV__ATTN_ROWS;
     const size_t section = 1 + (size_t)(RV__ATTN_WORK / ((double)rows * rv__attn_cost(a)));
     rv_status status = RV_OK;
-    if (a->keys) {
-        status = rv__parallel_for(ctx, packs, 1, 1 + 4000000u / (RV__ATTN_KEYS * a->io.dim),
-                                  rv__attn_pack_range, a);
+    for (a->first = 0; a->first < kv_heads && !status; a->first += a->round) {
+        const size_t left = kv_heads - a->first, heads = left < a->round ? left : a->round;
+        const size_t units = heads * a->blocks;
+        if (a->keys) {
+            status = rv__parallel_for(ctx, heads * a->tiles, 1,
+                                      1 + 4000000u / (RV__ATTN_KEYS * a->io.dim),
+                                      rv__attn_pack_range, a);
+        }
+        if (!status) {
+            status = rv__parallel_for(ctx, a->few ? a->shards : units, 1, section, rv__attn_units,
+                                      a);
+        }
+        if (!status && a->few) {
+            status = rv__parallel_for(ctx, kv_heads * a->rows, 16,
+                                      16 + 1000000u / (a->shards * a->width),
+                                      rv__attn_finish_range, a);
+        }
+        if (!status && a->io.weights)
+            status = rv__parallel_for(ctx, units, 1, section, rv__attn_weights, a);
     }
-    if (!status) {
-        status = rv__parallel_for(ctx, a->few ? a->shards : units, 1, section, rv__attn_units, a);
-    }
-    if (!status && a->few) {
-        status = rv__parallel_for(ctx, kv_heads * a->rows, 16,
-                                  16 + 1000000u / (a->shards * a->width), rv__attn_finish_range, a);
-    }
-    if (!status && a->io.weights)
-        status = rv__parallel_for(ctx, units, 1, section, rv__attn_weights, a);
     return status;
 }
 
@@ -657,6 +676,8 @@ static rv_status rv__attn_open(rv_ctx *ctx, const rv_attn_config *config, const 
     a->factor = c->scale / c->temperature * (a->plain ? RV__LOG2E : 1.0f);
     a->few = a->rows <= RV__ATTN_FEW;
     a->shards = a->few ? (io->n_k + RV__ATTN_SHARD - 1) / RV__ATTN_SHARD : 1;
+    a->tiles = (io->n_k + RV__ATTN_KEYS - 1) / RV__ATTN_KEYS;
+    a->round = c->kv_heads;
     return RV_OK;
 }
 
@@ -666,16 +687,19 @@ static rv_status rv__attn_forward_lse(rv_ctx *ctx, const rv_attn_config *config,
 {
     const rv_alloc alloc = rv__allocator(ctx);
     const size_t lanes = rv__lanes(ctx);
-    size_t n_keys, n_values = 0, n_part, n_lse;
+    size_t n_keys = 0, n_values = 0, n_part, n_lse;
     rv__attn a;
     rv__attn_lane lane;
     rv_status status = rv__attn_open(ctx, config, io, score, &a);
     if (status || io->n_q == 0) return status ? status : rv__ok(ctx);
-    n_keys = score || a.few ? 0 : rv__mul(a.config.kv_heads, io->dim);
-    n_keys = rv__mul(n_keys, rv__round_up(io->n_k, RV__ATTN_KEYS));
-    if (n_keys && !(io->type == RV_DTYPE_F32 && a.io.v_stride == a.width)) {
-        n_values = rv__mul(a.config.kv_heads, a.width);
-        n_values = rv__mul(n_values, rv__round_up(io->n_k, RV__ATTN_KEYS));
+    if (!score && !a.few) {
+        const int copied = io->type != RV_DTYPE_F32 || a.io.v_stride != a.width;
+        const size_t head = rv__mul(a.tiles * RV__ATTN_KEYS, io->dim + (copied ? a.width : 0));
+        size_t round = RV__ATTN_PACK / sizeof(float) / head;
+        round = rv__mul(lanes, round > 1 ? round : 1);
+        if (round < a.round) a.round = round;
+        n_keys = rv__mul(rv__mul(a.round, io->dim), a.tiles * RV__ATTN_KEYS);
+        if (copied) n_values = rv__mul(rv__mul(a.round, a.width), a.tiles * RV__ATTN_KEYS);
     }
     n_part = a.few ? rv__mul(a.config.kv_heads, a.shards) : 0;
     n_part = rv__mul(n_part, RV__ATTN_ROWS * (a.width + 2));

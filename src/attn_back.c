@@ -70,7 +70,8 @@ static void rv__back_slopes(const rv__attn_back *b, size_t lane, size_t kv, size
     const rv__attn *a = &b->a;
     const size_t at = kv * a->rows + row, K = RV__ATTN_KEYS;
     const float cap = a->config.softcap;
-    rv__attn_raw(a, lane, kv, row, m, j, l->keys, b->q + at * b->wq, b->wq, l->w);
+    rv__attn_raw(a, lane, kv, row, m, j, rv__attn_keys(a, j), l->keys, b->q + at * b->wq, b->wq,
+                 l->w);
     if (cap > 0.0f) {
         for (size_t x = 0; x < m * K; x++) l->raw[x] = l->w[x] / cap;
         a->kernels->tanh_f32(l->raw, l->raw, m * K);
@@ -345,6 +346,8 @@ RV_API rv_status rv_attn_backward(rv_ctx *ctx, const rv_attn_config *config, con
 #undef RV__ATTN_FEW
 #undef RV__ATTN_SHARD
 #undef RV__ATTN_WIDE
+#undef RV__ATTN_NEAR
+#undef RV__ATTN_PACK
 #undef RV__ATTN_WORK
 #undef RV__LN2
 #undef RV__BACK_ROWS
