@@ -28,6 +28,8 @@
 #ifndef RV_TEST_SCALE
 #define RV_TEST_SCALE 1
 #endif
+/* Sweeps over faults leave out ever more: from the 2^this-th on every second, and so on. */
+#define RV_TEST_SPARSE (RV_TEST_SCALE > 4 ? 4 : 6)
 #if defined(__GNUC__)
 #define RV_TEST_FN static __attribute__((unused))
 #else
@@ -300,7 +302,7 @@ typedef rv_status (*rv_test_body)(rv_ctx *ctx, void *arg);
 RV_TEST_FN size_t rv_test_oom_sweep(rv_test_body body, void *arg)
 {
     size_t k;
-    for (k = 1;; k += 1 + (k >> 6) * (RV_TEST_SCALE > 1)) {
+    for (k = 1;; k += 1 + (k >> RV_TEST_SPARSE) * (RV_TEST_SCALE > 1)) {
         rv_test_faults faults;
         rv_ctx ctx;
         for (size_t many = 0; many < 2; many++) {
@@ -324,7 +326,7 @@ RV_TEST_FN size_t rv_test_oom_sweep(rv_test_body body, void *arg)
 RV_TEST_FN size_t rv_test_cancel_sweep(rv_test_body body, void *arg)
 {
     size_t k;
-    for (k = 1;; k += 1 + (k >> 6) * (RV_TEST_SCALE > 1)) {
+    for (k = 1;; k += 1 + (k >> RV_TEST_SPARSE) * (RV_TEST_SCALE > 1)) {
         rv_test_faults faults;
         rv_ctx ctx;
         rv_status status;

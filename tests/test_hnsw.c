@@ -119,9 +119,9 @@ static void test_recall_of_all(void)
         }
         for (int type = 0; type <= (int)RV_DTYPE_I8; type++) {
             /* narrow rows and codes meet only where candidates are measured again: a forced set
-               need not see each with each */
-            const int last =
-                rv_test_forced() && type ? (int)RV_HNSW_CODES_NONE : (int)RV_HNSW_CODES_RABITQ;
+               or an emulator need not see each with each */
+            const int apart = rv_test_forced() || RV_TEST_SCALE > 4;
+            const int last = apart && type ? (int)RV_HNSW_CODES_NONE : (int)RV_HNSW_CODES_RABITQ;
             for (int codes = 0; codes <= last; codes++) {
                 rv_test_row(rv_metric_name(metric), (size_t)(10 * type + codes));
                 one_combination(&set, kth, metric, (rv_dtype)type, (rv_hnsw_codes)codes, 0);
@@ -692,7 +692,7 @@ static void test_build_more(void)
     rv_ctx ctx;
     rv_test_ctx(&ctx);
     hnsw_set_make(&set, N, 20, D, 77);
-    for (size_t c = 0; c < RV_COUNT_OF(kinds) * 2; c++) {
+    for (size_t c = 0; c < RV_COUNT_OF(kinds) * 2; c += RV_TEST_SCALE > 4 ? 3 : 1) {
         const int holes = c % 2;
         uint64_t keys[N], left[N];
         float *rows = (float *)malloc(N * D * sizeof(float));
@@ -933,7 +933,7 @@ static void test_separate_clusters(void)
 static void test_stray_rows(void)
 {
     enum { SIZE = 64, MAIN = 56 };
-    const size_t n = RV_SCALED(8000, 2000), n_queries = 40;
+    const size_t n = RV_SCALED(8000, 1000), n_queries = 40;
     rv_hnsw_config config;
     rv_hnsw_stats stats;
     rv_ctx ctx;

@@ -459,7 +459,7 @@ static void test_workers_change_nothing(void)
     for (size_t c = 0; c < RV_COUNT_OF(kinds); c++) {
         void *first[3] = {NULL, NULL, NULL};
         size_t first_bytes[3] = {0, 0, 0};
-        for (size_t w = 0; w < RV_COUNT_OF(workers); w++) {
+        for (size_t w = 0; w < RV_COUNT_OF(workers); w += RV_TEST_SCALE > 4 ? 2 : 1) {
             rv_hnsw_config config;
             rv_hnsw *index = NULL;
             rv_ctx ctx;
