@@ -78,10 +78,10 @@ $(B)/replay_%$(EXE): tests/fuzz_%.c tests/fuzz_main.c $(SUPPORT) $(LIBRARY)
 # An example holds the implementation, as its user's program does. Here it is given declarations
 # only and the one object, because compiling the library anew for each takes minutes. Those with
 # RV_STATIC keep the implementation: of it they compile what they call, which is faster than all.
-ALONE    := $(patsubst examples/%.c,$(B)/example_%$(EXE),$(shell grep -l 'define RV_STATIC' examples/*.c))
+ALONE    := $(shell grep -l 'define RV_STATIC' examples/*.c)
 examples: $(EXAMPLES:%=$(B)/%$(EXE))
-$(ALONE): $(B)/example_%$(EXE): examples/%.c $(wildcard examples/*.h examples/data/*.h) \
-        ruvector.h $(B)/flags
+$(ALONE:examples/%.c=$(B)/example_%$(EXE)): $(B)/example_%$(EXE): examples/%.c \
+        $(wildcard examples/*.h examples/data/*.h) ruvector.h $(B)/flags
 	$(COMPILE) -I. -x $(LANGUAGE) $< -x none -o $@ $(FINISH)
 $(B)/declare/ruvector.h: $(B)/flags
 	@mkdir -p $(B)/declare

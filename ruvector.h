@@ -1,5 +1,5 @@
 /* GENERATED from src/ruvector.h by tools/amalgamate.py: edit src/, then run `make amalgamate`. */
-/* Version 0.1.0, parts sha256 89d21523e3fab6cd996ac45406be889aa8cc7cbef52ddb7faced6b19bc886f23 */
+/* Version 0.1.0, parts sha256 b1044499769149378335cc27af00bbc7f7d85265b1015f06596a72d80eb775c9 */
 /* ruvector.h - vector search in one C file. This is the spine: the amalgamated header at the top of
    the repository is this file with its quoted includes expanded.
 
@@ -47198,9 +47198,9 @@ RV_API rv_status rv_ivf_check(rv_ctx *ctx, const rv_ivf *index)
    are taken 48 at a time, six of them and 64 keys make a tile. Keys are packed once, transposed, so
    that a tile of logits is made of whole vectors; values are read as they lie, unless their type or
    width asks for a copy. Heads are packed few at a time, a round: what is packed stays in the
-   caches, and the heap neither grows nor shrinks by much in a call. So few rows that packing would not pay read the keys as they lie, and deal
-   the keys out in shards, whose parts are joined in order: the bits depend on neither workers nor
-   threads. */
+   caches, and the heap neither grows nor shrinks by much in a call. So few rows that packing would
+   not pay read the keys as they lie, and deal the keys out in shards, whose parts are joined in
+   order: the bits depend on neither workers nor threads. */
 
 #define RV__ATTN_ROWS 48u     /* queries that share one walk over the keys                        */
 #define RV__ATTN_FEW 5u       /* rows for which keys are not packed, at most                      */

@@ -12,9 +12,9 @@
    are taken 48 at a time, six of them and 64 keys make a tile. Keys are packed once, transposed, so
    that a tile of logits is made of whole vectors; values are read as they lie, unless their type or
    width asks for a copy. Heads are packed few at a time, a round: what is packed stays in the
-   caches, and the heap neither grows nor shrinks by much in a call. So few rows that packing would not pay read the keys as they lie, and deal
-   the keys out in shards, whose parts are joined in order: the bits depend on neither workers nor
-   threads. */
+   caches, and the heap neither grows nor shrinks by much in a call. So few rows that packing would
+   not pay read the keys as they lie, and deal the keys out in shards, whose parts are joined in
+   order: the bits depend on neither workers nor threads. */
 
 #define RV__ATTN_ROWS 48u     /* queries that share one walk over the keys                        */
 #define RV__ATTN_FEW 5u       /* rows for which keys are not packed, at most                      */
