@@ -24,7 +24,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = "build"
-LIMIT_S = 900
+LIMIT_S, LIMIT_MAKE_S = 900, 2400
 LIMIT_COMPILE_S, LIMIT_COMPILE_MB = 90, 800  # beside other work; alone it is half of the time
 PASSED = re.compile(r"^[\w+.-]+: (\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.M)
 FAULT = re.compile(r"error|failed|warning:|ERROR|Sanitizer|status [1-9-]")
@@ -117,7 +117,8 @@ def make(step, goal, **more):
     values = {name.upper(): step.get(name, default) for name, default in DEFAULTS.items()}
     extra = "-Werror -DRV_TEST_SCALE=%d %s" % (step.get("scale", 1), step.get("flags", ""))
     values.update(CONFIG=step.name, CC=step.cc, BUILD=BUILD, EXTRA=extra, **more)
-    step.run(["make", "-s", "--no-print-directory", goal] + ["%s=%s" % pair for pair in sorted(values.items())])
+    step.run(["make", "-s", "--no-print-directory", goal] + ["%s=%s" % pair for pair in sorted(values.items())],
+             limit=LIMIT_MAKE_S)
 
 
 def run_program(step, path, arguments=(), isa=""):
