@@ -557,7 +557,7 @@ static void test_slopes_by_differences(void)
         if (p.io.type == RV_DTYPE_F32) coarse(p.k, p.io.n_k * kv_of(&p) * p.io.dim);
         make_slopes(&p, &rng, &s);
         RV_OKAY(&ctx, rv_attn_backward(&ctx, &p.config, &p.io, &s.grad));
-        for (size_t t = 0; t < 8; t++) {
+        for (size_t t = 0; t < (RV_TEST_SCALE > 16 ? 2 : 8); t++) {
             size_t at = rv_test_below(&rng, (uint32_t)s.n_q);
             check_slope(&p, s.g, p.q, at, s.d_q[at]);
             at = rv_test_below(&rng, (uint32_t)s.n_k);

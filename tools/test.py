@@ -450,6 +450,8 @@ def table():
     def add(name, action, groups, needs=(), **values):
         steps.append(Step(name, action, groups.split(), needs, **values))
 
+    # White-box tests hold what they test. Some take all kernels along, which is long to compile; those run where
+    # instruction sets are forced, where lines are counted and where the bytes are the other way round.
     light = ("white_base", "white_simd")
     medium = light + ("white_ivf", "white_store")
     add("gcc-c99-O2", unit, "check", ["gcc"], cc="gcc", isas=("", "scalar"), whites=medium,
@@ -464,13 +466,12 @@ def table():
     add("budget", budget, "all", ["gcc"])
     add("manual", fenced, "check all", ["cc"])
 
-    # Languages, compilers, levels. The library and every test compile as each of them; of the
-    # white-box tests, which hold a copy of the kernels each, those that look at one expression.
+    # Languages, compilers, levels. The library and every test compile as each of them; clang's C17 and C++17 are
+    # those of msan and tsan below.
     for family, standard, level, scale in (
             ("gcc", "c11", "-O0", 4), ("gcc", "c17", "-O3", 2), ("gcc", "c++11", "-O2", 4),
             ("gcc", "c++17", "-O0", 8), ("gcc", "c++20", "-O1", 8), ("clang", "c99", "-O2", 2),
-            ("clang", "c11", "-O3", 4), ("clang", "c17", "-O0", 8), ("clang", "c++11", "-O0", 8),
-            ("clang", "c++17", "-O1", 8), ("clang", "c++20", "-O2", 4)):
+            ("clang", "c11", "-O3", 4), ("clang", "c++11", "-O0", 8), ("clang", "c++20", "-O2", 4)):
         language = "c++" if "++" in standard else "c"
         cc = {"gccc++": "g++", "clangc++": "clang++"}.get(family + language, family)
         add("%s-%s%s" % (family, standard, level), unit, "all", [cc], cc=cc, language=language,
@@ -481,31 +482,33 @@ def table():
     # Sanitizers, with #line so that reports name the parts.
     add("asan-ubsan", unit, "all", ["clang"], cc="clang", optimize="-O1", scale=4, root=BUILD + "/line", probe=True,
         flags="-fsanitize=address,undefined " + SANITIZE, isas=X86, whites=medium, also=(replay,))
-    add("tsan", unit, "all", ["clang"], cc="clang", optimize="-O1", scale=8, root=BUILD + "/line", probe=True,
-        flags="-fsanitize=thread " + SANITIZE, whites=light)
-    add("msan", unit, "all", ["clang"], cc="clang", optimize="-O1", scale=8, root=BUILD + "/line", probe=True,
-        target="msan",
-        flags="-fsanitize=memory " + SANITIZE, isas=("scalar", "avx2"))
+    add("tsan", unit, "all", ["clang++"], cc="clang++", language="c++", standard="-std=c++17", optimize="-O1",
+        scale=8, root=BUILD + "/line", probe=True, flags="-fsanitize=thread " + SANITIZE, whites=light)
+    add("msan", unit, "all", ["clang"], cc="clang", standard="-std=c17", optimize="-O1", scale=8, target="msan",
+        root=BUILD + "/line", probe=True, flags="-fsanitize=memory " + SANITIZE, isas=("scalar", "avx2"),
+        whites=medium)
 
     # Targets.
     add("i386", unit, "all", ["gcc"], cc="gcc", flags="-m32 -msse2 -mfpmath=sse", target="i386", scale=4, probe=True,
-        isas=("", "scalar"))
+        isas=("", "scalar"), whites=medium)
     add("aarch64", unit, "all", ["aarch64-linux-gnu-gcc", "qemu-aarch64"], cc="aarch64-linux-gnu-gcc", link="-static",
         runner=["qemu-aarch64", "-cpu", "max"], target="aarch64", scale=8, probe=True,
-        isas=("neon",))
+        isas=("neon",), whites=medium)
     add("s390x", unit, "all", ["s390x-linux-gnu-gcc", "qemu-s390x"], cc="s390x-linux-gnu-gcc", link="-static",
         runner=["qemu-s390x"], target="s390x", scale=8, probe=True,
         flags="-fexcess-precision=fast")  # gcc's strict C mode computes floats in double there
     add("wasm32", unit, "all", ["clang", "wasm-ld", "node"], cc="clang", flags="--target=wasm32-wasi -msimd128",
         link="-Wl,-z,stack-size=1048576", threads="", exe=".wasm", target="wasm32", scale=4, probe=True,
-        runner=["node", "--no-warnings", "tests/targets/wasi_run.mjs"], isas=("wasm",),
+        runner=["node", "--no-warnings", "tests/targets/wasi_run.mjs"], isas=("wasm",), whites=medium,
         also=(target_examples,))
     add("windows", unit, "all", ["x86_64-w64-mingw32-gcc", "wine"], cc="x86_64-w64-mingw32-gcc", threads="-DRV_THREADS",
-        link="-static", exe=".exe", runner=["wine"], target="windows", scale=4, probe=True)
+        link="-static", exe=".exe", runner=["wine"], target="windows", scale=4, probe=True,
+        whites=medium)
     add("cortex-m4f", unit, "all", ["arm-none-eabi-gcc", "qemu-system-arm"], cc="arm-none-eabi-gcc", threads="",
         flags="-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16",
         link="--specs=rdimon.specs -nostartfiles -T tests/targets/mps2.ld tests/targets/mps2_start.c",
-        exe=".elf", runner=QEMU_ARM, target="cortex-m4f", scale=32, probe=True, also=(target_examples,))
+        exe=".elf", runner=QEMU_ARM, target="cortex-m4f", scale=32, probe=True, whites=medium,
+        also=(target_examples,))
 
     add("coverage", coverage, "all", ["gcc", "gcov"], cc="gcc", optimize="-O1", scale=2, root=BUILD + "/line",
         flags="--coverage -fprofile-update=atomic", isas=X86, also=(replay,))
