@@ -1,10 +1,10 @@
-/* Every attention mechanism on one input, 32 points that go round a circle twice: who looks at
-   whom. Draws the weights of each (rows are queries, dark is much) on one sheet:
+/* Weights of every attention mechanism for 32 points that go round a circle twice, on one sheet:
        cc -O2 -I. examples/attention_zoo.c -o zoo -lm && ./zoo > zoo.svg                          */
 #define RUVECTOR_IMPLEMENTATION
 #include "ruvector.h"
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { N = 32, DIM = 8, STEP = 5 * N + 40, PARAMS = 1 << 14 };
 static float x[N * DIM], out[N * 4 * DIM], weights[8 * N * N], params[PARAMS], hops[N];
