@@ -103,6 +103,12 @@ RV_TEST_FN void rv_test_row(const char *name, size_t index)
     rv_test.index = index;
 }
 
+/* A number that is no value of an enumeration; compilers of C++ refuse to cast the constant. */
+RV_TEST_FN int rv_test_beyond(int value)
+{
+    return value;
+}
+
 /* ---- the program ---- */
 
 /* The forced instruction set, or RV_ISA_BEST. */

@@ -581,7 +581,6 @@ static rv_status run(rv_ctx *ctx, const rv_attn_delta_config *config, const rv_a
 
 static void test_errors(void)
 {
-    static volatile int beyond = 4; /* C++ compilers refuse the constant */
     rv_attn_mask mask;
     rv_ctx ctx;
     rv_test_rng rng;
@@ -613,7 +612,8 @@ static void test_errors(void)
         p.config = config_was;                                                                     \
         p.io = io_was;                                                                             \
     } while (0)
-        REFUSED(p.config.rule, (rv_attn_rule)beyond, RV_ERR_CONFIG, "rule is 4, allowed: 0..3");
+        REFUSED(p.config.rule, (rv_attn_rule)rv_test_beyond(4), RV_ERR_CONFIG,
+                "rule is 4, allowed: 0..3");
         REFUSED(p.config.base.temperature, 1.0f, RV_ERR_CONFIG, "temperature");
         REFUSED(p.config.base.softcap, 1.0f, RV_ERR_CONFIG, "softcap");
         REFUSED(p.config.base.windowed, 1, RV_ERR_CONFIG, "windowed");

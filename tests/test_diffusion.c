@@ -105,7 +105,7 @@ static void test_path(void)
    against sparse. */
 static void test_laws(void)
 {
-    enum { N = 16, SIZE = 3 * N };
+    enum { N = 16, SIZE = (int)COLS * N };
     float w[N * N], x[SIZE], z[SIZE], y[SIZE], back[SIZE];
     uint32_t start[N + 1], index[N * N];
     float value[N * N];

@@ -385,12 +385,6 @@ static void test_arrays(void)
     rv_axpy_f32(2.0f, NULL, NULL, 0);
 }
 
-/* No value of an enumeration. */
-static int beyond(void)
-{
-    return 99;
-}
-
 static void test_tables(void)
 {
     const float x[2] = {1.0f, 2.0f};
@@ -404,25 +398,25 @@ static void test_tables(void)
                      metric != RV_METRIC_CUSTOM && set == (dtype == RV_DTYPE_U1));
         }
     }
-    RV_EQUAL(rv_metric_has((rv_metric)beyond(), RV_DTYPE_F32), 0);
-    RV_EQUAL(rv_metric_has(RV_METRIC_L2, (rv_dtype)beyond()), 0);
+    RV_EQUAL(rv_metric_has((rv_metric)rv_test_beyond(99), RV_DTYPE_F32), 0);
+    RV_EQUAL(rv_metric_has(RV_METRIC_L2, (rv_dtype)rv_test_beyond(99)), 0);
     RV_CHECK(rv_metric_find_f32(RV_METRIC_HAMMING, RV_ISA_BEST) == NULL);
     RV_CHECK(rv_metric_find_f32(RV_METRIC_CUSTOM, RV_ISA_BEST) == NULL);
     rv_metric_many(RV_METRIC_HAMMING, RV_DTYPE_F32, x, x, 0, 2, 1, out);
     memcpy(&bits, &out[1], 4);
     RV_CHECK((bits & 0x7FFFFFFFu) > 0x7F800000u); /* NaN */
     RV_CHECK(strcmp(rv_metric_name(RV_METRIC_JACCARD), "jaccard") == 0);
-    RV_CHECK(strcmp(rv_metric_name((rv_metric)beyond()), "unknown") == 0);
+    RV_CHECK(strcmp(rv_metric_name((rv_metric)rv_test_beyond(99)), "unknown") == 0);
     RV_CHECK(strcmp(rv_dtype_name(RV_DTYPE_BF16), "bf16") == 0);
     RV_CHECK(strcmp(rv_dtype_name(RV_DTYPE_U8), "u8") == 0);
-    RV_CHECK(strcmp(rv_dtype_name((rv_dtype)beyond()), "unknown") == 0);
+    RV_CHECK(strcmp(rv_dtype_name((rv_dtype)rv_test_beyond(99)), "unknown") == 0);
     RV_EQUAL(rv_dtype_bytes(RV_DTYPE_F32, 3), 12);
     RV_EQUAL(rv_dtype_bytes(RV_DTYPE_F16, 3), 6);
     RV_EQUAL(rv_dtype_bytes(RV_DTYPE_BF16, 3), 6);
     RV_EQUAL(rv_dtype_bytes(RV_DTYPE_I8, 3), 7);
     RV_EQUAL(rv_dtype_bytes(RV_DTYPE_U1, 9), 2);
     RV_EQUAL(rv_dtype_bytes(RV_DTYPE_U8, 9), 9);
-    RV_EQUAL(rv_dtype_bytes((rv_dtype)beyond(), 9), 0);
+    RV_EQUAL(rv_dtype_bytes((rv_dtype)rv_test_beyond(99), 9), 0);
 }
 
 /* Gather with repeated and unordered ids, and a stride that is not a multiple of the element. */

@@ -810,7 +810,6 @@ static void test_init(void)
 
 static void test_config_errors(void)
 {
-    static volatile int beyond = 4; /* C++ compilers refuse the constant */
     layer l;
     rv_ctx ctx;
     rv_gnn_config c;
@@ -818,7 +817,7 @@ static void test_config_errors(void)
     layer_small(&l, RV_GNN_GAT);
 #define FAILS(fault, word) RV_FAILS(&ctx, rv_gnn_run(&ctx, &c, &l.io), fault, word)
     c = l.config;
-    c.kind = (rv_gnn_kind)beyond;
+    c.kind = (rv_gnn_kind)rv_test_beyond(4);
     FAILS(RV_ERR_CONFIG, "kind is 4");
     RV_FAILS(&ctx, rv_gnn_init(&ctx, &c, &l.io, l.params), RV_ERR_CONFIG, "kind is 4");
     c = l.config;
@@ -836,7 +835,7 @@ static void test_config_errors(void)
     c.loops = (rv_gnn_loops)3;
     FAILS(RV_ERR_CONFIG, "loops is 3");
     c = l.config;
-    c.act = (rv_gnn_act)beyond;
+    c.act = (rv_gnn_act)rv_test_beyond(4);
     FAILS(RV_ERR_CONFIG, "act is 4");
     c = l.config;
     c.beta = 1;

@@ -242,7 +242,7 @@ static void test_any(void)
 /* Masks and weights: the columns are the tokens that are held. */
 static void test_mask(void)
 {
-    enum { NQ = 5, NK = 70, SIZE = 4 * NQ * NK };
+    enum { NQ = 5, NK = 70, SIZE = (int)HEADS * NQ * NK };
     sequence *s;
     float weights[SIZE], weights_want[SIZE];
     uint8_t allow[NQ * NK];

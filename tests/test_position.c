@@ -253,7 +253,6 @@ static void test_t5(void)
 
 static void test_errors(void)
 {
-    static volatile int beyond = 2; /* C++ compilers refuse the constant */
     float x[40], y[40], bad = not_a_number();
     double theta[20];
     uint32_t index[2] = {0, 1048577u}, bucket[4];
@@ -299,7 +298,7 @@ static void test_errors(void)
     REFUSED(config.length, 2, RV_ERR_CONFIG, "length must be");
     REFUSED(config.slow, 2, RV_ERR_CONFIG, "slow is 2");
     REFUSED(config.fast, 2, RV_ERR_CONFIG, "fast is 2");
-    REFUSED(config.layout, (rv_rope_layout)beyond, RV_ERR_CONFIG, "layout is 2");
+    REFUSED(config.layout, (rv_rope_layout)rv_test_beyond(2), RV_ERR_CONFIG, "layout is 2");
     config.scaling = RV_ROPE_YARN;
     REFUSED(config.factor, 2, RV_ERR_CONFIG, "length must be");
     config.length = 100;
